@@ -1,0 +1,68 @@
+package holdfast
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Exit statuses of the command line. They are part of the interface: scripts
+// and schedulers read them.
+const (
+	ExitDone    = 0 // done and within objectives
+	ExitError   = 1 // not done
+	ExitUsage   = 2 // the command line was wrong
+	ExitMissed  = 3 // done, but an objective was missed or a finding of severity error exists
+	ExitRefused = 4 // refused by policy, or waiting for an approval
+)
+
+// ErrMissed marks work that was done and missed an objective.
+var ErrMissed = errors.New("an objective was missed")
+
+// ErrRefused marks work that policy forbids or that waits for an approval.
+var ErrRefused = errors.New("refused by policy")
+
+// ErrUsage marks a command line, request or file that cannot be understood.
+var ErrUsage = errors.New("usage")
+
+// hinted is an error that carries what the person should do next.
+type hinted struct {
+	err  error
+	hint string
+}
+
+func (h *hinted) Error() string { return h.err.Error() }
+func (h *hinted) Unwrap() error { return h.err }
+
+// WithHint adds to err what to do next: one lower-case sentence, often a command.
+// A nil err stays nil.
+func WithHint(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return &hinted{err: err, hint: fmt.Sprintf(format, args...)}
+}
+
+// Hint returns the outermost hint in err's chain, or "".
+func Hint(err error) string {
+	var h *hinted
+	if errors.As(err, &h) {
+		return h.hint
+	}
+	return ""
+}
+
+// ExitStatus maps an error to the exit status of the command line.
+func ExitStatus(err error) int {
+	switch {
+	case err == nil:
+		return ExitDone
+	case errors.Is(err, ErrUsage):
+		return ExitUsage
+	case errors.Is(err, ErrMissed):
+		return ExitMissed
+	case errors.Is(err, ErrRefused):
+		return ExitRefused
+	default:
+		return ExitError
+	}
+}
