@@ -1,0 +1,627 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"holdfast"
+)
+
+// Codes of what the reader complains about. They are documented with the lints.
+const (
+	codeSyntax    = "HF-Y1" // not YAML, or not text
+	codeDocuments = "HF-Y2" // not exactly one document
+	codeAnchor    = "HF-Y3" // anchor, alias, merge key or tag
+	codeField     = "HF-Y4" // unknown field
+	codeDuplicate = "HF-Y5" // said twice
+	codeValue     = "HF-Y6" // a value of the wrong form
+	codeEmpty     = "HF-Y7" // an empty or missing value
+	codeLimit     = "HF-Y8" // too large or too deep
+	codeSecret    = "HF-S1" // a secret in the plan
+)
+
+// Limits of one plan.
+const (
+	MaxFileBytes = 16 << 20 // one file
+	MaxFiles     = 1000     // files of one folder
+	MaxDepth     = 32       // nesting of values
+	MaxFindings  = 200      // complaints that one reading reports
+	maxID        = 128      // bytes of an id
+)
+
+// decoder reads YAML nodes into the types of this package. It is strict where the
+// YAML library is not: unknown keys are refused at every depth and also inside
+// values of several forms, strings are taken as written, booleans are true or
+// false, and reading goes on after a complaint.
+type decoder struct {
+	file     string
+	dir      string
+	pos      map[string]Position
+	findings []holdfast.Finding
+}
+
+// words is implemented by string types with a fixed vocabulary.
+type words interface{ words() []string }
+
+func (d *decoder) complain(code string, n *yaml.Node, path, hint, format string, args ...any) {
+	if len(d.findings) >= MaxFindings {
+		return
+	}
+	subject := path
+	if subject == "" {
+		subject = "plan"
+	}
+	d.findings = append(d.findings, holdfast.Finding{
+		Code: code, Severity: holdfast.SeverityError, File: d.file, Line: n.Line, Column: n.Column,
+		Subject: subject, Message: fmt.Sprintf(format, args...), Hint: hint,
+	})
+}
+
+// document reads the text of one file into p. A second file of a folder adds to it.
+func (d *decoder) document(b []byte, p *Plan) {
+	root := &yaml.Node{Line: 1, Column: 1}
+	if len(b) > MaxFileBytes {
+		d.complain(codeLimit, root, "", "split the plan into several files of one folder", "the file is larger than %d MiB", MaxFileBytes>>20)
+		return
+	}
+	var doc yaml.Node
+	if err := yaml.Load(b, &doc); err != nil {
+		d.loadError(err)
+		return
+	}
+	n := &doc
+	if n.Kind == yaml.DocumentNode {
+		if len(n.Content) != 1 {
+			d.complain(codeEmpty, root, "", "holdfast init writes a first plan", "the file holds no plan")
+			return
+		}
+		n = n.Content[0]
+	}
+	if !d.plain(n, 0) {
+		return
+	}
+	d.value(n, reflect.ValueOf(p).Elem(), "")
+}
+
+var yamlLine = regexp.MustCompile(`line (\d+)(?:, column (\d+))?`)
+
+// loadError turns an error of the YAML library into a finding with its place.
+func (d *decoder) loadError(err error) {
+	at := &yaml.Node{Line: 1, Column: 1}
+	message := err.Error()
+	if e, ok := errors.AsType[*yaml.LoadError](err); ok {
+		if e.Mark.Line > 0 {
+			at.Line, at.Column = e.Mark.Line, max(e.Mark.Column, 1)
+		}
+		if e.Message != "" {
+			message = e.Message
+		}
+	} else if m := yamlLine.FindStringSubmatch(message); m != nil {
+		at.Line, _ = strconv.Atoi(m[1])
+		if c, err := strconv.Atoi(m[2]); err == nil {
+			at.Column = c
+		}
+	}
+	if strings.Contains(message, "document") && (strings.Contains(message, "single") || strings.Contains(message, "multiple") || strings.Contains(message, "one ") || strings.Contains(message, "more")) {
+		d.complain(codeDocuments, at, "", "remove the line that reads \"---\", or put the second part into a file of its own in one folder", "the file holds more than one YAML document")
+		return
+	}
+	if strings.Contains(message, "EOF") || strings.Contains(message, "no document") {
+		d.complain(codeEmpty, at, "", "holdfast init writes a first plan", "the file holds no plan")
+		return
+	}
+	d.complain(codeSyntax, at, "", "check the indentation and the quotes near this line", "not valid YAML: %s", strings.TrimPrefix(message, "yaml: "))
+}
+
+// plain refuses what makes a plan say something else than what a reader sees.
+func (d *decoder) plain(n *yaml.Node, depth int) bool {
+	if depth > MaxDepth {
+		d.complain(codeLimit, n, "", "flatten the value", "values are nested deeper than %d levels", MaxDepth)
+		return false
+	}
+	ok := true
+	if n.Anchor != "" || n.Kind == yaml.AliasNode {
+		d.complain(codeAnchor, n, "", "write the value out in each place", "anchors and aliases are not allowed in a plan")
+		return false
+	}
+	if n.Style&yaml.TaggedStyle != 0 {
+		d.complain(codeAnchor, n, "", "remove the tag and, for text, use quotes", "the tag %q is not allowed in a plan", n.Tag)
+		ok = false
+	}
+	for _, c := range n.Content {
+		ok = d.plain(c, depth+1) && ok
+	}
+	return ok
+}
+
+func join(path, key string) string {
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+func empty(n *yaml.Node) bool {
+	return n.Kind == yaml.ScalarNode && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle|yaml.LiteralStyle|yaml.FoldedStyle) == 0 &&
+		(n.Value == "" || n.Value == "~" || strings.EqualFold(n.Value, "null"))
+}
+
+func describe(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a map"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	v := n.Value
+	if len(v) > 40 {
+		v = v[:37] + "..."
+	}
+	return strconv.Quote(v)
+}
+
+var (
+	typePeriod     = reflect.TypeFor[Period]()
+	typeRecurrence = reflect.TypeFor[Recurrence]()
+	typeObjective  = reflect.TypeFor[Objective]()
+	typeEstimate   = reflect.TypeFor[Estimate]()
+	typeDate       = reflect.TypeFor[Date]()
+	typeCopies     = reflect.TypeFor[Copies]()
+	typeSteps      = reflect.TypeFor[Steps]()
+	typeWords      = reflect.TypeFor[words]()
+)
+
+// value reads n into v. path names the value in findings and positions.
+func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
+	if empty(n) {
+		d.complain(codeEmpty, n, path, "write a value, or remove the key", "%q has no value", path)
+		return
+	}
+	switch v.Type() {
+	case typePeriod:
+		d.period(n, v.Addr().Interface().(*Period), path)
+		return
+	case typeRecurrence:
+		d.recurrence(n, v.Addr().Interface().(*Recurrence), path)
+		return
+	case typeObjective:
+		d.objective(n, v.Addr().Interface().(*Objective), path)
+		return
+	case typeEstimate:
+		d.estimate(n, v.Addr().Interface().(*Estimate), path)
+		return
+	case typeDate:
+		d.date(n, v.Addr().Interface().(*Date), path)
+		return
+	case typeCopies:
+		if n.Kind == yaml.SequenceNode {
+			d.copies(n, v.Addr().Interface().(*Copies), path)
+			return
+		}
+	case typeSteps:
+		d.steps(n, v.Addr().Interface().(*Steps), path)
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if v.IsNil() {
+			v.Set(reflect.New(v.Type().Elem()))
+		}
+		d.value(n, v.Elem(), path)
+	case reflect.Struct:
+		d.structure(n, v, path)
+	case reflect.Map:
+		d.mapping(n, v, path)
+	case reflect.Slice:
+		d.list(n, v, path)
+	default:
+		d.scalar(n, v, path)
+	}
+}
+
+func (d *decoder) scalar(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.ScalarNode {
+		d.complain(codeValue, n, path, "write one value here", "%q takes one value, not %s", path, describe(n))
+		return
+	}
+	switch v.Kind() {
+	case reflect.String:
+		if v.Type().Implements(typeWords) {
+			known := v.Interface().(words).words()
+			if !slices.Contains(known, n.Value) {
+				d.complain(codeValue, n, path, suggest(n.Value, known), "%q is %s, which is not known", path, describe(n))
+				return
+			}
+		}
+		v.SetString(n.Value)
+	case reflect.Bool:
+		if n.Value != "true" && n.Value != "false" {
+			d.complain(codeValue, n, path, "write true or false", "%q is %s, not true or false", path, describe(n))
+			return
+		}
+		v.SetBool(n.Value == "true")
+	case reflect.Int:
+		i, err := strconv.ParseInt(n.Value, 10, 32)
+		if err != nil || (len(n.Value) > 1 && n.Value[0] == '0') || n.Value[0] == '+' {
+			d.complain(codeValue, n, path, "write a whole number without leading zeros", "%q is %s, not a whole number", path, describe(n))
+			return
+		}
+		v.SetInt(i)
+	default:
+		panic("plan: no reader for " + v.Type().String())
+	}
+}
+
+func (d *decoder) list(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.SequenceNode {
+		d.complain(codeValue, n, path, fmt.Sprintf("write [%s]", strings.Trim(describe(n), `"`)), "%q takes a list, not %s", path, describe(n))
+		return
+	}
+	out := reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content))
+	for i, c := range n.Content {
+		p := fmt.Sprintf("%s[%d]", path, i)
+		d.pos[p] = d.at(c)
+		d.value(c, out.Index(i), p)
+	}
+	v.Set(out)
+}
+
+func (d *decoder) at(n *yaml.Node) Position { return Position{d.file, n.Line, n.Column} }
+
+// key checks a map key and its first use. It reports false if the value must be left out.
+func (d *decoder) key(k *yaml.Node, path string, known []string) bool {
+	if k.Kind != yaml.ScalarNode {
+		d.complain(codeValue, k, path, "use a plain word as key", "a key is %s", describe(k))
+		return false
+	}
+	if k.Value == "<<" && k.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) == 0 {
+		d.complain(codeAnchor, k, path, "write the values out in each place", "merge keys are not allowed in a plan")
+		return false
+	}
+	full := join(path, k.Value)
+	if known != nil && !slices.Contains(known, k.Value) {
+		d.complain(codeField, k, full, suggest(k.Value, known), "unknown field %q%s", k.Value, within(path))
+		return false
+	}
+	return true
+}
+
+func within(path string) string {
+	if path == "" {
+		return ""
+	}
+	return fmt.Sprintf(" in %q", path)
+}
+
+// seen records the place of path, or complains that it is said twice.
+func (d *decoder) seen(k *yaml.Node, full string, again bool) bool {
+	if first, ok := d.pos[full]; ok {
+		if again && first.File != d.file {
+			return true // a section that continues in another file of the folder
+		}
+		d.complain(codeDuplicate, k, full, "keep one of the two", "%q is declared twice, first at %s:%d", full, first.File, first.Line)
+		return false
+	}
+	d.pos[full] = d.at(k)
+	return true
+}
+
+func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.complain(codeValue, n, path, "write the fields below it, indented", "%s takes fields, not %s", name(path), describe(n))
+		return
+	}
+	fields, known := fieldsOf(v.Type())
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, c := n.Content[i], n.Content[i+1]
+		if !d.key(k, path, known) {
+			continue
+		}
+		f := fields[k.Value]
+		full := join(path, k.Value)
+		kind := v.Field(f.index).Kind()
+		section := path == "" && (kind == reflect.Map || kind == reflect.Struct)
+		if !d.seen(k, full, section) {
+			continue
+		}
+		d.value(c, v.Field(f.index), full)
+		if f.path && v.Field(f.index).Kind() == reflect.String {
+			d.path(c, v.Field(f.index))
+		}
+	}
+	if path == "" {
+		return // a folder has its required sections in any of its files; see Parse
+	}
+	d.required(n, v, path)
+}
+
+func (d *decoder) required(n *yaml.Node, v reflect.Value, path string) {
+	fields, known := fieldsOf(v.Type())
+	for _, key := range known {
+		if f := fields[key]; f.required {
+			if _, ok := d.pos[join(path, key)]; !ok {
+				d.complain(codeEmpty, n, path, fmt.Sprintf("add \"%s: …\"", key), "%s lacks %q", name(path), key)
+			}
+		}
+	}
+}
+
+func name(path string) string {
+	if path == "" {
+		return "the plan"
+	}
+	return strconv.Quote(path)
+}
+
+// path makes a path of the plan usable from here: paths are relative to the plan.
+func (d *decoder) path(n *yaml.Node, v reflect.Value) {
+	if s := v.String(); s != "" && !filepath.IsAbs(s) {
+		v.SetString(filepath.Join(d.dir, s))
+	}
+}
+
+var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:/-]*$`)
+
+func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.complain(codeValue, n, path, "write names with their values below it, indented", "%s takes a map, not %s", name(path), describe(n))
+		return
+	}
+	if v.IsNil() {
+		v.Set(reflect.MakeMap(v.Type()))
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		k, c := n.Content[i], n.Content[i+1]
+		if !d.key(k, path, nil) || !d.id(k, path) {
+			continue
+		}
+		full := join(path, k.Value)
+		if !d.seen(k, full, false) {
+			continue
+		}
+		e := reflect.New(v.Type().Elem()).Elem()
+		// A copy without a policy of its own ("near: {}") is common; an empty value is not.
+		d.value(c, e, full)
+		v.SetMapIndex(reflect.ValueOf(k.Value), e)
+	}
+}
+
+// id checks the form of a key that names something.
+func (d *decoder) id(k *yaml.Node, path string) bool {
+	quoted := k.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0
+	switch {
+	case !quoted && slices.Contains([]string{"on", "off", "yes", "no", "y", "n", "true", "false", "null", "~"}, strings.ToLower(k.Value)):
+		d.complain(codeValue, k, path, "put it in quotes, or choose another id", "the key %q%s is read as true or false by some tools", k.Value, within(path))
+		return false
+	case len(k.Value) > maxID:
+		d.complain(codeLimit, k, path, "choose a shorter id", "an id%s is longer than %d bytes", within(path), maxID)
+		return false
+	case !idForm.MatchString(k.Value):
+		d.complain(codeValue, k, path, "use letters, digits, dashes and underscores", "%q%s cannot be an id", k.Value, within(path))
+		return false
+	}
+	return true
+}
+
+func (d *decoder) period(n *yaml.Node, p *Period, path string) {
+	if n.Kind != yaml.ScalarNode {
+		d.complain(codeValue, n, path, periodHint, "%q takes a period, not %s", path, describe(n))
+		return
+	}
+	v, err := parsePeriod(n.Value)
+	if err != nil {
+		d.complain(codeValue, n, path, periodHint, "%q is %s, which is not a period", path, describe(n))
+		return
+	}
+	*p = v
+}
+
+const periodHint = "write a period such as 30s, 15m, 4h, 7d, 2w, 1mo, 1q or 1y"
+
+// shortEvery matches "1d at 03:00", which stands for "every 1d at 03:00" under a
+// key that already says every. Cron text has a space after its first number.
+var shortEvery = regexp.MustCompile(`^[0-9]+[a-z]`)
+
+func (d *decoder) recurrence(n *yaml.Node, r *Recurrence, path string) {
+	const hint = "write how often, such as 15m, 1d at 03:00 or 1mo, or a cron line in quotes"
+	if n.Kind != yaml.ScalarNode {
+		d.complain(codeValue, n, path, hint, "%q takes a recurrence, not %s", path, describe(n))
+		return
+	}
+	text := n.Value
+	if shortEvery.MatchString(text) {
+		text = "every " + text
+	}
+	v, err := parseRecurrence(text)
+	if err != nil {
+		d.complain(codeValue, n, path, hint, "%q is %s, which is not a recurrence", path, describe(n))
+		return
+	}
+	*r = v
+}
+
+func (d *decoder) objective(n *yaml.Node, o *Objective, path string) {
+	const hint = "write a period (4h), {target: 24h, max: 48h}, {stated: \"the policy's words\", bound: 15m} or {none: \"the reason\"}"
+	switch n.Kind {
+	case yaml.ScalarNode:
+		if p, err := parsePeriod(n.Value); err == nil {
+			o.Max = p
+			return
+		}
+		// Words are kept as words, and reported as untestable by Check. What begins like
+		// a number was meant to be one.
+		if c := n.Value[0]; c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
+			o.Stated = n.Value
+			return
+		}
+		d.complain(codeValue, n, path, hint, "%q is %s, which is not a period", path, describe(n))
+	case yaml.MappingNode:
+		var form struct {
+			Target Period `yaml:"target"`
+			Max    Period `yaml:"max"`
+			Stated string `yaml:"stated"`
+			Bound  Period `yaml:"bound"`
+			None   string `yaml:"none"`
+		}
+		before := len(d.findings)
+		d.structure(n, reflect.ValueOf(&form).Elem(), path)
+		if len(d.findings) > before {
+			return
+		}
+		var zero Period
+		has := func(key string) bool { _, ok := d.pos[join(path, key)]; return ok }
+		switch {
+		case has("none"):
+			if len(n.Content) != 2 || strings.TrimSpace(form.None) == "" {
+				d.complain(codeValue, n, path, hint, "%q is not applicable, and needs the reason and nothing else", path)
+				return
+			}
+			o.None = form.None
+		case has("stated"):
+			if has("target") || has("max") || strings.TrimSpace(form.Stated) == "" {
+				d.complain(codeValue, n, path, hint, "%q mixes words with a range", path)
+				return
+			}
+			o.Stated, o.Max = form.Stated, form.Bound
+		case has("target") && has("max"):
+			if form.Target.Approx() > form.Max.Approx() {
+				d.complain(codeValue, n, path, "swap the two, or raise the max", "%q aims at %s, which is beyond its max %s", path, form.Target, form.Max)
+				return
+			}
+			o.Target, o.Max = form.Target, form.Max
+		case form.Max != zero && len(n.Content) == 2:
+			o.Max = form.Max
+		default:
+			d.complain(codeValue, n, path, hint, "%q does not say what is promised", path)
+		}
+	default:
+		d.complain(codeValue, n, path, hint, "%q takes an objective, not %s", path, describe(n))
+	}
+}
+
+func (d *decoder) estimate(n *yaml.Node, e *Estimate, path string) {
+	if n.Kind == yaml.ScalarNode && n.Value == "measured" {
+		e.Measured = true
+		return
+	}
+	d.period(n, &e.Period, path)
+}
+
+func (d *decoder) date(n *yaml.Node, v *Date, path string) {
+	day, err := ParseDate(n.Value)
+	if n.Kind != yaml.ScalarNode || err != nil {
+		d.complain(codeValue, n, path, "write year, month and day in quotes: \"2026-10-01\"", "%q is %s, which is not a day", path, describe(n))
+		return
+	}
+	*v = day
+}
+
+func (d *decoder) copies(n *yaml.Node, v *Copies, path string) {
+	*v = Copies{}
+	for _, c := range n.Content {
+		if c.Kind != yaml.ScalarNode || empty(c) {
+			d.complain(codeValue, c, path, "write the names of locations", "%q takes names, not %s", path, describe(c))
+			continue
+		}
+		if d.seen(c, join(path, c.Value), false) {
+			(*v)[c.Value] = Copy{}
+		}
+	}
+}
+
+func (d *decoder) steps(n *yaml.Node, v *Steps, path string) {
+	var m map[string]Step
+	rv := reflect.ValueOf(&m).Elem()
+	d.mapping(n, rv, path)
+	if n.Kind != yaml.MappingNode {
+		return
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		if st, ok := m[n.Content[i].Value]; ok {
+			st.ID = n.Content[i].Value
+			*v = append(*v, st)
+			delete(m, st.ID)
+		}
+	}
+}
+
+// field is what the tags of a struct field say.
+type field struct {
+	index    int
+	required bool
+	path     bool
+}
+
+func fieldsOf(t reflect.Type) (map[string]field, []string) {
+	fields := make(map[string]field, t.NumField())
+	var known []string
+	for i := range t.NumField() {
+		key := t.Field(i).Tag.Get("yaml")
+		if key == "" || key == "-" {
+			continue
+		}
+		opts := strings.Split(t.Field(i).Tag.Get("plan"), ",")
+		fields[key] = field{index: i, required: slices.Contains(opts, "required"), path: slices.Contains(opts, "path")}
+		known = append(known, key)
+	}
+	return fields, known
+}
+
+// suggest names the nearest known word, or all of them when none is near.
+func suggest(word string, known []string) string {
+	best, bestDistance := "", 1+max(1, len(word)/3)
+	for _, k := range known {
+		if dist := distance(strings.ToLower(word), strings.ToLower(k)); dist < bestDistance {
+			best, bestDistance = k, dist
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	if len(known) == 0 {
+		return "nothing of that kind is declared"
+	}
+	sorted := slices.Sorted(slices.Values(known))
+	const most = 12
+	if len(sorted) > most {
+		return fmt.Sprintf("known are %s and %d more", strings.Join(sorted[:most], ", "), len(sorted)-most)
+	}
+	return "known are " + strings.Join(sorted, ", ")
+}
+
+// distance is the number of edits between two short words, with a swap of
+// neighbours as one.
+func distance(a, b string) int {
+	if len(a) > maxID || len(b) > maxID {
+		return maxID
+	}
+	var prev2 []int
+	prev := make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		cur := make([]int, len(b)+1)
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], prev2[j-2]+1)
+			}
+		}
+		prev2, prev = prev, cur
+	}
+	return prev[len(b)]
+}
