@@ -1,0 +1,79 @@
+package objective
+
+import (
+	"time"
+
+	"holdfast"
+)
+
+// Facts is what was observed. The caller gathers it; nothing here trusts a clock
+// other than the ones the facts name.
+type Facts struct {
+	Now       time.Time
+	Locations []LocationFact
+	Copies    []Copy               // one for each store and location that the plan declares
+	Proofs    []Proof              // drills and recoveries, in any order
+	NextDrill map[string]time.Time // by store: when the next drill is expected
+}
+
+// A LocationFact says whether a place could be looked at.
+type LocationFact struct {
+	Location  string
+	Reachable bool
+	Seen      time.Time // when that was found out
+	Err       string
+}
+
+// A Copy is what one location holds of one store.
+type Copy struct {
+	Store, Location string
+	// Windows are the stretches to which the location alone can bring the store back.
+	Windows []holdfast.Window
+	// Frontier is how far the log stream is durable in the location; nil if no log is
+	// streamed.
+	Frontier *Frontier
+	Received time.Time // the vault's time on the newest receipt; zero: nothing is countersigned
+	Verified time.Time // when bytes were last read back
+	Damage   string    // known damage; a damaged copy does not count
+	Err      string    // why it could not be looked at: then nothing is known
+}
+
+// A Frontier is how far a log stream is durable in one location.
+type Frontier struct {
+	Lineage    string
+	Timeline   uint32
+	CaughtUp   time.Time // the latest instant at which the store had nothing newer than what is here
+	LastCommit time.Time // the newest commit that is here
+	At         time.Time // when this was reported
+	Gap        string    // a hole in the log: what comes after it cannot be used
+	Err        string    // what keeps the stream from going on
+}
+
+// A ProofKind says where a measurement comes from.
+type ProofKind string
+
+// The kinds of proof.
+const (
+	ProofDrill    ProofKind = "drill"
+	ProofIncident ProofKind = "incident"
+)
+
+// A Proof is one finished drill or recovery of one store, or of a service.
+type Proof struct {
+	Kind    ProofKind
+	ID      string // of the drill run or the incident
+	Name    string // of the drill in the plan
+	Store   string // the store, or "" for a whole service
+	Service string // the service, for recoveries of a whole service
+	At      time.Time
+	Outcome holdfast.Outcome
+	Rung    holdfast.Rung // the highest that was climbed
+	// Parts are what was measured. A sandbox drill has no detect, decide and hand over.
+	Parts holdfast.Parts
+	// DataAge is how old the recovered data was at the target: the realised RPO.
+	DataAge      time.Duration
+	DataAgeKnown bool
+	Location     string
+	Snapshot     string
+	Note         string
+}
