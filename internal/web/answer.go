@@ -1,0 +1,201 @@
+package web
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// A sentence is the answer at the top of the first page, in pieces so that the
+// two figures can stand out.
+type sentence struct {
+	Tone   tone
+	Before string
+	Loss   string
+	Middle string
+	Time   string
+	After  string
+	Notes  []string // what the figures rest on
+	Next   string   // a command, when there is a next step
+}
+
+// answerOf says in one sentence what the overview means. It takes the worst
+// location: nobody chooses which one survives. A loss that is not known and a
+// time that nobody proved are said, never left out.
+func answerOf(o Overview) sentence {
+	switch {
+	case len(o.Stores) == 0:
+		return sentence{Tone: warn, Before: "If it burned down now, Holdfast could bring nothing back: no store is protected yet.",
+			Notes: []string{"Write down what you depend on, then let Holdfast check the plan."}, Next: "holdfast init"}
+	case len(o.Answers) == 0:
+		return sentence{Tone: bad, Before: "If it burned down now, ", Loss: "everything", Middle: " would be gone: the plan names no location for backups.",
+			Notes: []string{"A location is a directory on another disk or machine."}, Next: "holdfast check plan.yaml"}
+	}
+	worst, slow := o.Answers[0], o.Answers[0]
+	for _, a := range o.Answers[1:] {
+		if lossRank(a.Loss).worse(lossRank(worst.Loss)) {
+			worst = a
+		}
+		if timeRank(a.Time).worse(timeRank(slow.Time)) {
+			slow = a
+		}
+	}
+	s := sentence{Tone: toneOf(o)}
+	const lead = "If it burned down now, "
+	switch l := worst.Loss; {
+	case l.All:
+		s.Tone, s.Before, s.Loss = bad, lead+"we would lose ", "all of "+nameOr(l.Store, "the data")
+	case !l.Known:
+		s.Tone, s.Before, s.Loss, s.Middle = bad, lead, "nobody knows", " what we would lose"
+	case l.Span <= 0:
+		s.Before, s.Loss = lead+"we would lose ", "nothing"
+	default:
+		s.Before, s.Loss = lead+"we would lose the last ", spoken(l.Span)
+	}
+	lossKnown := worst.Loss.All || worst.Loss.Known
+	switch t := slow.Time; {
+	case t.Known && lossKnown:
+		s.Middle, s.Time, s.After = " and be back in ", about(t)+spoken(t.Value), "."
+	case t.Known:
+		s.Middle, s.Time, s.After = s.Middle+"; to be back would take ", about(t)+spoken(t.Value), "."
+	case lossKnown:
+		s.Middle, s.Time, s.After = ", and ", "nobody can say", " how long it would take to be back."
+	default:
+		s.Middle, s.Time, s.After = s.Middle+", or ", "how long", " it would take to be back."
+	}
+	if !slow.Time.Known && s.Tone == good {
+		s.Tone = warn
+	}
+	s.Notes = notes(len(o.Answers), worst, slow)
+	return s
+}
+
+func notes(places int, worst, slow Answer) []string {
+	var out []string
+	if places > 1 {
+		out = append(out, fmt.Sprintf("Worst case over %d locations, as if only one of them survived.", places))
+	} else {
+		out = append(out, "There is one location. If it is lost as well, everything is.")
+	}
+	if l := worst.Loss; l.Known && l.Store != "" && (l.All || l.Span > 0) {
+		out = append(out, strings.TrimSpace(fmt.Sprintf("The loss is decided by %s in %s.", l.Store, worst.Location)))
+	} else if l.Note != "" {
+		out = append(out, sentenceCase(l.Note)+".")
+	}
+	switch t := slow.Time; {
+	case !t.Known:
+		out = append(out, sentenceCase(nameOr(t.Note, "no restore has been timed"))+".")
+	case t.Note != "":
+		out = append(out, sentenceCase(t.Note)+".")
+	}
+	return out
+}
+
+func about(m Measure) string {
+	if m.Basis == "measured" {
+		return ""
+	}
+	return "about "
+}
+
+func nameOr(name, other string) string {
+	if name == "" {
+		return other
+	}
+	return name
+}
+
+func sentenceCase(s string) string {
+	s = strings.TrimSuffix(strings.TrimSpace(s), ".")
+	if s == "" {
+		return ""
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// toneOf is good only when every service is proved and keeps its promises.
+func toneOf(o Overview) tone {
+	t := good
+	for _, s := range o.Services {
+		if s.RPO.Missed || s.RTO.Missed {
+			return bad
+		}
+		switch b := postureBadge(s.Posture); b.Tone {
+		case bad:
+			return bad
+		case warn:
+			t = warn
+		}
+	}
+	return t
+}
+
+// A rank orders durations by how bad they are; not knowing is worse than any
+// figure, and losing all is worse than not knowing.
+type rank struct {
+	class int
+	d     time.Duration
+}
+
+func (r rank) worse(o rank) bool { return r.class > o.class || r.class == o.class && r.d > o.d }
+
+func lossRank(l Loss) rank {
+	switch {
+	case l.All:
+		return rank{class: 2}
+	case !l.Known:
+		return rank{class: 1}
+	default:
+		return rank{d: l.Span}
+	}
+}
+
+func timeRank(m Measure) rank {
+	if !m.Known {
+		return rank{class: 1}
+	}
+	return rank{d: m.Value}
+}
+
+func lossWords(l Loss) string {
+	if l.Span <= 0 {
+		return "nothing"
+	}
+	return "the last " + brief(l.Span)
+}
+
+func lossSub(l Loss) string {
+	switch {
+	case l.Note != "":
+		return l.Note
+	case l.Store != "" && (l.All || l.Span > 0):
+		return "decided by " + l.Store
+	default:
+		return ""
+	}
+}
+
+func timeSub(a Answer) string {
+	var out []string
+	if a.Service != "" {
+		out = append(out, a.Service)
+	}
+	switch {
+	case a.Time.Note != "":
+		out = append(out, a.Time.Note)
+	case !a.Time.Known:
+		out = append(out, "no restore from here has been timed")
+	}
+	return strings.Join(out, ": ")
+}
+
+// join puts the words that there are side by side.
+func join(words ...string) string {
+	var out []string
+	for _, w := range words {
+		if w != "" {
+			out = append(out, w)
+		}
+	}
+	return strings.Join(out, ", ")
+}
