@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"holdfast"
 )
 
 // A sentence is the answer at the top of the first page, in pieces so that the
@@ -31,13 +33,10 @@ func answerOf(o Overview) sentence {
 		return sentence{Tone: bad, Before: "If it burned down now, ", Loss: "everything", Middle: " would be gone: the plan names no location for backups.",
 			Notes: []string{"A location is a directory on another disk or machine."}, Next: "holdfast check plan.yaml"}
 	}
-	worst, slow := o.Answers[0], o.Answers[0]
+	worst, back := o.Answers[0], o.Back
 	for _, a := range o.Answers[1:] {
 		if lossRank(a.Loss).worse(lossRank(worst.Loss)) {
 			worst = a
-		}
-		if timeRank(a.Time).worse(timeRank(slow.Time)) {
-			slow = a
 		}
 	}
 	s := sentence{Tone: toneOf(o)}
@@ -53,7 +52,7 @@ func answerOf(o Overview) sentence {
 		s.Before, s.Loss = lead+"we would lose the last ", spoken(l.Span)
 	}
 	lossKnown := worst.Loss.All || worst.Loss.Known
-	switch t := slow.Time; {
+	switch t := back; {
 	case t.Known && lossKnown:
 		s.Middle, s.Time, s.After = " and be back in ", about(t)+spoken(t.Value), "."
 	case t.Known:
@@ -63,39 +62,45 @@ func answerOf(o Overview) sentence {
 	default:
 		s.Middle, s.Time, s.After = s.Middle+", or ", "how long", " it would take to be back."
 	}
-	if !slow.Time.Known && s.Tone == good {
+	if (!back.Known || back.AtLeast) && s.Tone == good {
 		s.Tone = warn
 	}
-	s.Notes = notes(len(o.Answers), worst, slow)
+	s.Notes = notes(o, worst)
 	return s
 }
 
-func notes(places int, worst, slow Answer) []string {
+func notes(o Overview, worst Answer) []string {
 	var out []string
-	if places > 1 {
-		out = append(out, fmt.Sprintf("Worst case over %d locations, as if only one of them survived.", places))
+	if n := len(o.Answers); n > 1 {
+		out = append(out, fmt.Sprintf("Worst case over %d locations, as if only one of them survived.", n))
 	} else {
 		out = append(out, "There is one location. If it is lost as well, everything is.")
 	}
-	if l := worst.Loss; l.Known && l.Store != "" && (l.All || l.Span > 0) {
-		out = append(out, strings.TrimSpace(fmt.Sprintf("The loss is decided by %s in %s.", l.Store, worst.Location)))
+	if l := worst.Loss; l.Known && l.Store != "" && l.Span > 0 || l.All {
+		out = append(out, fmt.Sprintf("The loss is decided by %s in %s.", nameOr(l.Store, "the data"), worst.Location))
 	} else if l.Note != "" {
 		out = append(out, sentenceCase(l.Note)+".")
 	}
-	switch t := slow.Time; {
-	case !t.Known:
-		out = append(out, sentenceCase(nameOr(t.Note, "no restore has been timed"))+".")
+	switch t := o.Back; {
 	case t.Note != "":
 		out = append(out, sentenceCase(t.Note)+".")
+	case !t.Known:
+		out = append(out, "No restore has been timed.")
+	case o.BackService != "":
+		out = append(out, fmt.Sprintf("The time is decided by %s.", o.BackService))
 	}
 	return out
 }
 
 func about(m Measure) string {
-	if m.Basis == "measured" {
+	switch {
+	case m.AtLeast:
+		return "at least "
+	case m.Basis == holdfast.Measured:
 		return ""
+	default:
+		return "about "
 	}
-	return "about "
 }
 
 func nameOr(name, other string) string {
@@ -150,43 +155,11 @@ func lossRank(l Loss) rank {
 	}
 }
 
-func timeRank(m Measure) rank {
-	if !m.Known {
-		return rank{class: 1}
-	}
-	return rank{d: m.Value}
-}
-
 func lossWords(l Loss) string {
 	if l.Span <= 0 {
 		return "nothing"
 	}
 	return "the last " + brief(l.Span)
-}
-
-func lossSub(l Loss) string {
-	switch {
-	case l.Note != "":
-		return l.Note
-	case l.Store != "" && (l.All || l.Span > 0):
-		return "decided by " + l.Store
-	default:
-		return ""
-	}
-}
-
-func timeSub(a Answer) string {
-	var out []string
-	if a.Service != "" {
-		out = append(out, a.Service)
-	}
-	switch {
-	case a.Time.Note != "":
-		out = append(out, a.Time.Note)
-	case !a.Time.Known:
-		out = append(out, "no restore from here has been timed")
-	}
-	return strings.Join(out, ": ")
 }
 
 // join puts the words that there are side by side.

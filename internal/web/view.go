@@ -60,7 +60,9 @@ type Measure struct {
 	Value time.Duration
 	Known bool
 	Basis holdfast.Basis // measured, attested, estimated
-	Note  string         // where it comes from, or why it is not known
+	// AtLeast says that a part of the time has no number: the value is a lower bound.
+	AtLeast bool
+	Note    string // where it comes from, or why it is not known
 }
 
 // A Loss is how much would be gone. Its zero value is unknown.
@@ -78,7 +80,10 @@ type Overview struct {
 	Plan         string // "example-bcp 1.0.0"
 	PlanDigest   string
 
-	Answers   []Answer // one per location, as if it alone survived
+	Answers     []Answer // one per location, as if it alone survived
+	Back        Measure  // until the last service is usable again, the longest
+	BackService string   // which service decides it
+
 	Services  []Service
 	Stores    []Store
 	Graph     Graph
@@ -94,9 +99,9 @@ type Answer struct {
 	Where     string // provider, region: what a person calls the place
 	Reachable bool
 	Seen      time.Time // when it last answered
-	Loss      Loss
-	Time      Measure // until the last service is usable again
-	Service   string  // which service decides the time
+	Loss      Loss      // the worst of its stores
+	Losses    []Loss    // one per store
+	Time      Measure   // until everything is usable again from here; zero: only Overview.Back is known
 }
 
 // A Promise is one objective beside what is the case.
