@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -74,7 +75,7 @@ func (d *decoder) document(b []byte, p *Plan) {
 	}
 	var doc yaml.Node
 	if err := yaml.Load(b, &doc); err != nil {
-		d.loadError(err)
+		d.loadError(b, err)
 		return
 	}
 	n := &doc
@@ -91,10 +92,30 @@ func (d *decoder) document(b []byte, p *Plan) {
 	d.value(n, reflect.ValueOf(p).Elem(), "")
 }
 
+// secondDocument returns the line of the mark that begins a second document.
+func secondDocument(b []byte) int {
+	content := false
+	line := 0
+	for text := range bytes.Lines(b) {
+		line++
+		t := bytes.TrimSpace(text)
+		switch {
+		case bytes.HasPrefix(text, []byte("---")) || bytes.HasPrefix(text, []byte("...")):
+			if content {
+				return line
+			}
+			content = len(t) > 3
+		case len(t) > 0 && t[0] != '#' && t[0] != '%':
+			content = true
+		}
+	}
+	return 1
+}
+
 var yamlLine = regexp.MustCompile(`line (\d+)(?:, column (\d+))?`)
 
 // loadError turns an error of the YAML library into a finding with its place.
-func (d *decoder) loadError(err error) {
+func (d *decoder) loadError(b []byte, err error) {
 	at := &yaml.Node{Line: 1, Column: 1}
 	message := err.Error()
 	if e, ok := errors.AsType[*yaml.LoadError](err); ok {
@@ -111,6 +132,7 @@ func (d *decoder) loadError(err error) {
 		}
 	}
 	if strings.Contains(message, "document") && (strings.Contains(message, "single") || strings.Contains(message, "multiple") || strings.Contains(message, "one ") || strings.Contains(message, "more")) {
+		at.Line, at.Column = secondDocument(b), 1
 		d.complain(codeDocuments, at, "", "remove the line that reads \"---\", or put the second part into a file of its own in one folder", "the file holds more than one YAML document")
 		return
 	}
@@ -320,9 +342,11 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		return
 	}
 	fields, known := fieldsOf(v.Type())
+	misspelt := false
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, c := n.Content[i], n.Content[i+1]
 		if !d.key(k, path, known) {
+			misspelt = true
 			continue
 		}
 		f := fields[k.Value]
@@ -337,8 +361,10 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 			d.path(c, v.Field(f.index))
 		}
 	}
-	if path == "" {
-		return // a folder has its required sections in any of its files; see Parse
+	// A folder has its required sections in any of its files: see Parse. What is
+	// missing beside an unknown field is most likely that field.
+	if path == "" || misspelt {
+		return
 	}
 	d.required(n, v, path)
 }
@@ -453,6 +479,9 @@ func (d *decoder) objective(n *yaml.Node, o *Objective, path string) {
 	switch n.Kind {
 	case yaml.ScalarNode:
 		if p, err := parsePeriod(n.Value); err == nil {
+			if p.Approx() <= 0 {
+				d.complain(codeValue, n, path, hint, "%q is zero, which nobody can promise", path)
+			}
 			o.Max = p
 			return
 		}

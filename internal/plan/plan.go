@@ -340,8 +340,10 @@ type Location struct {
 	Path string       `yaml:"path" plan:"path"` // for kind dir
 
 	// Provider, Account, Region and Domain say what a place shares with others.
-	// Two places with one failure domain count once. A place without a domain is
-	// taken for the host itself.
+	// Two places with one failure domain count once. The domain "this-host" is the
+	// machine of the stores themselves.
+	//
+	// Domain defaults to "this-host".
 	Provider     string `yaml:"provider"`
 	Account      string `yaml:"account"`
 	Region       string `yaml:"region"`

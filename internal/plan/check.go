@@ -1,0 +1,273 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+)
+
+// The codes of the lints. A code is stable: people search for it, and exceptions
+// name it.
+const (
+	codeUnbound     = "HF-L1"  // words without a number
+	codeSchedule    = "HF-L2"  // the schedule cannot meet the RPO
+	codeSteps       = "HF-L3"  // the steps alone do not fit into the RTO
+	codeLooser      = "HF-L4"  // a need is looser than its consumer
+	codeTolerable   = "HF-L6"  // RTO not below the maximum tolerable downtime
+	codeWider       = "HF-L7"  // a wider loss has a tighter objective
+	codeFreshness   = "HF-L8"  // drills are rarer than their proof lasts
+	codeRetention   = "HF-L9"  // kept for less than a loss stays unnoticed
+	codeUnprotected = "HF-L11" // no backup
+	codeShared      = "HF-L13" // copies fail together
+	codeKeys        = "HF-L14" // a lost key or holder loses everything
+	codeDeputy      = "HF-L18" // no deputy
+	codeApproval    = "HF-L19" // an approval that nobody can give
+	codeBusFactor   = "HF-L20" // one person's absence stops everything
+	codeEstimate    = "HF-L22" // a step without an estimate
+	codeCycle       = "HF-L23" // a circle
+	codeZero        = "HF-L24" // a check that passes on nothing, or cannot be evaluated
+	codeUndeclared  = "HF-L25" // an id that is not declared
+	codeUndrilled   = "HF-L32" // nothing proves a backup
+	codeUnrecovered = "HF-L33" // no way back is written down
+	codeTwice       = "HF-P1"  // one id for two things
+	codeMinute      = "HF-P5"  // 1m is a minute
+	codeException   = "HF-X1"  // an exception that does not hold
+)
+
+// Check looks for promises of p that cannot be kept, contradict each other, cannot
+// be measured or rest on one person, place or key. Every finding says where, why
+// with the numbers, and which edit is a way out. The result is sorted, worst first.
+//
+// A finding with an exception in force becomes a note that names it. An exception
+// that has ended, or that its requester approved, does not count.
+func Check(p *Plan, now time.Time) []holdfast.Finding {
+	l := &linter{p: p, now: now}
+	l.references()
+	l.identities()
+	l.objectives()
+	l.schedules()
+	l.dependencies()
+	l.copies()
+	l.keys()
+	l.people()
+	l.drills()
+	l.invariants()
+	l.runbooks()
+	l.except()
+	holdfast.SortFindings(l.findings)
+	return l.findings
+}
+
+type linter struct {
+	p        *Plan
+	now      time.Time
+	findings []holdfast.Finding
+}
+
+// report adds a finding about path. The message and hint are complete sentences
+// without a full stop.
+func (l *linter) report(code string, severity holdfast.FindingSeverity, path, hint, format string, args ...any) {
+	pos := l.p.Position(path)
+	l.findings = append(l.findings, holdfast.Finding{
+		Code: code, Severity: severity, File: pos.File, Line: pos.Line, Column: pos.Column,
+		Subject: path, Message: fmt.Sprintf(format, args...), Hint: hint,
+	})
+}
+
+func (l *linter) fail(code, path, hint, format string, args ...any) {
+	l.report(code, holdfast.SeverityError, path, hint, format, args...)
+}
+
+func (l *linter) warn(code, path, hint, format string, args ...any) {
+	l.report(code, holdfast.SeverityWarning, path, hint, format, args...)
+}
+
+// sorted returns the keys of a map in order, so that findings come in order too.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// period writes a duration as people write it in a plan.
+func period(d time.Duration) string { return holdfast.FormatDuration(d) }
+
+// edit writes a duration as the plan takes it.
+func edit(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d > 0 && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return strings.ReplaceAll(holdfast.FormatDuration(d.Round(time.Second)), " ", "")
+}
+
+// references reports every id that is used and not declared.
+func (l *linter) references() {
+	p := l.p
+	services, stores := sorted(p.Services), sorted(p.Stores)
+	people, roles := sorted(p.People), sorted(p.Roles)
+	nodes := p.Nodes()
+	actors := append(slices.Clone(roles), people...)
+	need := func(path, what, id string, known []string) {
+		if id == "" || slices.Contains(known, id) {
+			return
+		}
+		l.fail(codeUndeclared, path, suggest(id, known), "%s %q is not declared", what, id)
+	}
+	index := func(path string, i int) string { return fmt.Sprintf("%s[%d]", path, i) }
+
+	need("plan.owner", "the owner", p.Plan.Owner, actors)
+	for i, id := range p.Plan.Approvers {
+		need(index("plan.approvers", i), "the approver", id, actors)
+	}
+	for _, id := range roles {
+		r := p.Roles[id]
+		need("roles."+id+".holder", "the person", r.Holder, people)
+		need("roles."+id+".deputy", "the person", r.Deputy, people)
+	}
+	for _, id := range sorted(p.Scenarios) {
+		for i, loc := range p.Scenarios[id].Lose {
+			need(index("scenarios."+id+".lose", i), "the location", loc, sorted(p.Locations))
+		}
+	}
+	for _, id := range sorted(p.Tiers) {
+		for _, sc := range sorted(p.Tiers[id].Scenarios) {
+			need("tiers."+id+".scenarios."+sc, "the scenario", sc, sorted(p.Scenarios))
+		}
+	}
+	for _, id := range services {
+		s, path := p.Services[id], "services."+id
+		need(path+".tier", "the tier", s.Tier, sorted(p.Tiers))
+		need(path+".owner", "the owner", s.Owner, actors)
+		need(path+".runbook", "the runbook", s.Runbook, sorted(p.Runbooks))
+		for _, n := range sorted(s.Needs) {
+			need(path+".needs."+n, "the service or store", n, nodes)
+		}
+	}
+	for _, id := range stores {
+		s, path := p.Stores[id], "stores."+id
+		need(path+".tier", "the tier", s.Tier, sorted(p.Tiers))
+		need(path+".owner", "the owner", s.Owner, actors)
+		need(path+".protect", "the backup", s.Protect, sorted(p.Backups))
+		for _, inv := range sorted(s.Invariants) {
+			need(path+".invariants."+inv+".confirmed_by", "the role or person", s.Invariants[inv].ConfirmedBy, actors)
+		}
+	}
+	for _, id := range sorted(p.Keys) {
+		for i, holder := range p.Keys[id].Holders {
+			need(index("keys."+id+".holders", i), "the person", holder, people)
+		}
+	}
+	for i, id := range p.Repository.EncryptTo {
+		need(index("repository.encrypt_to", i), "the key", id, sorted(p.Keys))
+	}
+	for _, id := range sorted(p.Backups) {
+		for _, loc := range p.Backups[id].Copies.Names() {
+			need("backups."+id+".copies."+loc, "the location", loc, sorted(p.Locations))
+		}
+	}
+	for _, id := range sorted(p.Drills) {
+		for i, store := range p.Drills[id].Of {
+			need(index("drills."+id+".of", i), "the store", store, stores)
+		}
+	}
+	for _, id := range sorted(p.Runbooks) {
+		var steps []string
+		for _, st := range p.Runbooks[id].Steps {
+			steps = append(steps, st.ID)
+		}
+		for _, st := range p.Runbooks[id].Steps {
+			path := "runbooks." + id + ".steps." + st.ID
+			need(path+".restore", "the store", st.Restore, stores)
+			need(path+".start", "the store", st.Start, stores)
+			need(path+".check", "the service or store", st.Check, nodes)
+			need(path+".human", "the role or person", st.Human, actors)
+			for i, role := range st.Approve {
+				need(index(path+".approve", i), "the role or person", role, actors)
+			}
+			for i, after := range st.After {
+				need(index(path+".after", i), "the step", after, steps)
+			}
+		}
+	}
+	for i, id := range p.Activation.By {
+		need(index("activation.by", i), "the role or person", id, actors)
+	}
+	for _, clause := range sorted(p.Controls) {
+		for i, id := range p.Controls[clause] {
+			need(index("controls."+clause, i), "the drill", id, sorted(p.Drills))
+		}
+	}
+	for _, id := range sorted(p.Exceptions) {
+		e := p.Exceptions[id]
+		need("exceptions."+id+".by", "the role or person", e.By, actors)
+		for i, by := range e.ApprovedBy {
+			need(index("exceptions."+id+".approved_by", i), "the role or person", by, actors)
+		}
+	}
+}
+
+// identities reports one id for two things: findings, facts and commands name
+// things by id alone.
+func (l *linter) identities() {
+	first := map[string]string{}
+	for _, kind := range []struct {
+		section string
+		ids     []string
+	}{
+		{"services", sorted(l.p.Services)}, {"stores", sorted(l.p.Stores)}, {"people", sorted(l.p.People)},
+		{"roles", sorted(l.p.Roles)}, {"locations", sorted(l.p.Locations)}, {"keys", sorted(l.p.Keys)},
+	} {
+		for _, id := range kind.ids {
+			path := kind.section + "." + id
+			if other, ok := first[id]; ok {
+				l.fail(codeTwice, path, fmt.Sprintf("rename one of them, for example to %q", id+"-"+strings.TrimSuffix(kind.section, "s")),
+					"%q names two things, %s and %s", id, other, path)
+				continue
+			}
+			first[id] = path
+		}
+	}
+}
+
+// except turns findings with an exception in force into notes.
+func (l *linter) except() {
+	used := map[string]bool{}
+	valid := map[string]bool{}
+	loc := l.p.Location()
+	for _, id := range sorted(l.p.Exceptions) {
+		e, path := l.p.Exceptions[id], "exceptions."+id
+		var approvers []string
+		for _, by := range e.ApprovedBy {
+			if person := l.p.Person(by, false); person != "" && person != l.p.Person(e.By, false) && !slices.Contains(approvers, person) {
+				approvers = append(approvers, person)
+			}
+		}
+		switch {
+		case len(approvers) == 0:
+			l.fail(codeException, path, "have somebody else than the requester approve it, under approved_by", "the exception %q of %s is approved by nobody but its requester", e.Rule, e.Of)
+		case !e.From.IsZero() && l.now.Before(e.From.Begin(loc)):
+			l.warn(codeException, path+".from", "wait for the day, or move it", "the exception %q of %s begins on %s", e.Rule, e.Of, e.From)
+		case !l.now.Before(Date{e.Until.Year, e.Until.Month, e.Until.Day + 1}.Begin(loc)):
+			l.fail(codeException, path+".until", "mend what it waives, or approve a new end", "the exception %q of %s ended on %s", e.Rule, e.Of, e.Until)
+		default:
+			valid[id] = true
+		}
+	}
+	for i := range l.findings {
+		f := &l.findings[i]
+		for _, id := range sorted(l.p.Exceptions) {
+			e := l.p.Exceptions[id]
+			if valid[id] && e.Rule == f.Code && (e.Of == f.Subject || strings.HasPrefix(f.Subject, e.Of+".")) && f.Code != codeException {
+				f.Severity = holdfast.SeverityNote
+				f.Message += fmt.Sprintf("; excepted by %q until %s: %s", id, e.Until, e.Why)
+				used[id] = true
+			}
+		}
+	}
+	for _, id := range sorted(l.p.Exceptions) {
+		if e := l.p.Exceptions[id]; valid[id] && !used[id] {
+			l.report(codeException, holdfast.SeverityNote, "exceptions."+id, "remove it", "the exception %q of %s waives nothing", e.Rule, e.Of)
+		}
+	}
+}

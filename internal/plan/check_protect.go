@@ -1,0 +1,170 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// HostDomain is the failure domain of the machine that runs Holdfast and the stores.
+// A location that declares no domain is taken for a part of it.
+const HostDomain = "this-host"
+
+// DomainOr returns what fails together with the location.
+func (l Location) DomainOr() string { return cmp.Or(l.Domain, HostDomain) }
+
+// copies looks for copies that are lost together.
+func (l *linter) copies() {
+	for _, id := range sorted(l.p.Backups) {
+		b, path := l.p.Backups[id], "backups."+id+".copies"
+		names := slices.DeleteFunc(b.Copies.Names(), func(n string) bool { _, ok := l.p.Locations[n]; return !ok })
+		switch {
+		case len(b.Copies) == 0:
+			l.fail(codeUnprotected, path, "name at least two locations", "the backup %q goes nowhere", id)
+			continue
+		case len(names) == 0:
+			continue // undeclared, which is reported
+		case len(names) == 1:
+			l.fail(codeShared, path, "add a location that does not fail together with it", "the only copy is in %q: when that place is lost, every backup is lost", names[0])
+			continue
+		}
+		domains := map[string][]string{}
+		for _, n := range names {
+			d := l.p.Locations[n].DomainOr()
+			domains[d] = append(domains[d], n)
+		}
+		if len(domains) == 1 {
+			d := l.p.Locations[names[0]].DomainOr()
+			why := fmt.Sprintf("all are in the failure domain %q", d)
+			if l.p.Locations[names[0]].Domain == "" {
+				why = "none declares a failure domain, so all count as parts of this host"
+			}
+			l.fail(codeShared, path, "declare the domains in which they fail apart, or add a location elsewhere", "%s count as one copy: %s", quoted(names), why)
+			continue
+		}
+		if only := l.sharedBy(names, func(x Location) string { return join2(x.Provider, x.Account) }); only != "" {
+			l.warn(codeShared, path, "put one copy into another account, best of another provider",
+				"%s share the account %q of provider %q: one stolen login or one unpaid bill loses both", quoted(names), l.p.Locations[names[0]].Account, l.p.Locations[names[0]].Provider)
+		} else if only := l.sharedBy(names, func(x Location) string { return x.Provider }); only != "" {
+			l.warn(codeShared, path, "put one copy with another provider", "%s are all with provider %q", quoted(names), only)
+		}
+		if only := l.sharedBy(names, func(x Location) string { return x.Region }); only != "" {
+			l.warn(codeShared, path, "put one copy into another region", "%s are all in region %q", quoted(names), only)
+		}
+	}
+	l.sameDirectory()
+}
+
+// join2 is provider and account where both are declared.
+func join2(a, b string) string {
+	if a == "" || b == "" {
+		return ""
+	}
+	return a + "\x00" + b
+}
+
+// sharedBy returns what all locations have in common, or "".
+func (l *linter) sharedBy(names []string, of func(Location) string) string {
+	first := of(l.p.Locations[names[0]])
+	for _, n := range names[1:] {
+		if of(l.p.Locations[n]) != first {
+			return ""
+		}
+	}
+	return first
+}
+
+func quoted(names []string) string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = fmt.Sprintf("%q", n)
+	}
+	return strings.Join(out, " and ")
+}
+
+// sameDirectory looks for locations that are one folder, or lie in each other, in a
+// protected folder, or in the place that a recovery writes to.
+func (l *linter) sameDirectory() {
+	names := sorted(l.p.Locations)
+	inside := func(a, b string) bool {
+		rel, err := filepath.Rel(b, a)
+		return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
+	}
+	for i, a := range names {
+		pa := l.p.Locations[a].Path
+		if pa == "" {
+			continue
+		}
+		for _, b := range names[i+1:] {
+			if pb := l.p.Locations[b].Path; pb != "" && (inside(pa, pb) || inside(pb, pa)) {
+				l.fail(codeShared, "locations."+b+".path", "give each location a folder of its own, on another disk", "%q and %q are one place: %s and %s", a, b, pa, pb)
+			}
+		}
+		for _, id := range sorted(l.p.Stores) {
+			s := l.p.Stores[id]
+			if s.Files != nil && s.Files.Path != "" && inside(pa, s.Files.Path) {
+				l.fail(codeShared, "locations."+a+".path", "move the location out of the folder that it protects", "the location %q lies inside the store %q: it would be backed up into itself and is lost with it", a, id)
+			}
+			if s.Recover != nil && (inside(pa, s.Recover.To) || inside(s.Recover.To, pa)) {
+				l.fail(codeShared, "stores."+id+".recover.to", "recover into a folder apart from every location", "a recovery of %q would write into the location %q", id, a)
+			}
+		}
+	}
+}
+
+// agePublicKey is the form of an age X25519 recipient. Whether its checksum holds is
+// seen when the key is used.
+var agePublicKey = regexp.MustCompile(`^age1[02-9ac-hj-np-z]{58}$`)
+
+// keys looks for keys whose loss, or whose holder's loss, loses every backup.
+func (l *linter) keys() {
+	p := l.p
+	for _, id := range sorted(p.Keys) {
+		k, path := p.Keys[id], "keys."+id
+		switch {
+		case strings.HasPrefix(strings.ToUpper(k.Recipient), "AGE-SECRET-KEY-"):
+			l.fail(codeSecret, path+".recipient", "take the key out, make a new one with \"holdfast key create\", and write its public half here", "%q is a private key; it must be regarded as known to everybody who saw this file", path+".recipient")
+		case !agePublicKey.MatchString(k.Recipient):
+			l.fail(codeKeys, path+".recipient", "\"holdfast key create\" makes a key and prints its public half, which begins with age1", "%q is not a public key", path+".recipient")
+		}
+		if len(k.Holders) == 0 {
+			l.warn(codeKeys, path, "add \"holders: [name]\"", "nobody holds the key %q: nobody knows who to ask for it", id)
+		}
+	}
+	if len(p.Stores) == 0 {
+		return
+	}
+	const path = "repository.encrypt_to"
+	recipients := map[string]bool{}
+	var holders []string
+	offline := false
+	for _, id := range p.Repository.EncryptTo {
+		k, ok := p.Keys[id]
+		if !ok {
+			continue
+		}
+		recipients[k.Recipient] = true
+		offline = offline || k.Offline
+		for _, h := range k.Holders {
+			if !slices.Contains(holders, h) {
+				holders = append(holders, h)
+			}
+		}
+	}
+	slices.Sort(holders)
+	switch {
+	case len(recipients) == 0:
+		l.fail(codeKeys, path, "write encrypt_to: with two keys of two holders", "no key can read the backups")
+	case len(recipients) == 1 && !p.Repository.AllowOneRecipient:
+		l.fail(codeKeys, path, "add a second key with another holder; \"holdfast key create\" makes one", "one key alone reads the backups: its loss is the loss of all of them")
+	case len(recipients) == 1:
+		l.warn(codeKeys, path, "add a second key with another holder", "one key alone reads the backups, which the plan allows: its loss is the loss of all of them")
+	case len(holders) == 1:
+		l.fail(codeKeys, path, fmt.Sprintf("have somebody else than %s hold one of the keys", holders[0]), "all keys have one holder, %q: without that person nothing can be read", holders[0])
+	case len(holders) > 1 && !offline:
+		l.warn(codeKeys, path, "keep one private half on paper or on a stick in a safe, and write \"offline: true\" at its key", "no key is kept offline: who takes all computers takes all keys")
+	}
+}

@@ -1,0 +1,214 @@
+package plan
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+var checkTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+const (
+	recipientA = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
+	recipientB = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+)
+
+// clean is the template with keys of its own, which has no finding.
+func clean() string {
+	return string(Template(Values{RecipientA: recipientA, RecipientB: recipientB}))
+}
+
+func render(fs []holdfast.Finding) string {
+	var b strings.Builder
+	for _, f := range fs {
+		fmt.Fprintf(&b, "%s %s %s:%d:%d %s\n    %s\n    %s\n", f.Severity, f.Code, f.File, f.Line, f.Column, f.Subject, f.Message, f.Hint)
+	}
+	return b.String()
+}
+
+func findings(text string) []holdfast.Finding {
+	p, err := Parse("plan.yaml", []byte(text))
+	if err != nil {
+		return FindingsOf(err)
+	}
+	return Check(p, checkTime)
+}
+
+func TestTemplateIsClean(t *testing.T) {
+	for _, unattended := range []bool{false, true} {
+		p, err := Parse("plan.yaml", Template(Values{RecipientA: recipientA, RecipientB: recipientB, Unattended: unattended}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Check(p, checkTime); len(got) > 0 {
+			t.Errorf("unattended %t:\n%s", unattended, render(got))
+		}
+	}
+	// Placeholders are complained about until they are replaced.
+	if got := findings(string(Template(Values{}))); !holdfast.AnyErrors(got) {
+		t.Errorf("placeholders pass: %s", render(got))
+	}
+}
+
+// Every case is the clean plan with one edit; the golden file holds all findings
+// that the edit causes, so a lint that speaks out of turn is seen too.
+func TestCheck(t *testing.T) {
+	tests := []struct {
+		name, code string
+		edits      []string // old, new, old, new, ...
+	}{
+		{"unbound-words", codeUnbound, []string{"rpo: 15m,", "rpo: near zero,"}},
+		{"unbound-stated", codeUnbound, []string{"rpo: 15m,", `rpo: {stated: "minutes, from PITR"},`}},
+		{"bound-stated", "", []string{"rpo: 15m,", `rpo: {stated: "minutes, from PITR", bound: 15m},`}},
+		{"range", "", []string{"rto: 4h,", "rto: {target: 4h, max: 8h},"}},
+		{"zero-objective", codeValue, []string{"rpo: 15m,", "rpo: 0s,"}},
+		{"daily-for-15m", codeSchedule, []string{"    log: {max_lag: 1m}        # the transaction log in between, continuously\n", ""}},
+		{"lag-beyond-rpo", codeSchedule, []string{"max_lag: 1m", "max_lag: 20m"}},
+		{"lag-equals-rpo", codeSchedule, []string{"max_lag: 1m", "max_lag: 15m"}},
+		{"copy-cycle", codeSchedule, []string{"copies: [near, offsite]\n    keep: 30d\n  folder", "copies: {near: {}, offsite: {every: 12h}}\n    keep: 30d\n  folder"}},
+		{"takes", codeSchedule, []string{"every: 5m", "every: 5m\n    takes: 11m"}},
+		{"log-of-folder", codeSchedule, []string{"protect: folder", "protect: database"}},
+		{"steps-beyond-rto", codeSteps, []string{"rto: 4h,", "rto: 20m,", "est: 15m", "est: 30m"}},
+		{"steps-leave-little", codeSteps, []string{"rto: 4h,", "rto: 30m,"}},
+		{"looser-need", codeLooser, []string{"needs: {db: hard, uploads: hard}", "needs: {db: hard, uploads: hard, web: hard}", "needs: {api: hard}", "needs: {uploads: hard}"}},
+		{"soft-need", "", []string{"needs: {api: hard}", "needs: {api: soft, uploads: hard}"}},
+		{"need-without-objective", codeLooser, []string{"kind: files\n    tier: critical", "kind: files"}},
+		{"rto-beyond-mtd", codeTolerable, []string{"rto: 4h, rpo: 15m, mtd: 1d", "rto: 1d, rpo: 15m, mtd: 1d"}},
+		{"wider-loss-tighter", codeWider, []string{"corruption: {detection_delay: 7d}", "corruption: {detection_delay: 7d}\n  fire: {lose: [near]}", "mtd: 1d}", "mtd: 1d, scenarios: {fire: {rto: 2h}}}"}},
+		{"drill-too-rare", codeFreshness, []string{"db-drill: {of: [db], every: 1w", "db-drill: {of: [db], every: 2w"}},
+		{"drill-just-in-time", codeFreshness, []string{"rung: 6, fresh_for: 10d", "rung: 6, fresh_for: 7d"}},
+		{"drill-folder-rung", codeFreshness, []string{"rung: 3", "rung: 5"}},
+		{"keep-too-short", codeRetention, []string{"keep: 30d\n  folder", "keep: 6d\n  folder"}},
+		{"keep-a-minute", codeMinute, []string{"keep: 30d\n  folder", "keep: 1m\n  folder"}},
+		{"every-minute", codeMinute, []string{"every: 5m", "every: 1m"}},
+		{"no-backup", codeUnprotected, []string{"    protect: folder\n", ""}},
+		{"no-copies", codeUnprotected, []string{"copies: [near, offsite]\n    keep: 30d\n  folder", "copies: []\n    keep: 30d\n  folder"}},
+		{"one-copy", codeShared, []string{"copies: [near, offsite]\n    keep: 30d\n  folder", "copies: [near]\n    keep: 30d\n  folder"}},
+		{"one-domain", codeShared, []string{`domain: "offsite-disk"`, `domain: "this-host"`}},
+		{"no-domain", codeShared, []string{`, domain: "offsite-disk"`, "", `, domain: "this-host"`, ""}},
+		{"one-account", codeShared, []string{`domain: "offsite-disk"`, `domain: eu-2, provider: cloud-a, account: prod`, `domain: "this-host"`, "domain: eu-1, provider: cloud-a, account: prod"}},
+		{"one-provider", codeShared, []string{`domain: "offsite-disk"`, `domain: eu-2, provider: cloud-a, region: eu`, `domain: "this-host"`, "domain: eu-1, provider: cloud-a, region: eu"}},
+		{"nested-locations", codeShared, []string{`path: "/mnt/offsite/holdfast"`, `path: backups/near/offsite`}},
+		{"location-in-store", codeShared, []string{`path: "/mnt/offsite/holdfast"`, `path: /srv/app/uploads/backup`}},
+		{"recover-into-location", codeShared, []string{`recover: {to: "recovered/uploads"}`, `recover: {to: backups/near}`}},
+		{"placeholder-key", codeKeys, []string{recipientA, PlaceholderRecipient}},
+		{"private-key", codeSecret, []string{recipientA, "AGE-SECRET-KEY-1QQQQQQQQQQ"}},
+		{"one-key", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: [key-a]"}},
+		{"one-key-allowed", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: [key-a]\n  allow_one_recipient: true"}},
+		{"same-key-twice", codeKeys, []string{recipientB, recipientA}},
+		{"one-holder", codeKeys, []string{"holders: [founder-b]", "holders: [founder-a]"}},
+		{"no-holder", codeKeys, []string{`holders: [founder-b]`, `holders: []`}},
+		{"no-offline-key", codeKeys, []string{", offline: true", ""}},
+		{"no-keys", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: []"}},
+		{"no-deputy", codeDeputy, []string{"deputy: founder-b, ", ""}},
+		{"own-deputy", codeDeputy, []string{"deputy: founder-b, ", "deputy: founder-a, "}},
+		{"one-person", codeBusFactor, []string{"holder: founder-b, deputy: founder-a", "holder: founder-a, deputy: founder-a", "deputy: founder-b, ", "deputy: founder-a, "}},
+		{"approval-unsatisfiable", codeApproval, []string{"approvers: [founder-a, founder-b]", "approvers: [founder-a, founder-b, technical_lead]"}},
+		{"step-approval-unsatisfiable", codeApproval, []string{"approve: [technical_lead]", "approve: [technical_lead, incident_commander, founder-a]"}},
+		{"nobody-activates", codeApproval, []string{"automatic: [store-lost]\n  by: [incident_commander, technical_lead]", "automatic: []\n  by: []"}},
+		{"no-estimate", codeEstimate, []string{", after: [restore-db], est: 1m}", ", after: [restore-db]}"}},
+		{"human-measured", codeEstimate, []string{"est: 15m", "est: measured"}},
+		{"needs-cycle", codeCycle, []string{"needs: {db: hard, uploads: hard}", "needs: {db: hard, uploads: hard, web: hard}"}},
+		{"runbook-cycle", codeCycle, []string{"restore-db: {restore: db, est: measured}", "restore-db: {restore: db, est: measured, after: [hand-over]}"}},
+		{"zero-passes", codeZero, []string{`"value > 0"`, `"value >= 0"`}},
+		{"null-passes", codeZero, []string{`"value > 0"`, `"value == null || value > 0"`}},
+		{"expect-junk", codeZero, []string{`"value > 0"`, `"valu > 0"`}},
+		{"no-invariants", codeZero, []string{"    invariants:\n      data-is-there:\n        sql: \"select count(*) from information_schema.tables where table_schema = 'public'\"\n        expect: \"value > 0\"\n        confirmed_by: technical_lead\n", ""}},
+		{"undeclared-tier", codeUndeclared, []string{"kind: files\n    tier: critical", "kind: files\n    tier: critcal"}},
+		{"undeclared-need", codeUndeclared, []string{"needs: {api: hard}", "needs: {api: hard, quueue: soft}"}},
+		{"undeclared-person", codeUndeclared, []string{"holder: founder-a, ", "holder: fuonder-a, "}},
+		{"undeclared-location", codeUndeclared, []string{"copies: [near, offsite]\n    keep: 30d\n  folder", "copies: [near, ofsite, offsite]\n    keep: 30d\n  folder"}},
+		{"undeclared-drill", codeUndeclared, []string{`"soc2/A1.3": [db-drill, uploads-drill]`, `"soc2/A1.3": [db-dril]`}},
+		{"undrilled", codeUndrilled, []string{"  uploads-drill: {of: [uploads], every: 1w, pick: random, rung: 3, fresh_for: 10d}\n", "", "[db-drill, uploads-drill]", "[db-drill]", "[db-drill, uploads-drill]", "[db-drill]"}},
+		{"no-runbook", codeUnrecovered, []string{"needs: {api: hard}\n    runbook: rebuild", "needs: {api: hard}"}},
+		{"store-not-restored", codeUnrecovered, []string{"      restore-uploads: {restore: uploads, est: measured}\n", "", "after: [check-db, restore-uploads]", "after: [check-db]"}},
+		{"not-started", codeUnrecovered, []string{"      start: {port: 5433, listen: 127.0.0.1}\n", ""}},
+		{"two-things-one-id", codeTwice, []string{"  near: {kind: dir", "  db: {kind: dir", "[near, offsite]", "[db, offsite]", "[near, offsite]", "[db, offsite]"}},
+		{"exception", codeUndrilled, append(undrilled(), "controls:", exception("founder-b", "2026-12-31")+"controls:")},
+		{"exception-ended", codeException, append(undrilled(), "controls:", exception("founder-b", "2026-11-21")+"controls:")},
+		{"exception-own-approval", codeException, append(undrilled(), "controls:", exception("founder-a", "2026-12-31")+"controls:")},
+		{"exception-of-nothing", codeException, []string{"controls:", exception("founder-b", "2026-12-31") + "controls:"}},
+
+		{"password-words", codeSecret, []string{"user=holdfast dbname=app", "user=holdfast password=hunter2 dbname=app"}},
+		{"password-url", codeSecret, []string{"host=127.0.0.1 port=5432 user=holdfast dbname=app", "postgres://holdfast:hunter2@127.0.0.1/app"}},
+		{"typo", codeField, []string{"max_lag: 1m", "max_lga: 1m"}},
+		{"typo-in-objective", codeField, []string{"rto: 4h,", "rto: {targt: 2h, max: 4h},"}},
+		{"empty-rto", codeEmpty, []string{"rto: 4h,", "rto: ,"}},
+		{"null-value", codeEmpty, []string{"tier: support", "tier: ~"}},
+		{"second-document", codeDocuments, []string{"controls:", "---\ncontrols:"}},
+		{"anchor", codeAnchor, []string{"{holder: founder-b", "&x {holder: founder-b"}},
+		{"merge-key", codeAnchor, []string{"{holder: founder-b", "{<<: {}, holder: founder-b"}},
+		{"tag", codeAnchor, []string{"port: 5433", "port: !!str 5433"}},
+		{"twice", codeDuplicate, []string{"  web:\n", "  api:\n"}},
+		{"key-on", codeValue, []string{"  web:\n", "  on:\n"}},
+		{"bool-word", codeValue, []string{"offline: true", "offline: yes"}},
+		{"octal", codeValue, []string{"port: 5433", "port: 05433"}},
+		{"bad-period", codeValue, []string{"max_lag: 1m", "max_lag: 13am"}},
+		{"digits-only", codeValue, []string{"rto: 4h,", "rto: 4,"}},
+		{"range-inverted", codeValue, []string{"rto: 4h,", "rto: {target: 8h, max: 4h},"}},
+		{"none-without-reason", codeValue, []string{`{none: "holds no data of its own"}`, `{none: " "}`}},
+		{"timezone", codeValue, []string{`timezone: "UTC"`, `timezone: "Europe/Stokholm"`}},
+		{"step-with-two-acts", codeValue, []string{"restore-db: {restore: db,", "restore-db: {restore: db, check: db,"}},
+		{"wrong-kind", codeValue, []string{"kind: files", "kind: file"}},
+		{"api-version", codeValue, []string{"holdfast/v1", "holdfast/v2"}},
+		{"scalar-for-list", codeValue, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: key-a"}},
+		{"not-yaml", codeSyntax, []string{"tiers:\n", "tiers:\n\t- x\n"}},
+		{"not-utf8", codeSyntax, []string{"Example Ltd", "Ex\xe4mple"}},
+		{"lacks-required", codeEmpty, []string{"kind: files\n    tier", "tier"}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			text := clean()
+			for i := 0; i < len(tt.edits); i += 2 {
+				if !strings.Contains(text, tt.edits[i]) {
+					t.Fatalf("the plan does not contain %q", tt.edits[i])
+				}
+				text = strings.Replace(text, tt.edits[i], tt.edits[i+1], 1)
+			}
+			fs := findings(text)
+			got := render(fs)
+			found := tt.code == "" && len(fs) == 0
+			for _, f := range fs {
+				found = found || f.Code == tt.code
+				if f.Line == 0 || f.File != "plan.yaml" || f.Message == "" || f.Hint == "" || f.Subject == "" {
+					t.Errorf("incomplete finding: %+v", f)
+				}
+				if strings.Contains(f.Message+f.Hint, "hunter2") {
+					t.Errorf("a finding shows a secret: %s", f.Message)
+				}
+			}
+			if !found {
+				t.Errorf("no finding %q among:\n%s", tt.code, got)
+			}
+			golden := filepath.Join("testdata", "check", tt.name+".golden")
+			if *update {
+				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(golden)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(want) {
+				t.Errorf("findings:\n%s\nwant:\n%s", got, want)
+			}
+		})
+	}
+}
+
+func undrilled() []string {
+	return []string{"  uploads-drill: {of: [uploads], every: 1w, pick: random, rung: 3, fresh_for: 10d}\n", "", "[db-drill, uploads-drill]", "[db-drill]", "[db-drill, uploads-drill]", "[db-drill]"}
+}
+
+func exception(approver, until string) string {
+	return fmt.Sprintf("exceptions:\n  ex-1: {rule: HF-L32, of: stores.uploads, why: \"can be asked for again\", by: founder-a, approved_by: [%s], from: \"2026-11-01\", until: %q}\n", approver, until)
+}

@@ -1,0 +1,152 @@
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"cel.dev/cel-go/cel"
+	"cel.dev/cel-go/common/types"
+
+	"holdfast"
+)
+
+// Limits of one expectation.
+const (
+	MaxExpectBytes = 4096
+	maxExpectCost  = 100_000 // units of the evaluator: ends what would not end
+)
+
+// An Expectation is a compiled predicate over the answer of an invariant. It knows
+// three variables: value, the answer; last, the answer of the last drill that
+// passed, null before the first; and target, the recovered instant.
+type Expectation struct {
+	text    string
+	program cel.Program
+}
+
+var expectEnv = sync.OnceValues(func() (*cel.Env, error) {
+	return cel.NewEnv(
+		cel.Variable("value", cel.DynType),
+		cel.Variable("last", cel.DynType),
+		cel.Variable("target", cel.TimestampType),
+		cel.CrossTypeNumericComparisons(true),
+	)
+})
+
+// CompileExpectation reads a CEL expression that is true or false.
+func CompileExpectation(text string) (*Expectation, error) {
+	if len(text) > MaxExpectBytes {
+		return nil, fmt.Errorf("the expression is longer than %d bytes", MaxExpectBytes)
+	}
+	env, err := expectEnv()
+	if err != nil {
+		return nil, fmt.Errorf("prepare expressions: %w", err)
+	}
+	ast, issues := env.Compile(text)
+	if err := issues.Err(); err != nil {
+		first, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "ERROR: "), "\n")
+		return nil, errors.New(strings.TrimPrefix(first, "<input>:"))
+	}
+	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
+		return nil, fmt.Errorf("the expression gives %s, not true or false", t)
+	}
+	program, err := env.Program(ast, cel.CostLimit(maxExpectCost), cel.EvalOptions(cel.OptOptimize))
+	if err != nil {
+		return nil, err
+	}
+	return &Expectation{text, program}, nil
+}
+
+// Expectation compiles what the owner expects of the answer.
+func (inv Invariant) Expectation() (*Expectation, error) { return CompileExpectation(inv.Expect) }
+
+// String returns the expression.
+func (e *Expectation) String() string { return e.text }
+
+// Eval judges an answer. Passed and Failed mean that the expression said so. An
+// expression that cannot be evaluated, for example because there is no last answer
+// yet, is NotProven: it never counts as passed. The detail is for people.
+func (e *Expectation) Eval(value, last any, target time.Time) (outcome holdfast.Outcome, detail string) {
+	defer func() {
+		// The evaluator runs the company's text; its panics must not end a drill.
+		if r := recover(); r != nil {
+			outcome, detail = holdfast.NotProven, fmt.Sprintf("%s cannot be evaluated: %v", e.text, r)
+		}
+	}()
+	out, _, err := e.program.Eval(map[string]any{"value": normal(value), "last": normal(last), "target": target})
+	if err != nil {
+		return holdfast.NotProven, fmt.Sprintf("%s cannot be evaluated with value %s and last %s: %v", e.text, show(value), show(last), err)
+	}
+	b, ok := out.(types.Bool)
+	if !ok {
+		return holdfast.NotProven, fmt.Sprintf("%s gives %v, not true or false", e.text, out.Value())
+	}
+	if b {
+		return holdfast.Passed, fmt.Sprintf("%s holds with value %s", e.text, show(value))
+	}
+	return holdfast.Failed, fmt.Sprintf("%s does not hold: value is %s, last was %s, target %s", e.text, show(value), show(last), target.UTC().Format(time.RFC3339))
+}
+
+func show(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case time.Time:
+		return v.UTC().Format(time.RFC3339Nano)
+	case []byte:
+		return string(v)
+	case float64:
+		return strconv.FormatFloat(v, 'g', -1, 64)
+	}
+	return fmt.Sprint(v)
+}
+
+// normal turns what a database driver or stored JSON gives into what CEL reads.
+func normal(v any) any {
+	switch v := v.(type) {
+	case int:
+		return int64(v)
+	case int8:
+		return int64(v)
+	case int16:
+		return int64(v)
+	case int32:
+		return int64(v)
+	case uint8:
+		return uint64(v)
+	case uint16:
+		return uint64(v)
+	case uint32:
+		return uint64(v)
+	case float32:
+		return float64(v)
+	case []byte:
+		return string(v)
+	case nil:
+		return types.NullValue
+	}
+	return v
+}
+
+// passesOnNothing reports whether the expectation accepts the answer of an empty
+// database, after a drill that saw a full one.
+func (e *Expectation) passesOnNothing(now time.Time) (string, bool) {
+	for _, empty := range []struct {
+		name        string
+		value, last any
+	}{
+		{"0", int64(0), int64(1000)},
+		{"no value", nil, int64(1000)},
+		{"no value", nil, now},
+		{"0", int64(0), nil},
+	} {
+		if outcome, _ := e.Eval(empty.value, empty.last, now); outcome == holdfast.Passed {
+			return empty.name, true
+		}
+	}
+	return "", false
+}
