@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"holdfast/internal/source/postgres/wal"
 )
 
 // Limits on what a server may answer.
@@ -36,9 +38,7 @@ const (
 )
 
 // FormatLSN writes a log position as PostgreSQL does: "1/A0000028".
-func FormatLSN(lsn uint64) string {
-	return fmt.Sprintf("%X/%X", lsn>>32, uint32(lsn))
-}
+func FormatLSN(lsn uint64) string { return wal.LSN(lsn).String() }
 
 // ParseLSN reads a log position as PostgreSQL writes it.
 func ParseLSN(s string) (uint64, error) {
@@ -408,8 +408,12 @@ type keepalive struct {
 // everything up to its shutdown checkpoint.
 var errStreamEnded = errors.New("the server ended the stream: it is shutting down")
 
+// A copyDone is the server's word that it has sent all of a timeline. The caller
+// goes on with endOfTimeline.
+type copyDone struct{}
+
 // receive returns the next message of a running stream: a walData, a keepalive or
-// a *timelineEnd. The data belongs to the caller.
+// a copyDone. The data belongs to the caller. It may run beside send.
 func (c *replConn) receive(ctx context.Context) (any, error) {
 	for {
 		msg, err := c.pg.ReceiveMessage(ctx)
@@ -440,7 +444,7 @@ func (c *replConn) receive(ctx context.Context) (any, error) {
 				return nil, fmt.Errorf("the server sent a copy message of unknown kind %q", msg.Data[0])
 			}
 		case *pgproto3.CopyDone:
-			return c.endOfTimeline(ctx)
+			return copyDone{}, nil
 		case *pgproto3.CommandComplete:
 			return nil, errStreamEnded
 		case *pgproto3.ErrorResponse:
@@ -449,8 +453,11 @@ func (c *replConn) receive(ctx context.Context) (any, error) {
 	}
 }
 
-// endOfTimeline answers the server's CopyDone and reads what follows.
-func (c *replConn) endOfTimeline(ctx context.Context) (any, error) {
+// endOfTimeline answers the server's CopyDone and reads what follows. No receive
+// and no send may run beside it.
+func (c *replConn) endOfTimeline(ctx context.Context) (*timelineEnd, error) {
+	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
+	defer cancel()
 	c.pg.Frontend().Send(&pgproto3.CopyDone{})
 	if err := c.pg.Frontend().Flush(); err != nil {
 		return nil, fmt.Errorf("end of timeline: %w", err)
