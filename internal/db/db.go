@@ -19,7 +19,7 @@
 //   - Read all rows of a query before the next statement of the same
 //     transaction ([Collect] does): PostgreSQL cannot interleave them.
 //   - PostgreSQL must be able to infer the type of each placeholder. Where
-//     nothing says it ("SELECT ?"), write CAST(? AS INTEGER) or CAST(? AS TEXT).
+//     nothing says it ("SELECT ?"), write CAST(? AS BIGINT) or CAST(? AS TEXT).
 //   - SQL never asks the database for the time: time is an argument.
 //
 // # Transactions
