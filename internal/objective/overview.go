@@ -139,7 +139,7 @@ type Exposure struct {
 	Why       string    `json:"why"`
 }
 
-// A ObjectiveState is one RTO or RPO with everything known about it.
+// An ObjectiveState is one RTO or RPO with everything known about it.
 type ObjectiveState struct {
 	Declared string           `json:"declared"`                 // in the plan's words
 	Target   Seconds          `json:"target_seconds,omitempty"` // what is aimed at, where a range is declared

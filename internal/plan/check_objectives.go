@@ -19,7 +19,7 @@ func (l *linter) objectives() {
 			l.objective(sp+".rto", s.RTO)
 			l.objective(sp+".rpo", s.RPO)
 			mtd := s.MTD
-			if mtd == (Period{}) {
+			if mtd.IsZero() {
 				mtd = t.MTD
 			}
 			l.tolerable(sp, s.RTO, mtd)
@@ -54,7 +54,7 @@ func (l *linter) minute(path string, p Period) {
 
 func (l *linter) tolerable(path string, rto Objective, mtd Period) {
 	d, ok := rto.Duration()
-	if ok && mtd != (Period{}) && d >= mtd.Approx() {
+	if ok && !mtd.IsZero() && d >= mtd.Approx() {
 		l.fail(codeTolerable, path+".rto", fmt.Sprintf("write an rto below %s, or correct the mtd", mtd),
 			"an outage of %s is promised, and after %s the company is harmed for good: the promise leaves no margin", period(d), period(mtd.Approx()))
 	}
@@ -98,13 +98,13 @@ func (l *linter) schedules() {
 		if b.Every.Interval() == time.Minute {
 			l.warn(codeMinute, path+".every", "write 1mo for a month, or 60s if a minute is meant", "every 1m is once a minute, not once a month")
 		}
-		if b.Keep != (Period{}) && b.Keep.Approx() < b.Every.Interval() {
+		if !b.Keep.IsZero() && b.Keep.Approx() < b.Every.Interval() {
 			l.fail(codeRetention, path+".keep", fmt.Sprintf("write keep: %s or longer", edit(2*b.Every.Interval())),
 				"snapshots are kept for %s and made every %s: between them there may be none", period(b.Keep.Approx()), period(b.Every.Interval()))
 		}
 		for _, sc := range sorted(l.p.Scenarios) {
 			delay := l.p.Scenarios[sc].DetectionDelay
-			if delay != (Period{}) && b.Keep != (Period{}) && b.Keep.Approx() <= delay.Approx() {
+			if !delay.IsZero() && !b.Keep.IsZero() && b.Keep.Approx() <= delay.Approx() {
 				l.fail(codeRetention, path+".keep", fmt.Sprintf("write keep: %s or longer", edit(delay.Approx()+b.Every.Interval())),
 					"snapshots are kept for %s, and %q may stay unnoticed for %s: the last good one is gone by then", period(b.Keep.Approx()), sc, period(delay.Approx()))
 			}

@@ -14,6 +14,7 @@ import (
 	"go.yaml.in/yaml/v4"
 
 	"holdfast"
+	"holdfast/internal/calendar"
 )
 
 // Codes of what the reader complains about. They are documented with the lints.
@@ -442,7 +443,7 @@ func (d *decoder) period(n *yaml.Node, p *Period, path string) {
 		d.complain(codeValue, n, path, periodHint, "%q takes a period, not %s", path, describe(n))
 		return
 	}
-	v, err := parsePeriod(n.Value)
+	v, err := calendar.ParsePeriod(n.Value)
 	if err != nil {
 		d.complain(codeValue, n, path, periodHint, "%q is %s, which is not a period", path, describe(n))
 		return
@@ -466,9 +467,9 @@ func (d *decoder) recurrence(n *yaml.Node, r *Recurrence, path string) {
 	if shortEvery.MatchString(text) {
 		text = "every " + text
 	}
-	v, err := parseRecurrence(text)
+	v, err := calendar.ParseRecurrence(text)
 	if err != nil {
-		d.complain(codeValue, n, path, hint, "%q is %s, which is not a recurrence", path, describe(n))
+		d.complain(codeValue, n, path, hint, "%q is %s, which is not a recurrence: %v", path, describe(n), err)
 		return
 	}
 	*r = v
@@ -478,7 +479,7 @@ func (d *decoder) objective(n *yaml.Node, o *Objective, path string) {
 	const hint = "write a period (4h), {target: 24h, max: 48h}, {stated: \"the policy's words\", bound: 15m} or {none: \"the reason\"}"
 	switch n.Kind {
 	case yaml.ScalarNode:
-		if p, err := parsePeriod(n.Value); err == nil {
+		if p, err := calendar.ParsePeriod(n.Value); err == nil {
 			if p.Approx() <= 0 {
 				d.complain(codeValue, n, path, hint, "%q is zero, which nobody can promise", path)
 			}

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"holdfast"
+	"holdfast/internal/calendar"
 )
 
 // The arithmetic of the schedule lint equals what a minute-by-minute simulation of
@@ -22,7 +23,7 @@ func TestWorstLossAgainstSimulation(t *testing.T) {
 		takes := rapid.IntRange(0, every).Draw(t, "takes")
 		cycle := rapid.IntRange(0, 60).Draw(t, "cycle")
 		minutes := func(n int) Period { return Period{Duration: time.Duration(n) * time.Minute} }
-		rec, err := parseRecurrence(fmt.Sprintf("every %dm", every))
+		rec, err := calendar.ParseRecurrence(fmt.Sprintf("every %dm", every))
 		if err != nil {
 			t.Fatal(err)
 		}

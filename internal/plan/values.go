@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/calendar"
 )
 
 // An Objective is one promise of a tier. It is written as a period ("4h"), as a
@@ -25,7 +26,7 @@ type Objective struct {
 // Duration returns the limit, and whether there is one in numbers. Only then can
 // the objective be measured.
 func (o Objective) Duration() (time.Duration, bool) {
-	if o.None != "" || (o.Max == Period{}) {
+	if o.None != "" || o.Max.IsZero() {
 		return 0, false
 	}
 	return o.Max.Approx(), true
@@ -35,20 +36,20 @@ func (o Objective) Duration() (time.Duration, bool) {
 func (o Objective) IsZero() bool { return o == Objective{} }
 
 // Unbound reports whether the objective has words but no number.
-func (o Objective) Unbound() bool { return o.Stated != "" && (o.Max == Period{}) }
+func (o Objective) Unbound() bool { return o.Stated != "" && o.Max.IsZero() }
 
 // String returns the objective as the plan declares it.
 func (o Objective) String() string {
 	switch {
 	case o.None != "":
 		return "not applicable: " + o.None
-	case o.Stated != "" && (o.Max == Period{}):
+	case o.Stated != "" && o.Max.IsZero():
 		return fmt.Sprintf("%q, not bound to a number", o.Stated)
 	case o.Stated != "":
 		return fmt.Sprintf("%s (%q)", o.Max, o.Stated)
-	case !(o.Target == Period{}):
+	case !o.Target.IsZero():
 		return fmt.Sprintf("%s, at most %s", o.Target, o.Max)
-	case !(o.Max == Period{}):
+	case !o.Max.IsZero():
 		return o.Max.String()
 	}
 	return "not declared"
@@ -68,7 +69,7 @@ func (e Estimate) String() string {
 	if e.Measured {
 		return "measured"
 	}
-	if (e.Period == Period{}) {
+	if e.Period.IsZero() {
 		return ""
 	}
 	return e.Period.String()
@@ -103,7 +104,7 @@ func (d Date) String() string {
 
 // Begin returns the first instant of the day in loc.
 func (d Date) Begin(loc *time.Location) time.Time {
-	return time.Date(d.Year, d.Month, d.Day, 0, 0, 0, 0, loc)
+	return calendar.Wall(d.Year, d.Month, d.Day, 0, 0, 0, loc)
 }
 
 // A SyntaxError says that a plan cannot be read. It carries every complaint.
