@@ -1,12 +1,32 @@
 package web
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
+	"github.com/a-h/templ"
+
 	"holdfast"
 )
+
+// text writes the sentence with its figures marked, without a space too many.
+func (s sentence) text() templ.Component {
+	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
+		for i, piece := range []string{s.Before, s.Loss, s.Middle, s.Time, s.After} {
+			piece = templ.EscapeString(piece)
+			if i%2 == 1 && piece != "" {
+				piece = "<em>" + piece + "</em>"
+			}
+			if _, err := io.WriteString(w, piece); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
 
 // A sentence is the answer at the top of the first page, in pieces so that the
 // two figures can stand out.

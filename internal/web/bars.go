@@ -20,9 +20,10 @@ type segment struct {
 }
 
 // windowBar draws the recovery windows of one place between from and now. What
-// is not covered stays empty; a stretch between two windows is drawn as a hole.
+// is not covered stays empty, as between two nightly copies; where a window ended
+// for a reason that should not be, the stretch up to the next is drawn as a hole.
 func windowBar(ws []holdfast.Window, from, now time.Time) []segment {
-	const least = 5 // a window of one instant must still be seen
+	const least = 7 // a window of one instant must still be seen
 	whole := now.Sub(from)
 	if whole <= 0 {
 		return nil
@@ -39,7 +40,7 @@ func windowBar(ws []holdfast.Window, from, now time.Time) []segment {
 	var out []segment
 	var last time.Time
 	for i, w := range ws {
-		if i > 0 && w.From.After(last) {
+		if i > 0 && ws[i-1].Hole != "" && w.From.After(last) {
 			a, b := x(last), x(w.From)
 			if b > a {
 				out = append(out, segment{X: a, W: b - a, Class: "hole", Title: "no way back to any instant in here"})
@@ -106,8 +107,8 @@ type holeLine struct {
 func holes(ws []holdfast.Window) []holeLine {
 	var out []holeLine
 	for i := 1; i < len(ws); i++ {
-		if ws[i].From.After(ws[i-1].To) {
-			out = append(out, holeLine{ws[i-1].To, ws[i].From, nameOr(ws[i-1].Hole, "no reason recorded")})
+		if ws[i-1].Hole != "" && ws[i].From.After(ws[i-1].To) {
+			out = append(out, holeLine{ws[i-1].To, ws[i].From, ws[i-1].Hole})
 		}
 	}
 	return out
@@ -174,13 +175,12 @@ func partClass(name string) string {
 }
 
 func partsOf(ps holdfast.Parts, objective time.Duration) partsBar {
-	b := partsBar{Goal: -1, Whole: max(ps.Sum(), objective)}
+	b := partsBar{Goal: -1, Whole: max(ps.Sum(), objective+objective/25)} // room behind the line
 	if b.Whole <= 0 {
 		return b
 	}
 	if objective > 0 {
 		b.Goal = int(float64(objective) / float64(b.Whole) * barW)
-		b.Goal = min(b.Goal, barW-3)
 	}
 	at := time.Duration(0)
 	for _, p := range ps {

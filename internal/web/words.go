@@ -50,42 +50,58 @@ func (c clock) ago(t time.Time) string {
 	d := c.Now.Sub(t)
 	switch {
 	case d < -time.Second:
-		return "in " + brief(-d)
+		return "in " + coarse(-d)
 	case d < time.Second:
 		return "now"
 	default:
-		return brief(d) + " ago"
+		return coarse(d) + " ago"
 	}
 }
 
-// brief is a duration in one unit and a half: "4.2 s", "12 min", "1 h 12 min", "3 d".
-func brief(d time.Duration) string {
-	neg := ""
-	if d < 0 {
-		neg, d = "−", -d
-	}
+// coarse is a distance in time: one unit from a minute on, rounded down.
+func coarse(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {
+	case d < time.Minute:
+		return brief(d.Truncate(100 * time.Millisecond))
+	case d < time.Hour:
+		return fmt.Sprintf("%d min", d/time.Minute)
+	case d < 10*time.Hour:
+		return pair(d/time.Hour, "h", d%time.Hour/time.Minute, "min")
+	case d < 2*day:
+		return fmt.Sprintf("%d h", d/time.Hour)
+	default:
+		return fmt.Sprintf("%d d", d/day)
+	}
+}
+
+// brief is a duration in two units at most, rounded to the smaller one: "4.2 s",
+// "12 min 10 s", "1 h 12 min", "3 d".
+func brief(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 0:
+		return "−" + brief(-d)
 	case d == 0:
 		return "0 s"
 	case d < time.Millisecond:
-		return neg + "<1 ms"
+		return "<1 ms"
 	case d < time.Second:
-		return fmt.Sprintf("%s%d ms", neg, d.Milliseconds())
-	case d < 10*time.Second:
-		return fmt.Sprintf("%s%s s", neg, strings.TrimSuffix(strconv.FormatFloat(float64(d.Milliseconds()/100)/10, 'f', 1, 64), ".0"))
-	case d < time.Minute:
-		return fmt.Sprintf("%s%d s", neg, d/time.Second)
-	case d < 10*time.Minute:
-		return neg + pair(d/time.Minute, "min", d%time.Minute/time.Second, "s")
-	case d < time.Hour:
-		return fmt.Sprintf("%s%d min", neg, d/time.Minute)
-	case d < day:
-		return neg + pair(d/time.Hour, "h", d%time.Hour/time.Minute, "min")
-	case d < 7*day:
-		return neg + pair(d/day, "d", d%day/time.Hour, "h")
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d.Round(100*time.Millisecond) < 10*time.Second:
+		return strings.TrimSuffix(strconv.FormatFloat(d.Round(100*time.Millisecond).Seconds(), 'f', 1, 64), ".0") + " s"
+	}
+	switch s, m, h := d.Round(time.Second), d.Round(time.Minute), d.Round(time.Hour); {
+	case s < time.Minute:
+		return fmt.Sprintf("%d s", s/time.Second)
+	case s < time.Hour:
+		return pair(s/time.Minute, "min", s%time.Minute/time.Second, "s")
+	case m < day:
+		return pair(m/time.Hour, "h", m%time.Hour/time.Minute, "min")
+	case h < 7*day:
+		return pair(h/day, "d", h%day/time.Hour, "h")
 	default:
-		return fmt.Sprintf("%s%d d", neg, d/day)
+		return fmt.Sprintf("%d d", d/day)
 	}
 }
 
@@ -230,6 +246,14 @@ func gradeBadge(g holdfast.Grade) badge {
 	default:
 		return badge{plain, "question", "no grade"}
 	}
+}
+
+// gradeWords says who stands behind a check, and how long it took.
+func gradeWords(c holdfast.Check) string {
+	if c.Duration <= 0 {
+		return gradeBadge(c.Grade).Text
+	}
+	return gradeBadge(c.Grade).Text + ", " + brief(c.Duration)
 }
 
 func runBadge(l DrillLine) badge {

@@ -34,13 +34,15 @@
       stale.hidden = true;
       document.body.classList.remove("is-stale");
     }
-    show();
   };
 
   document.addEventListener("htmx:before:request", (e) => {
     if (paused || document.hidden) e.preventDefault();
   });
-  document.addEventListener("htmx:after:swap", fresh);
+  document.addEventListener("htmx:after:request", (e) => {
+    if (e.detail?.ctx?.response?.status === 200) fresh();
+  });
+  document.addEventListener("htmx:after:swap", show);
   document.addEventListener("click", (e) => {
     if (!(e.target instanceof Element) || !e.target.closest("[data-pause]")) return;
     paused = !paused;
