@@ -37,13 +37,20 @@ func (osFS) SyncDir(name string) error {
 		return err
 	}
 	defer d.Close()
-	err = d.Sync()
-	// A few network file systems refuse to sync a directory because they have
-	// nothing to sync: names are durable when the call that made them returns.
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		return nil
+	return syncDir(d)
+}
+
+// unsyncable recognises network file systems that refuse to sync a directory
+// because names there are durable when the call that made them returns.
+func unsyncable(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP)
+}
+
+func syncDir(d *os.File) error {
+	if err := d.Sync(); err != nil && !unsyncable(err) {
+		return err
 	}
-	return err
+	return nil
 }
 
 // FreeBytes returns how many bytes an ordinary user can still write at path.

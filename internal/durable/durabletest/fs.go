@@ -17,6 +17,7 @@ package durabletest
 import (
 	"cmp"
 	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -234,7 +235,7 @@ func (f *FS) doTorn(act, torn func() error) (tore bool, err error) {
 	f.tripped, f.stopped = true, f.stop
 	switch {
 	case f.when == After:
-		if err := act(); err != nil {
+		if err := act(); err != nil && err != io.EOF {
 			return false, err
 		}
 	case f.when == Torn && torn != nil:

@@ -1,0 +1,69 @@
+// Package location holds what all kinds of places for backups share: the names of
+// objects and the reasons why a place does not do what it was asked.
+//
+// A location is a repo.Store. Its kinds live in the packages below this one, and
+// locationtest is the suite that each of them passes.
+package location
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Marker is the object that makes a place a repository. A place without it is
+// not written to: it may be the empty directory under a disk that is not mounted.
+const Marker = "holdfast-repository"
+
+// Why a location refused. Each is wrapped with the place, the object and a hint.
+var (
+	ErrUnreachable = errors.New("location is not there")
+	ErrFull        = errors.New("location is full")
+	ErrReadOnly    = errors.New("location is read-only")
+	ErrDenied      = errors.New("location denied access")
+	ErrName        = errors.New("not the name of an object")
+	ErrSize        = errors.New("content has another size than announced")
+)
+
+// Limits of names.
+const (
+	MaxName  = 512
+	maxParts = 8
+)
+
+// CheckName refuses what is not the name of an object: parts of letters, digits,
+// '.', '_' and '-', joined by slashes, none beginning with a dot or a hyphen. So no name
+// can lead out of a location, hide in it, or be read as an option.
+func CheckName(name string) error {
+	if name == "" || len(name) > MaxName || strings.Count(name, "/") >= maxParts {
+		return fmt.Errorf("%q: %w", clip(name), ErrName)
+	}
+	for part := range strings.SplitSeq(name, "/") {
+		if !ValidPart(part) {
+			return fmt.Errorf("%q: %w", name, ErrName)
+		}
+	}
+	return nil
+}
+
+// ValidPart reports whether s can be one part of a name.
+func ValidPart(s string) bool {
+	if s == "" || s[0] == '.' || s[0] == '-' || len(s) > 255 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func clip(s string) string {
+	if len(s) > MaxName {
+		return s[:MaxName] + "…"
+	}
+	return s
+}
