@@ -41,8 +41,8 @@ type Object struct {
 }
 
 // A Store is what a location must be able to do. Names are slash-separated paths
-// of lower-case letters, digits, '.', '_' and '-' (plus the fixed names at the top
-// of a repository). All methods may be called concurrently.
+// of ASCII letters, digits, '.', '_' and '-'; two names never differ by case only.
+// All methods may be called concurrently.
 type Store interface {
 	// Put stores body, which has exactly size bytes, under name if nothing is there
 	// yet: atomically, and durably before it returns. It returns an error that is

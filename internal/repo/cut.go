@@ -1,0 +1,81 @@
+package repo
+
+import (
+	"encoding/binary"
+
+	"holdfast/internal/seal"
+)
+
+// A Cut says how a file is divided into chunks.
+type Cut string
+
+// The cuts. Which one a writer used changes what later snapshots can share with
+// this one, and nothing for a reader.
+const (
+	CutContent Cut = "content" // where the content says, so that an insertion moves few cuts; the default
+	CutPages   Cut = "pages"   // every MiB, for files of pages that change in place
+)
+
+// Chunk sizes. Reading, hashing and sealing do not care; compression likes big
+// chunks, deduplication small ones.
+const (
+	minChunk   = 128 << 10
+	avgChunk   = 512 << 10
+	maxChunk   = 2 << 20
+	pageChunk  = 1 << 20
+	pageSize   = 8 << 10 // PostgreSQL's page, the unit of holes and increments
+	normalBits = 2       // how much harder (easier) a cut is before (behind) the average size
+)
+
+// A cutter finds cuts by content: a gear hash rolls over the bytes, and where its
+// top bits are zero a chunk ends. The table is made from the scope's key, so that
+// chunk sizes do not tell a stranger which known file was stored.
+type cutter struct{ gear [256]uint64 }
+
+func newCutter(key seal.MACKey) *cutter {
+	c := &cutter{}
+	for i := range c.gear {
+		id := key.ID(append([]byte("holdfast gear "), byte(i)))
+		c.gear[i] = binary.BigEndian.Uint64(id[:])
+	}
+	return c
+}
+
+// next returns the length of the first chunk of b. The caller gives at least
+// maxChunk bytes, or all that is left.
+func (c *cutter) next(b []byte) int {
+	if len(b) <= minChunk {
+		return len(b)
+	}
+	const avgBits = 19 // 512 KiB
+	h, i := uint64(0), minChunk
+	for _, stage := range [...]struct {
+		until int
+		shift uint
+	}{{avgChunk, 64 - avgBits - normalBits}, {maxChunk, 64 - avgBits + normalBits}} {
+		end := min(stage.until, len(b))
+		for ; i < end; i++ {
+			h = h<<1 + c.gear[b[i]]
+			if h>>stage.shift == 0 {
+				return i + 1
+			}
+		}
+	}
+	return i
+}
+
+// isZero reports whether all of b is zero.
+func isZero(b []byte) bool {
+	for len(b) >= 8 {
+		if binary.LittleEndian.Uint64(b) != 0 {
+			return false
+		}
+		b = b[8:]
+	}
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,484 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast/internal/seal"
+)
+
+const (
+	domainManifest = "manifest"
+	domainReceipt  = "receipt"
+	domainLog      = "log"
+	domainMatch    = "log-content"
+
+	maxPacks   = 1 << 22 // 128 TiB of full packs
+	maxLabels  = 1000
+	formatOne  = 1
+	typeSnap   = "manifest"
+	typeReceip = "receipt"
+)
+
+// A PackRef names a pack in a manifest, in the clear, so that whoever checks
+// completeness needs no key.
+type PackRef struct {
+	ID   string `json:"id"`
+	Size int64  `json:"size"`
+	Hash string `json:"hash"` // BLAKE3 of the whole pack, hex
+}
+
+// A RootRef says where a snapshot's root lies.
+type RootRef struct {
+	Pack    uint32 `json:"pack"`
+	Segment uint32 `json:"segment"`
+}
+
+// A Manifest is what a snapshot says of itself in the clear, signed by its writer.
+type Manifest struct {
+	Format     int               `json:"format"`
+	Type       string            `json:"type"`
+	Repository string            `json:"repository"`
+	Scope      string            `json:"scope"`
+	Kind       string            `json:"kind"`
+	ID         string            `json:"id"`
+	Previous   string            `json:"previous"` // Hash of the predecessor, or ""
+	Created    time.Time         `json:"created"`  // the writer's claim
+	Labels     map[string]string `json:"labels,omitempty"`
+	Files      int64             `json:"files"`
+	Bytes      int64             `json:"bytes"`
+	Packs      []PackRef         `json:"packs"`
+	Root       RootRef           `json:"root"`
+	Signer     string            `json:"signer"`
+
+	raw []byte // the object
+}
+
+// Hash returns the hex BLAKE3 of the object as it is stored: what a successor's
+// Previous and a receipt name.
+func (m *Manifest) Hash() string { return hexHash(m.raw) }
+
+// Object returns the name under which the manifest lies in a place.
+func (m *Manifest) Object() string { return snapshotName(m.Scope, m.ID) }
+
+// Verify returns nil if one of keys signed the manifest.
+func (m *Manifest) Verify(keys ...seal.VerifyKey) error {
+	if err := verifySigned(m.raw, domainManifest, m.Signer, keys); err != nil {
+		return fmt.Errorf("snapshot %q: %w", m.ID, err)
+	}
+	return nil
+}
+
+// signed returns line, newline, base64 signature, newline.
+func signed(line []byte, domain string, key seal.SigningKey) []byte {
+	out := append(slices.Clone(line), '\n')
+	out = base64.StdEncoding.AppendEncode(out, key.Sign(domain, line))
+	return append(out, '\n')
+}
+
+// splitSigned takes such an object apart.
+func splitSigned(raw []byte) (line, sig []byte, err error) {
+	line, rest, ok := bytes.Cut(raw, []byte{'\n'})
+	b64, tail, ok2 := bytes.Cut(rest, []byte{'\n'})
+	if !ok || !ok2 || len(tail) != 0 {
+		return nil, nil, fmt.Errorf("want a line and its signature: %w", ErrDamaged)
+	}
+	sig, err = base64.StdEncoding.Strict().DecodeString(string(b64))
+	if err != nil {
+		return nil, nil, fmt.Errorf("signature: %w", ErrDamaged)
+	}
+	return line, sig, nil
+}
+
+func verifySigned(raw []byte, domain, signer string, keys []seal.VerifyKey) error {
+	line, sig, err := splitSigned(raw)
+	if err != nil {
+		return err
+	}
+	return verifyAny(domain, line, sig, signer, keys)
+}
+
+// verifyAny tries every key: the signer's name is the object's own claim.
+func verifyAny(domain string, msg, sig []byte, signer string, keys []seal.VerifyKey) error {
+	for _, k := range keys {
+		if k.Verify(domain, msg, sig) == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("claims signer %q: %w: %w", signer, ErrUntrusted, seal.ErrSignature)
+}
+
+// parseManifest reads a manifest object and checks all that needs no key.
+func parseManifest(raw []byte) (*Manifest, error) {
+	line, _, err := splitSigned(raw)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{raw: raw}
+	if err := json.Unmarshal(line, m); err != nil {
+		return nil, fmt.Errorf("%v: %w", err, ErrDamaged)
+	}
+	switch {
+	case m.Format != formatOne:
+		return nil, fmt.Errorf("manifest format %d: %w", m.Format, ErrFormat)
+	case m.Type != typeSnap:
+		return nil, fmt.Errorf("a %q where a manifest belongs: %w", m.Type, ErrKind)
+	case len(m.Packs) == 0 || len(m.Packs) > maxPacks:
+		return nil, fmt.Errorf("%d packs: %w", len(m.Packs), ErrDamaged)
+	case int64(m.Root.Pack) >= int64(len(m.Packs)):
+		return nil, fmt.Errorf("root in pack %d of %d: %w", m.Root.Pack, len(m.Packs), ErrDamaged)
+	case checkPart("scope", m.Scope) != nil || checkSnapshotID(m.ID) != nil || checkRepositoryID(m.Repository) != nil:
+		return nil, fmt.Errorf("scope %q, id %q: %w", m.Scope, m.ID, ErrDamaged)
+	}
+	seen := make(map[string]bool, len(m.Packs))
+	for _, p := range m.Packs {
+		_, err := parsePackID(p.ID)
+		h, herr := hex.DecodeString(p.Hash)
+		if err != nil || herr != nil || len(h) != 32 || p.Size < int64(trailerLen) || p.Size > maxPack || seen[p.ID] {
+			return nil, fmt.Errorf("pack %q: %w", p.ID, ErrDamaged)
+		}
+		seen[p.ID] = true
+	}
+	return m, nil
+}
+
+// Manifest reads one manifest. Its signature is not checked here: the caller holds the keys.
+func (r *Repository) Manifest(ctx context.Context, scope, id string) (*Manifest, error) {
+	if err := checkPart("scope", scope); err != nil {
+		return nil, err
+	}
+	if err := checkSnapshotID(id); err != nil {
+		return nil, err
+	}
+	return r.manifest(ctx, snapshotName(scope, id))
+}
+
+func (r *Repository) manifest(ctx context.Context, name string) (*Manifest, error) {
+	raw, err := readObject(ctx, r.store, name, maxManifest)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseManifest(raw)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", name, err)
+	}
+	if m.Repository != r.id {
+		return nil, fmt.Errorf("%q: of repository %q: %w", name, m.Repository, ErrForeign)
+	}
+	if m.Object() != name {
+		return nil, fmt.Errorf("%q holds %q: %w", name, m.Object(), ErrSubstituted)
+	}
+	return m, nil
+}
+
+// Manifests returns the snapshots of a scope, or of all scopes if scope is "",
+// oldest first by the writer's clock. A manifest that cannot be read does not
+// hide the others: they are returned with an error that names it.
+func (r *Repository) Manifests(ctx context.Context, scope string) ([]*Manifest, error) {
+	names, err := r.snapshotNames(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	var (
+		all  []*Manifest
+		errs []error
+	)
+	for _, name := range names {
+		m, err := r.manifest(ctx, name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		all = append(all, m)
+	}
+	slices.SortStableFunc(all, func(a, b *Manifest) int { return strings.Compare(a.ID, b.ID) })
+	return all, errors.Join(errs...)
+}
+
+// snapshotNames lists the manifests of a scope, oldest first by the writer's clock.
+func (r *Repository) snapshotNames(ctx context.Context, scope string) ([]string, error) {
+	prefix := "snapshots/"
+	if scope != "" {
+		if err := checkPart("scope", scope); err != nil {
+			return nil, err
+		}
+		prefix += scope + "/"
+	}
+	var names []string
+	err := r.store.List(ctx, prefix, func(o Object) error {
+		parts := strings.Split(o.Name, "/")
+		if len(parts) == 3 && idPattern.MatchString(parts[2]) {
+			names = append(names, o.Name)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	return names, nil
+}
+
+// packSizes lists every pack of the place.
+func (r *Repository) packSizes(ctx context.Context) (map[packID]int64, error) {
+	sizes := map[packID]int64{}
+	err := r.store.List(ctx, packPrefix, func(o Object) error {
+		if id, ok := packOfObject(o.Name); ok {
+			sizes[id] = o.Size
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list packs: %w", err)
+	}
+	return sizes, nil
+}
+
+// Check returns nil if every pack that m names is in the place with its size, and
+// a *MissingError if not. It needs no key and reads no pack.
+func (r *Repository) Check(ctx context.Context, m *Manifest) error {
+	have, err := r.packSizes(ctx)
+	if err != nil {
+		return err
+	}
+	return missingFrom(m, have)
+}
+
+func missingFrom(m *Manifest, have map[packID]int64) error {
+	missing := &MissingError{Snapshot: m.ID}
+	for _, p := range m.Packs {
+		id, err := parsePackID(p.ID)
+		if err != nil {
+			return err
+		}
+		size, ok := have[id]
+		if !ok {
+			size = -1
+		}
+		if size != p.Size {
+			missing.Objects = append(missing.Objects, Missing{Name: id.object(), Want: p.Size, Have: size})
+		}
+	}
+	if len(missing.Objects) > 0 {
+		return missing
+	}
+	return nil
+}
+
+// Replicate makes the snapshot complete at this place: it copies the packs that
+// are absent, as they are and compared with their hashes, and then the manifest.
+// It needs no key and may be repeated.
+//
+// A crash leaves packs that no manifest of this place names yet; the next call
+// finds them there.
+func (r *Repository) Replicate(ctx context.Context, from *Repository, m *Manifest) error {
+	if r.id != from.id || m.Repository != r.id {
+		return fmt.Errorf("replicate snapshot %q of %q from %q to %q: %w", m.ID, m.Repository, from.id, r.id, ErrForeign)
+	}
+	have, err := r.packSizes(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range m.Packs {
+		id, err := parsePackID(p.ID)
+		if err != nil {
+			return err
+		}
+		if _, ok := have[id]; ok {
+			continue
+		}
+		if err := copyPack(ctx, from.store, r.store, id, p); err != nil {
+			return fmt.Errorf("replicate snapshot %q: %w", m.ID, err)
+		}
+		have[id] = p.Size
+	}
+	if err := missingFrom(m, have); err != nil {
+		return err // a pack of another size is there already; it is never overwritten
+	}
+	if err := putObject(ctx, r.store, m.Object(), m.raw); err != nil {
+		return fmt.Errorf("replicate snapshot %q: %w", m.ID, err)
+	}
+	return nil
+}
+
+func copyPack(ctx context.Context, from, to Store, id packID, p PackRef) error {
+	b, err := readObject(ctx, from, id.object(), p.Size)
+	if err != nil {
+		return err
+	}
+	if int64(len(b)) != p.Size || hexHash(b) != p.Hash {
+		return fmt.Errorf("%q is not what the manifest says: %w", id.object(), ErrDamaged)
+	}
+	return putObject(ctx, to, id.object(), b)
+}
+
+// A Receipt is the vault's word that a manifest was complete in a place at a time
+// on the vault's own clock.
+type Receipt struct {
+	Scope    string    `json:"scope"`
+	Snapshot string    `json:"snapshot"`
+	Manifest string    `json:"manifest"` // Manifest.Hash
+	Place    string    `json:"place"`
+	Received time.Time `json:"received"`
+	Vault    string    `json:"vault"`
+
+	Signer string `json:"signer"` // set by PutReceipt
+	raw    []byte
+}
+
+type receiptLine struct {
+	Format     int    `json:"format"`
+	Type       string `json:"type"`
+	Repository string `json:"repository"`
+	Receipt
+}
+
+// Verify returns nil if one of keys signed the receipt.
+func (c *Receipt) Verify(keys ...seal.VerifyKey) error {
+	if err := verifySigned(c.raw, domainReceipt, c.Signer, keys); err != nil {
+		return fmt.Errorf("receipt of %q: %w", c.Snapshot, err)
+	}
+	return nil
+}
+
+// PutReceipt records a receipt, once. The same receipt again is no error, another
+// one for the same snapshot is ErrConflict.
+func (r *Repository) PutReceipt(ctx context.Context, c Receipt, key seal.SigningKey) error {
+	if err := checkPart("scope", c.Scope); err != nil {
+		return err
+	}
+	if err := checkSnapshotID(c.Snapshot); err != nil {
+		return err
+	}
+	c.Signer, c.Received = key.Name(), c.Received.UTC()
+	line, err := json.Marshal(receiptLine{formatOne, typeReceip, r.id, c})
+	if err != nil {
+		return err
+	}
+	return putObject(ctx, r.store, receiptName(c.Scope, c.Snapshot), signed(line, domainReceipt, key))
+}
+
+// Receipts returns the receipts of a scope in the order of their snapshots' ids.
+// Signatures are not checked here. One that cannot be read does not hide the
+// others: they are returned with an error that names it.
+func (r *Repository) Receipts(ctx context.Context, scope string) ([]Receipt, error) {
+	if err := checkPart("scope", scope); err != nil {
+		return nil, err
+	}
+	var (
+		names []string
+		all   []Receipt
+		errs  []error
+	)
+	if err := r.store.List(ctx, "receipts/"+scope+"/", func(o Object) error {
+		names = append(names, o.Name)
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("list receipts: %w", err)
+	}
+	for _, name := range names {
+		raw, err := readObject(ctx, r.store, name, maxReceipt)
+		if err == nil {
+			var c Receipt
+			if c, err = parseReceipt(raw, r.id, name); err == nil {
+				all = append(all, c)
+				continue
+			}
+		}
+		errs = append(errs, fmt.Errorf("receipt %q: %w", name, err))
+	}
+	return all, errors.Join(errs...)
+}
+
+func parseReceipt(raw []byte, repository, name string) (Receipt, error) {
+	line, _, err := splitSigned(raw)
+	if err != nil {
+		return Receipt{}, err
+	}
+	var l receiptLine
+	if err := json.Unmarshal(line, &l); err != nil {
+		return Receipt{}, fmt.Errorf("%v: %w", err, ErrDamaged)
+	}
+	switch {
+	case l.Format != formatOne:
+		return Receipt{}, fmt.Errorf("format %d: %w", l.Format, ErrFormat)
+	case l.Type != typeReceip:
+		return Receipt{}, fmt.Errorf("a %q where a receipt belongs: %w", l.Type, ErrKind)
+	case l.Repository != repository:
+		return Receipt{}, fmt.Errorf("of repository %q: %w", l.Repository, ErrForeign)
+	case receiptName(l.Scope, l.Snapshot) != name:
+		return Receipt{}, fmt.Errorf("holds %q: %w", receiptName(l.Scope, l.Snapshot), ErrSubstituted)
+	}
+	l.raw = raw
+	return l.Receipt, nil
+}
+
+// readObject reads all of an object that is at most limit bytes long.
+func readObject(ctx context.Context, s Store, name string, limit int64) ([]byte, error) {
+	rc, err := s.Get(ctx, name, 0, -1)
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", name, err)
+	}
+	defer rc.Close()
+	b, err := io.ReadAll(io.LimitReader(rc, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("read %q: %w", name, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("read %q: more than %d bytes: %w", name, limit, ErrLimit)
+	}
+	return b, nil
+}
+
+// readRange reads exactly n bytes of an object.
+func readRange(ctx context.Context, s Store, name string, off int64, dst []byte) error {
+	rc, err := s.Get(ctx, name, off, int64(len(dst)))
+	if err != nil {
+		return fmt.Errorf("read %q: %w", name, err)
+	}
+	defer rc.Close()
+	if _, err := io.ReadFull(rc, dst); err != nil {
+		if err == io.EOF || err == io.ErrUnexpectedEOF {
+			err = fmt.Errorf("ends early: %w", ErrDamaged)
+		}
+		return fmt.Errorf("read %q: %w", name, err)
+	}
+	return nil
+}
+
+// putAttempts bounds how often an object is offered to a place.
+const putAttempts = 2
+
+// putObject puts b and makes sure that it is there. After an error the outcome is
+// unknown, so it re-reads before it decides: what landed is a success, what is
+// absent is offered once more, and other bytes under the name are ErrConflict.
+func putObject(ctx context.Context, s Store, name string, b []byte) error {
+	var err error
+	for range putAttempts {
+		if err = s.Put(ctx, name, int64(len(b)), bytes.NewReader(b)); err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		there, rerr := readObject(ctx, s, name, int64(len(b)))
+		switch {
+		case rerr == nil && bytes.Equal(there, b):
+			return nil
+		case rerr == nil || errors.Is(rerr, ErrLimit):
+			return fmt.Errorf("put %q: %w", name, ErrConflict)
+		}
+	}
+	return fmt.Errorf("put %q: %w", name, err)
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

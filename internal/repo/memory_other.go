@@ -1,0 +1,7 @@
+//go:build !unix
+
+package repo
+
+func allocate(n int) ([]byte, error) { return make([]byte, n), nil }
+
+func deallocate([]byte) {}
