@@ -469,7 +469,7 @@ func (d *decoder) recurrence(n *yaml.Node, r *Recurrence, path string) {
 	}
 	v, err := calendar.ParseRecurrence(text)
 	if err != nil {
-		d.complain(codeValue, n, path, hint, "%q is %s, which is not a recurrence: %v", path, describe(n), err)
+		d.complain(codeValue, n, path, hint, "%q cannot be used: %s", path, strings.TrimSuffix(err.Error(), ": "+holdfast.ErrUsage.Error()))
 		return
 	}
 	*r = v

@@ -1,0 +1,370 @@
+package objective
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/plan"
+)
+
+// Look answers: if it burned down at f.Now, what would be lost, and how long would it take?
+func Look(p *plan.Plan, f Facts) Overview {
+	o := Overview{
+		At: f.Now, Organisation: p.Org.Name, PlanDigest: p.Digest(), Scenarios: Scenarios(p),
+		Services: []ServiceOverview{}, Stores: []StoreOverview{}, Locations: []LocationOverview{}, Order: [][]string{},
+	}
+	order, err := p.RecoveryOrder()
+	if err != nil {
+		o.Findings = append(o.Findings, holdfast.Finding{Code: "HF-L23", Severity: holdfast.SeverityError, Subject: "services", Message: err.Error(), Hint: holdfast.Hint(err)})
+	} else if len(order) > 0 {
+		o.Order = order
+	}
+	wave := map[string]int{}
+	for i, ids := range order {
+		for _, id := range ids {
+			wave[id] = i + 1
+		}
+	}
+	stores := map[string]*StoreOverview{}
+	for _, id := range slices.Sorted(maps.Keys(p.Stores)) {
+		o.Stores = append(o.Stores, lookStore(p, id, f, o.Scenarios))
+	}
+	for i := range o.Stores {
+		stores[o.Stores[i].ID] = &o.Stores[i]
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.Services)) {
+		s := lookService(p, id, f, o.Scenarios, stores)
+		s.Wave = wave[id]
+		o.Services = append(o.Services, s)
+	}
+	slices.SortStableFunc(o.Services, func(a, b ServiceOverview) int { return a.Wave - b.Wave })
+	o.Locations = lookLocations(p, f, o.Stores)
+
+	var postures []holdfast.Posture
+	for _, s := range o.Services {
+		postures = append(postures, s.Posture)
+	}
+	for _, s := range o.Stores {
+		postures = append(postures, s.Posture)
+	}
+	o.Posture = Worst(postures...)
+	o.Sentence = o.sentence()
+	return o
+}
+
+func lookLocations(p *plan.Plan, f Facts, stores []StoreOverview) []LocationOverview {
+	out := []LocationOverview{}
+	for _, id := range slices.Sorted(maps.Keys(p.Locations)) {
+		loc := locationFact(f, id)
+		l := LocationOverview{ID: id, Domain: p.Locations[id].DomainOr(), Reachable: loc.Reachable, Seen: loc.Seen}
+		if !loc.Reachable {
+			l.Why = "cannot be reached" + colon(loc.Err)
+		}
+		for _, s := range stores {
+			for _, e := range s.Exposures {
+				if e.Location == id && e.State == LossBounded {
+					l.Stores++
+				}
+			}
+		}
+		out = append(out, l)
+	}
+	return out
+}
+
+func locationFact(f Facts, id string) LocationFact {
+	for _, l := range f.Locations {
+		if l.Location == id {
+			return l
+		}
+	}
+	return LocationFact{Location: id, Err: "nobody has looked yet"}
+}
+
+func lookStore(p *plan.Plan, id string, f Facts, scenarios []Scenario) StoreOverview {
+	s := p.Stores[id]
+	st := StoreOverview{
+		ID: id, Kind: string(s.Kind), Tier: s.Tier, Owner: s.Owner, Backup: s.Protect,
+		UsedBy: append([]string{}, p.ServicesOf(id)...), DrillNames: append([]string{}, p.DrillsOf(id)...),
+		Exposures: []Exposure{}, Losses: []Loss{}, NextDrill: f.NextDrill[id],
+	}
+	b, protected := p.Backups[s.Protect]
+	if !protected {
+		st.Unprotected = "the plan names no backup for it"
+	}
+	for _, loc := range b.Copies.Names() {
+		var c *Copy
+		for i := range f.Copies {
+			if f.Copies[i].Store == id && f.Copies[i].Location == loc {
+				c = &f.Copies[i]
+			}
+		}
+		e := Expose(c, locationFact(f, loc), p.Locations[loc].DomainOr(), f.Now)
+		st.Exposures = append(st.Exposures, e)
+		if e.State == LossBounded && st.LastGood.Before(e.Newest) {
+			st.LastGood = e.Newest
+		}
+	}
+	rto, rpo, from := p.ObjectiveOf(id)
+	st.Losses = losses(p, s.Tier, rpo, scenarios, func(sc Scenario, target, limit time.Duration) Loss {
+		return LossIn(sc, st.Exposures, target, limit)
+	})
+
+	term := termOf(p, id)
+	st.RPO = Assess(rpo, from, recoveryPoints(p, f.Proofs, id), term, f.Now)
+	live(&st.RPO, st.Losses)
+
+	required, by := Required(p, id, f.Proofs, f.Now)
+	st.Required, st.RequiredBy = Seconds(required), by
+	st.Restore = PredictStore(p, id, required, f.Proofs, f.Now)
+	st.RTO = Assess(rto, from, outages(f.Proofs, func(x Proof) bool { return x.Store == id }), term, f.Now)
+	compose(&st.RTO, st.Restore, drillState(p, f, []string{id}))
+
+	st.LastDrill = lastDrill(p, f, id)
+	st.Posture = Worst(st.RTO.Posture, st.RPO.Posture)
+	if !protected {
+		st.Posture = holdfast.PostureFailed
+	}
+	return st
+}
+
+// losses asks for the loss in each scenario, with the objective that holds in it.
+func losses(p *plan.Plan, tier string, rpo plan.Objective, scenarios []Scenario, of func(Scenario, time.Duration, time.Duration) Loss) []Loss {
+	out := []Loss{}
+	for _, sc := range scenarios {
+		o := rpo
+		if name, own := strings.CutPrefix(sc.ID, "plan:"); own {
+			if wider := p.Tiers[tier].Scenarios[name].RPO; !wider.IsZero() {
+				o = wider
+			}
+		}
+		limit, _ := o.Duration()
+		out = append(out, of(sc, o.Target.Approx(), limit))
+	}
+	return out
+}
+
+// live lets what is exposed right now overrule older proof: an objective that is
+// missed at this moment is not kept, whatever a drill showed last week.
+func live(st *ObjectiveState, losses []Loss) {
+	if st.Posture == holdfast.PostureNA || st.Limit == 0 || len(losses) == 0 {
+		return
+	}
+	switch now := losses[0]; now.Verdict {
+	case Over:
+		st.Posture = holdfast.PostureFailed
+		if now.State == LossBounded {
+			st.Why = fmt.Sprintf("right now %s of data would be lost, promised %s", now.Age, st.Limit)
+		} else {
+			st.Why = "right now everything would be lost: " + now.Why
+		}
+	case CannotSay:
+		if badness[st.Posture] < badness[holdfast.PostureUnknown] {
+			st.Posture = holdfast.PostureUnknown
+			st.Why = "nobody can say what would be lost right now: " + now.Why
+		}
+	}
+}
+
+// compose lets a prediction speak where no real recovery has measured the outage. It
+// proves only if every part was measured, and it fails as soon as the parts that are
+// known are too long.
+func compose(st *ObjectiveState, pr Prediction, drills holdfast.Posture) {
+	if st.Posture == holdfast.PostureNA || st.Limit == 0 {
+		return
+	}
+	if pr.Total > st.Limit {
+		st.Posture = holdfast.PostureFailed
+		st.Why = fmt.Sprintf("it would take %s, promised %s", pr.Text(), st.Limit)
+		return
+	}
+	if st.N > 0 || st.Posture == holdfast.PostureFailed {
+		return
+	}
+	switch drills {
+	case holdfast.PostureFailed, holdfast.PostureOverdue:
+		st.Posture = drills
+		st.Why = map[holdfast.Posture]string{holdfast.PostureFailed: "the last drill failed", holdfast.PostureOverdue: "the last drill is too long ago"}[drills]
+	case holdfast.PostureUnknown:
+		st.Posture, st.Why = holdfast.PostureUnknown, "no drill has measured the restore; it would take "+pr.Text()
+	default:
+		if pr.State != TimeProven {
+			st.Posture, st.Why = holdfast.PostureUnknown, "it would take "+pr.Text()+" of "+st.Limit.String()+"; "+pr.Why
+			return
+		}
+		st.Posture, st.Grade = drills, holdfast.Proved
+		st.Why = fmt.Sprintf("it would take %s of %s; %s", pr.Text(), st.Limit, pr.Why)
+	}
+}
+
+// drillState is the worst state of the drills of some stores: proved, due, overdue,
+// failed, or unknown where there was none.
+func drillState(p *plan.Plan, f Facts, stores []string) holdfast.Posture {
+	worst := holdfast.PostureProved
+	for _, id := range stores {
+		var newest *Proof
+		for i := range f.Proofs {
+			x := &f.Proofs[i]
+			if outcome, _ := settled(p, *x); x.Store != id || outcome == holdfast.NotProven || x.At.After(f.Now) {
+				continue
+			}
+			if newest == nil || x.At.After(newest.At) {
+				newest = x
+			}
+		}
+		state := holdfast.PostureUnknown
+		if newest != nil {
+			term, age := termOf(p, id), f.Now.Sub(newest.At)
+			switch {
+			case newest.Outcome == holdfast.Failed:
+				state = holdfast.PostureFailed
+			case age > term.Fresh:
+				state = holdfast.PostureOverdue
+			case term.Interval > 0 && age > term.Interval:
+				state = holdfast.PostureDue
+			default:
+				state = holdfast.PostureProved
+			}
+		}
+		worst = Worst(worst, state)
+	}
+	return worst
+}
+
+func lastDrill(p *plan.Plan, f Facts, store string) *DrillView {
+	var newest *Proof
+	for i := range f.Proofs {
+		x := &f.Proofs[i]
+		if x.Kind == ProofDrill && x.Store == store && !x.At.After(f.Now) && (newest == nil || x.At.After(newest.At)) {
+			newest = x
+		}
+	}
+	if newest == nil {
+		return nil
+	}
+	goal := holdfast.RungNone
+	if _, ok := p.Drills[newest.Name]; ok {
+		goal = p.DrillRung(newest.Name, store)
+	}
+	return &DrillView{
+		ID: newest.ID, Name: newest.Name, Store: store, Location: newest.Location, At: newest.At, Outcome: newest.Outcome,
+		Rung: newest.Rung, Goal: goal, Restore: Seconds(newest.Parts.Sum()), DataAge: Seconds(newest.DataAge),
+	}
+}
+
+func lookService(p *plan.Plan, id string, f Facts, scenarios []Scenario, stores map[string]*StoreOverview) ServiceOverview {
+	s := p.Services[id]
+	v := ServiceOverview{
+		ID: id, Tier: s.Tier, Owner: s.Owner,
+		Needs: append([]string{}, p.HardNeeds(id)...), Stores: append([]string{}, p.StoresOf(id)...),
+	}
+	rto, rpo, from := p.ObjectiveOf(id)
+	term := Term{Fresh: plan.DefaultFreshFor}
+	var points []Measurement
+	for i, store := range v.Stores {
+		t := termOf(p, store)
+		if i == 0 || t.Fresh < term.Fresh {
+			term.Fresh = t.Fresh
+		}
+		if t.Interval > 0 && (term.Interval == 0 || t.Interval < term.Interval) {
+			term.Interval = t.Interval
+		}
+	}
+
+	v.Outage = PredictService(p, id, f.Proofs, f.Now)
+	v.RTO = Assess(rto, from, outages(f.Proofs, func(x Proof) bool { return x.Service == id }), term, f.Now)
+	compose(&v.RTO, v.Outage, drillState(p, f, v.Stores))
+
+	i := 0
+	v.Losses = losses(p, s.Tier, rpo, scenarios, func(sc Scenario, target, limit time.Duration) Loss {
+		l := Loss{Scenario: sc.ID, State: LossBounded, Why: "it holds no data of its own, and neither does what it needs"}
+		for n, store := range v.Stores {
+			theirs := stores[store].Losses[i]
+			theirs.Why = store + ": " + theirs.Why
+			if n == 0 || worseLoss(theirs, l) {
+				l = theirs
+			}
+		}
+		i++
+		l.Verdict = verdictOf(l, target, limit)
+		return l
+	})
+
+	// A service's data is as well proven as the least proven of its stores.
+	v.RPO = Assess(rpo, from, points, term, f.Now)
+	if v.RPO.Posture != holdfast.PostureNA && v.RPO.Limit > 0 {
+		for n, store := range v.Stores {
+			if theirs := stores[store].RPO; n == 0 || badness[theirs.Posture] > badness[v.RPO.Posture] {
+				declared, target, limit := v.RPO.Declared, v.RPO.Target, v.RPO.Limit
+				v.RPO = theirs
+				v.RPO.Declared, v.RPO.Target, v.RPO.Limit, v.RPO.From = declared, target, limit, from
+				v.RPO.Why = store + ": " + theirs.Why
+				if theirs.Posture == holdfast.PostureNA {
+					v.RPO.Posture = holdfast.PostureUnknown
+				}
+			}
+		}
+		live(&v.RPO, v.Losses)
+	}
+	v.Posture = Worst(v.RTO.Posture, v.RPO.Posture)
+	return v
+}
+
+// sentence is the answer in one line, for the loss of this host.
+func (o *Overview) sentence() string {
+	const host = 1 // Scenarios puts it second
+	var everything, unknown []string
+	var worst *Loss
+	worstStore := ""
+	for i := range o.Stores {
+		s := &o.Stores[i]
+		switch l := &s.Losses[host]; l.State {
+		case LossEverything:
+			everything = append(everything, s.ID)
+		case LossUnknown:
+			unknown = append(unknown, s.ID)
+		default:
+			if worst == nil || l.Age > worst.Age {
+				worst, worstStore = l, s.ID
+			}
+		}
+	}
+	var clauses []string
+	if len(everything) > 0 {
+		clauses = append(clauses, "all of "+list(everything)+" would be lost")
+	}
+	if len(unknown) > 0 {
+		clauses = append(clauses, "nobody can say what would be lost of "+list(unknown))
+	}
+	if worst != nil {
+		clauses = append(clauses, fmt.Sprintf("%s of %s would be lost", worst.Age, worstStore))
+	}
+	if len(o.Stores) == 0 {
+		clauses = append(clauses, "the plan names no data")
+	}
+	var slowest *ServiceOverview
+	for i := range o.Services {
+		if s := &o.Services[i]; slowest == nil || s.Outage.Total > slowest.Outage.Total {
+			slowest = s
+		}
+	}
+	if slowest != nil {
+		if slowest.Outage.Text() == "unknown" {
+			clauses = append(clauses, "nobody can say how long it would take")
+		} else {
+			clauses = append(clauses, fmt.Sprintf("%s would be back after %s", slowest.ID, slowest.Outage.Text()))
+		}
+	}
+	return "If this host burned down now: " + strings.Join(clauses, ", ") + "."
+}
+
+func list(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
+}
