@@ -285,8 +285,10 @@ func TestMissingWorkShows(t *testing.T) {
 	if s := string(files["controls.csv"]); !strings.Contains(s, "A.5.30,Readiness,unknown") {
 		t.Errorf("a control without posture is not unknown:\n%s", s)
 	}
-	if s := string(files["index.html"]); !strings.Contains(s, "3 slots missing") {
-		t.Error("index.html does not show the missing slots")
+	for _, want := range []string{"3 slots missing", "unknown: Readiness", "proved: it names no fact"} {
+		if !strings.Contains(string(files["index.html"]), want) {
+			t.Errorf("index.html does not show %q", want)
+		}
 	}
 
 	// The holder of the evidence key takes the missing slots out of the list.

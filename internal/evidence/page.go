@@ -70,7 +70,11 @@ func (b *builder) index() ([]byte, error) {
 		}
 	}
 	for _, s := range []State{Done, Failed, Missed, Missing, Started, Expected} {
-		p.Counts = append(p.Counts, count{string(s), states[s], class(string(s))})
+		c := count{string(s), states[s], class(string(s))}
+		if c.N == 0 {
+			c.Class = "quiet"
+		}
+		p.Counts = append(p.Counts, c)
 	}
 	for _, key := range order {
 		schedule, state, _ := strings.Cut(key, "\x00")
@@ -82,9 +86,10 @@ func (b *builder) index() ([]byte, error) {
 		}
 	}
 	for _, c := range b.in.Controls {
-		if s := cmpPosture(c.Posture); s != holdfast.PostureProved && s != holdfast.PostureNA {
-			p.Lacking = append(p.Lacking, lack{c.Framework + " " + c.ID, string(s) + ": " + c.Title})
-		}
+		p.doubt(c.Framework+" "+c.ID, c.Posture, c.Title, c.Facts)
+	}
+	for _, q := range b.in.Posture {
+		p.doubt(q.Subject+" "+q.What, q.Posture, q.Detail, q.Facts)
 	}
 	if len(b.slots) == 0 {
 		p.Lacking = append(p.Lacking, lack{"the plan", "no work was expected in this period, so nothing is proved by it"})
@@ -103,6 +108,17 @@ func (b *builder) index() ([]byte, error) {
 		return nil, err
 	}
 	return out.Bytes(), nil
+}
+
+// doubt adds what is not proved, and what is called proved and rests on nothing.
+func (p *page) doubt(subject string, posture holdfast.Posture, detail string, facts []int64) {
+	switch posture = known(posture); {
+	case posture == holdfast.PostureNA, posture == holdfast.PostureProved && len(facts) > 0:
+		return
+	case posture == holdfast.PostureProved:
+		detail = "it names no fact on which it rests"
+	}
+	p.Lacking = append(p.Lacking, lack{subject, strings.TrimSuffix(string(posture)+": "+detail, ": ")})
 }
 
 func show(title, lead, file string, t table) shown {

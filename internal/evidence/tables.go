@@ -139,7 +139,7 @@ var postureColumns = []string{"subject", "what", "posture", "grade", "since", "d
 func postureTable(ps []Posture) table {
 	t := table{columns: postureColumns}
 	for _, p := range ps {
-		t.rows = append(t.rows, []string{p.Subject, p.What, string(cmpPosture(p.Posture)), string(p.Grade), stamp(p.Since), p.Detail, indexes(p.Facts)})
+		t.rows = append(t.rows, []string{p.Subject, p.What, string(known(p.Posture)), string(p.Grade), stamp(p.Since), p.Detail, indexes(p.Facts)})
 	}
 	return t
 }
@@ -149,13 +149,13 @@ var controlColumns = []string{"framework", "control", "title", "posture", "by", 
 func controlsTable(cs []Control) table {
 	t := table{columns: controlColumns}
 	for _, c := range cs {
-		t.rows = append(t.rows, []string{c.Framework, c.ID, c.Title, string(cmpPosture(c.Posture)), strings.Join(c.By, " "), c.Detail, indexes(c.Facts)})
+		t.rows = append(t.rows, []string{c.Framework, c.ID, c.Title, string(known(c.Posture)), strings.Join(c.By, " "), c.Detail, indexes(c.Facts)})
 	}
 	return t
 }
 
-// cmpPosture makes silence visible: no posture is unknown, never an empty cell.
-func cmpPosture(p holdfast.Posture) holdfast.Posture {
+// known makes silence visible: no posture is unknown, never an empty cell.
+func known(p holdfast.Posture) holdfast.Posture {
 	if p == "" {
 		return holdfast.PostureUnknown
 	}
