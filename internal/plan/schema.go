@@ -1,0 +1,158 @@
+package plan
+
+import (
+	_ "embed"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+)
+
+//go:embed plan.go
+var planSource string
+
+// Schema returns the JSON Schema (2020-12) of a plan file, for editors. It is made
+// from the types that Parse reads into, so the two cannot part; the descriptions are
+// the comments of their fields. A folder's file may hold any part of a plan, so no
+// section is required here.
+func Schema() []byte {
+	return slices.Clone(schemaOnce())
+}
+
+var schemaOnce = sync.OnceValue(func() []byte {
+	docs := fieldDocs()
+	s := object(reflect.TypeFor[Plan](), docs)
+	delete(s, "required")
+	s["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+	s["title"] = "Holdfast plan"
+	b, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		panic("plan: the schema cannot be written: " + err.Error())
+	}
+	return append(b, '\n')
+})
+
+type schema = map[string]any
+
+const periodPattern = `([0-9]+(y|q|mo|w|d|h|ms|m|s))+`
+
+func schemaOf(t reflect.Type, docs map[string]string) schema {
+	text := func(pattern string) schema { return schema{"type": "string", "pattern": pattern} }
+	period := text("^" + periodPattern + "$")
+	switch t {
+	case typePeriod:
+		return period
+	case typeRecurrence:
+		return schema{"type": "string", "minLength": 1, "examples": []string{"15m", "1d at 03:00", "1w on mon at 03:00", "1mo"}}
+	case typeEstimate:
+		return text("^(measured|" + periodPattern + ")$")
+	case typeDate:
+		return text("^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
+	case typeObjective:
+		closed := func(properties schema, required ...string) schema {
+			return schema{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
+		}
+		words := schema{"type": "string", "minLength": 1}
+		return schema{"oneOf": []schema{
+			text("^(" + periodPattern + "|[A-Za-z].*)$"),
+			closed(schema{"max": period, "target": period}, "max"),
+			closed(schema{"stated": words, "bound": period}, "stated"),
+			closed(schema{"none": words}, "none"),
+		}}
+	case typeCopies:
+		one := object(reflect.TypeFor[Copy](), docs)
+		return schema{"oneOf": []schema{
+			{"type": "array", "items": schema{"type": "string"}, "uniqueItems": true},
+			{"type": "object", "additionalProperties": one},
+		}}
+	case typeSteps:
+		step := object(reflect.TypeFor[Step](), docs)
+		var kinds []schema
+		for _, k := range []string{StepRestore, StepStart, StepCheck, StepHuman, StepApprove, StepRun} {
+			kinds = append(kinds, schema{"required": []string{k}})
+		}
+		step["oneOf"] = kinds
+		return schema{"type": "object", "additionalProperties": step, "propertyNames": text(idForm.String())}
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return schemaOf(t.Elem(), docs)
+	case reflect.Struct:
+		return object(t, docs)
+	case reflect.Map:
+		values := schemaOf(t.Elem(), docs)
+		if t.Elem() == reflect.TypeFor[string]() {
+			values = schema{"type": []string{"string", "number", "boolean"}} // settings are taken as written
+		}
+		return schema{"type": "object", "additionalProperties": values, "propertyNames": text(idForm.String())}
+	case reflect.Slice:
+		return schema{"type": "array", "items": schemaOf(t.Elem(), docs)}
+	case reflect.Bool:
+		return schema{"type": "boolean"}
+	case reflect.Int:
+		return schema{"type": "integer"}
+	}
+	if t.Implements(typeWords) {
+		return schema{"enum": reflect.Zero(t).Interface().(words).words()}
+	}
+	return schema{"type": "string", "minLength": 1}
+}
+
+func object(t reflect.Type, docs map[string]string) schema {
+	properties := schema{}
+	var required []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		key := f.Tag.Get("yaml")
+		if key == "" || key == "-" {
+			continue
+		}
+		s := schemaOf(f.Type, docs)
+		if doc := docs[t.Name()+"."+f.Name]; doc != "" {
+			s["description"] = doc
+		}
+		properties[key] = s
+		if slices.Contains(strings.Split(f.Tag.Get("plan"), ","), "required") {
+			required = append(required, key)
+		}
+	}
+	s := schema{"type": "object", "properties": properties, "additionalProperties": false}
+	if len(required) > 0 {
+		s["required"] = required
+	}
+	return s
+}
+
+// fieldDocs returns the comments of the fields, by "Type.Field".
+func fieldDocs() map[string]string {
+	docs := map[string]string{}
+	file, err := parser.ParseFile(token.NewFileSet(), "plan.go", planSource, parser.ParseComments)
+	if err != nil {
+		panic("plan: its own source does not parse: " + err.Error())
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		t, ok := n.(*ast.TypeSpec)
+		if !ok {
+			return true
+		}
+		st, ok := t.Type.(*ast.StructType)
+		if !ok {
+			return true
+		}
+		for _, f := range st.Fields.List {
+			text := strings.TrimSpace(f.Doc.Text())
+			if text == "" {
+				text = strings.TrimSpace(f.Comment.Text())
+			}
+			for _, name := range f.Names {
+				docs[t.Name.Name+"."+name.Name] = strings.Join(strings.Fields(text), " ")
+			}
+		}
+		return true
+	})
+	return docs
+}
