@@ -133,9 +133,9 @@ func (c *replConn) close() {
 	_ = c.pg.Close(ctx) // nothing to be done about a connection that is gone
 }
 
-// exec runs one command by the simple protocol and returns the rows of its last
+// simpleQuery runs one command by the simple protocol and returns the rows of its last
 // result. A NULL is "".
-func exec(ctx context.Context, pg *pgconn.PgConn, command string) ([][]string, error) {
+func simpleQuery(ctx context.Context, pg *pgconn.PgConn, command string) ([][]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
 	results, err := pg.Exec(ctx, command).ReadAll()
@@ -169,7 +169,7 @@ func (s *Source) query(ctx context.Context, sql string) ([][]string, error) {
 	}
 	c := &replConn{pg: pg}
 	defer c.close()
-	return exec(ctx, pg, sql)
+	return simpleQuery(ctx, pg, sql)
 }
 
 // version returns the server's version number as PostgreSQL counts it (150018 for
@@ -202,7 +202,7 @@ type system struct {
 }
 
 func (c *replConn) identify(ctx context.Context) (system, error) {
-	rows, err := exec(ctx, c.pg, "IDENTIFY_SYSTEM")
+	rows, err := simpleQuery(ctx, c.pg, "IDENTIFY_SYSTEM")
 	if err != nil {
 		return system{}, fmt.Errorf("identify system: %w", err)
 	}
@@ -225,7 +225,7 @@ func (c *replConn) identify(ctx context.Context) (system, error) {
 
 // show reads one setting as SHOW writes it, with unit.
 func (c *replConn) show(ctx context.Context, name string) (string, error) {
-	rows, err := exec(ctx, c.pg, "SHOW "+name)
+	rows, err := simpleQuery(ctx, c.pg, "SHOW "+name)
 	if err != nil {
 		return "", fmt.Errorf("read setting %q: %w", name, err)
 	}
@@ -269,7 +269,7 @@ func parseBytes(text string) (int64, error) {
 // RESERVE_WAL the first segments could be gone before the first byte is streamed.
 // A slot of that name that is already there is not an error.
 func (c *replConn) createSlot(ctx context.Context, name string) error {
-	_, err := exec(ctx, c.pg, fmt.Sprintf("CREATE_REPLICATION_SLOT %q PHYSICAL RESERVE_WAL", name))
+	_, err := simpleQuery(ctx, c.pg, fmt.Sprintf("CREATE_REPLICATION_SLOT %q PHYSICAL RESERVE_WAL", name))
 	if err != nil && sqlState(err) != stateDuplicateObject {
 		return fmt.Errorf("create replication slot %q: %w", name, err)
 	}
@@ -277,7 +277,7 @@ func (c *replConn) createSlot(ctx context.Context, name string) error {
 }
 
 func (c *replConn) dropSlot(ctx context.Context, name string) error {
-	_, err := exec(ctx, c.pg, fmt.Sprintf("DROP_REPLICATION_SLOT %q", name))
+	_, err := simpleQuery(ctx, c.pg, fmt.Sprintf("DROP_REPLICATION_SLOT %q", name))
 	if err != nil && sqlState(err) != stateUndefinedObject {
 		return fmt.Errorf("drop replication slot %q: %w", name, err)
 	}
@@ -296,7 +296,7 @@ func (c *replConn) readSlot(ctx context.Context, name string) (slot, error) {
 	if c.version() < 150000 {
 		return slot{}, nil
 	}
-	rows, err := exec(ctx, c.pg, fmt.Sprintf("READ_REPLICATION_SLOT %q", name))
+	rows, err := simpleQuery(ctx, c.pg, fmt.Sprintf("READ_REPLICATION_SLOT %q", name))
 	if err != nil {
 		if strings.Contains(err.Error(), "logical replication slot") {
 			return slot{Exists: true, Kind: "logical", Known: true}, nil
@@ -320,7 +320,7 @@ func (c *replConn) timelineHistory(ctx context.Context, tli uint32) ([]byte, err
 	if tli <= 1 {
 		return nil, nil
 	}
-	rows, err := exec(ctx, c.pg, fmt.Sprintf("TIMELINE_HISTORY %d", tli))
+	rows, err := simpleQuery(ctx, c.pg, fmt.Sprintf("TIMELINE_HISTORY %d", tli))
 	if err != nil {
 		return nil, fmt.Errorf("read history of timeline %d: %w", tli, err)
 	}

@@ -1,0 +1,411 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"sync"
+	"time"
+
+	"holdfast/internal/repo"
+)
+
+// Limits of shipping.
+const (
+	// maxPiece bounds a piece when a place catches up. A piece never crosses a segment.
+	maxPiece = 16 << 20
+	// putTimeout bounds one attempt to store a piece; a place that needs longer for
+	// 16 MiB cannot keep up with a database.
+	putTimeout = 5 * time.Minute
+	// shipRetry and shipRetryMax pace a failing place.
+	shipRetry    = 500 * time.Millisecond
+	shipRetryMax = 30 * time.Second
+	// maxCatches bounds the instants remembered for a place that lags.
+	maxCatches = 256
+)
+
+// A logStore is all that a shipper may do to a repository: add log and see what is
+// there. It cannot read the log back. *repo.Repository satisfies it.
+type logStore interface {
+	PutLog(ctx context.Context, p repo.LogPiece, data []byte, keys repo.LogKeys) error
+	Logs(ctx context.Context, scope string) ([]repo.LogInfo, error)
+	LogHeader(ctx context.Context, info repo.LogInfo) (repo.LogPiece, error)
+	PutNamed(ctx context.Context, scope, lineage, name string, data []byte, created time.Time, keys repo.LogKeys) error
+}
+
+// A catch is an instant at which the primary had nothing newer than a position.
+type catch struct {
+	timeline uint32
+	need     uint64
+	at       time.Time
+}
+
+// A shipper brings the log from the spool to one place. It knows its place's
+// frontier from the place itself, so it may be killed at any moment: a piece is
+// either there or not, and is put again under the same name.
+type shipper struct {
+	name  string
+	store logStore
+	src   *Source
+	keys  repo.LogKeys
+	sp    *spool
+	every time.Duration
+	bytes int64
+	moved func() // something changed that others look at
+
+	hurry chan struct{}
+
+	mu         sync.Mutex
+	known      bool            // cover was learned from the place
+	stale      bool            // the place may hold more than cover says: ask again
+	cover      coverage        // what the place surely holds
+	lineages   map[string]bool // that the place holds of this store
+	shipped    map[uint32]bool // timelines whose history the place has
+	lastCommit time.Time
+	caught     time.Time
+	catches    []catch // waiting for the place, oldest first
+	err        string
+}
+
+// run ships until ctx ends. It never gives up: a place that fails is tried again,
+// and the spool keeps what it misses.
+func (sh *shipper) run(ctx context.Context) {
+	retry := shipRetry
+	var last time.Time // when the newest piece was begun
+	for ctx.Err() == nil {
+		wake := sh.sp.wait() // taken before looking, so that no change is missed
+		err := sh.learn(ctx)
+		var p *piece
+		if err == nil {
+			p = sh.next()
+		}
+		if err == nil && p != nil && p.to-p.from < uint64(sh.bytes) && !p.more {
+			// Not full: wait until the interval since the last piece is over, unless
+			// somebody needs it now. A lone commit after a pause goes at once.
+			if due := sh.every - time.Since(last); due > 0 {
+				if !sh.pause(ctx, due, nil) {
+					return
+				}
+				p = sh.next()
+			}
+		}
+		if err == nil && p != nil {
+			last = time.Now()
+			err = sh.put(ctx, p)
+		}
+		if err != nil {
+			if ctx.Err() != nil {
+				return
+			}
+			sh.fail(err)
+			if !sh.pause(ctx, retry, nil) {
+				return
+			}
+			retry = min(2*retry, shipRetryMax)
+			continue
+		}
+		sh.succeed()
+		retry = shipRetry
+		if p == nil && !sh.pause(ctx, -1, wake) {
+			return
+		}
+	}
+}
+
+// pause waits for d (for ever if negative), for wake, or for hurry; false when ctx
+// ended.
+func (sh *shipper) pause(ctx context.Context, d time.Duration, wake <-chan struct{}) bool {
+	var timer <-chan time.Time
+	if d >= 0 {
+		t := time.NewTimer(d)
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer:
+	case <-wake:
+	case <-sh.hurry:
+	}
+	return true
+}
+
+// soon asks for what is there to be shipped without waiting for the interval.
+func (sh *shipper) soon() {
+	select {
+	case sh.hurry <- struct{}{}:
+	default:
+	}
+}
+
+func (sh *shipper) fail(err error) {
+	sh.mu.Lock()
+	changed := sh.err != err.Error()
+	sh.err = err.Error()
+	sh.mu.Unlock()
+	if changed {
+		sh.src.cfg.Log.Warn("log is not shipped", "store", sh.src.cfg.Store, "place", sh.name, "err", err)
+		sh.moved()
+	}
+}
+
+func (sh *shipper) succeed() {
+	sh.mu.Lock()
+	changed := sh.err != ""
+	sh.err = ""
+	sh.mu.Unlock()
+	if changed {
+		sh.src.cfg.Log.Info("log is shipped again", "store", sh.src.cfg.Store, "place", sh.name)
+		sh.moved()
+	}
+}
+
+// learn reads, once, what the place already holds.
+func (sh *shipper) learn(ctx context.Context) error {
+	sh.mu.Lock()
+	fresh := sh.known && !sh.stale
+	sh.mu.Unlock()
+	if fresh {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	infos, err := sh.store.Logs(ctx, sh.src.cfg.Store)
+	if err != nil {
+		return fmt.Errorf("place %q: list its log: %w", sh.name, err)
+	}
+	lineage := sh.sp.lineage()
+	cover, lineages := coverage{}, map[string]bool{}
+	var newest repo.LogInfo
+	for _, in := range infos {
+		lineages[in.Lineage] = true
+		if lineage == "" || in.Lineage != lineage {
+			continue
+		}
+		cover.add(in.Timeline, in.Start, in.End)
+		if in.Timeline > newest.Timeline || in.Timeline == newest.Timeline && in.End > newest.End {
+			newest = in
+		}
+	}
+	var commit time.Time
+	if newest.Timeline != 0 {
+		// Only for display; a place that cannot say is not worse for it.
+		if head, err := sh.store.LogHeader(ctx, newest); err == nil {
+			commit = head.LastCommit
+		}
+	}
+	sh.mu.Lock()
+	sh.cover, sh.lineages, sh.shipped, sh.stale = cover, lineages, map[uint32]bool{}, false
+	if commit.After(sh.lastCommit) {
+		sh.lastCommit = commit
+	}
+	sh.known = lineage != "" // before the first contact there is nothing to compare with
+	sh.mu.Unlock()
+	sh.moved()
+	return nil
+}
+
+// A piece is what is shipped next.
+type piece struct {
+	timeline uint32
+	from, to uint64
+	previous string
+	mark     mark
+	more     bool // there is log behind it already
+}
+
+// next returns the oldest stretch of the spool that the place misses, or nil.
+func (sh *shipper) next() *piece {
+	segment := uint64(sh.sp.segmentSize())
+	stretches := sh.sp.stretches()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if !sh.known {
+		return nil
+	}
+	for i, s := range stretches {
+		m, ok := sh.cover.missing(s.timeline, s.start, s.end)
+		if !ok {
+			continue
+		}
+		p := &piece{timeline: s.timeline, from: m.from, to: m.to}
+		p.to = min(p.to, p.from+maxPiece, p.from-p.from%segment+segment)
+		p.mark, ok = sh.sp.markAt(p.timeline, p.to)
+		if ok && p.mark.end > p.from && p.mark.end < p.to {
+			p.to = p.mark.end
+		}
+		p.more = p.to < s.end || i < len(stretches)-1
+		for _, c := range sh.cover[p.timeline] {
+			if c.to == p.from {
+				p.previous = FormatLSN(c.to)
+			}
+		}
+		return p
+	}
+	return nil
+}
+
+// put stores p at the place.
+//
+// Crash or unknown outcome here: the piece is there or it is not. The next attempt,
+// or the next process, either finds it in the listing or puts the same range again.
+func (sh *shipper) put(ctx context.Context, p *piece) error {
+	ctx, cancel := context.WithTimeout(ctx, putTimeout)
+	defer cancel()
+	data, err := sh.sp.read(p.timeline, p.from, p.to)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // trimmed since; look again
+	}
+	if err != nil {
+		return spoolError(err)
+	}
+	lineage := sh.sp.lineage()
+	if err := sh.putHistory(ctx, lineage, p.timeline); err != nil {
+		return err
+	}
+	lp := repo.LogPiece{
+		Scope: sh.src.cfg.Store, Lineage: lineage, Timeline: p.timeline, Start: p.from, End: p.to,
+		LastRecord: p.mark.record, Created: sh.src.cfg.Clock(), Previous: p.previous,
+	}
+	if p.mark.commitEnd > p.from {
+		lp.LastCommit = p.mark.commit
+	}
+	if err := sh.store.PutLog(ctx, lp, data, sh.keys); err != nil {
+		// The outcome is unknown. What the place really has decides.
+		sh.mu.Lock()
+		sh.stale = true
+		sh.mu.Unlock()
+		return fmt.Errorf("place %q: store log %s to %s: %w", sh.name, FormatLSN(p.from), FormatLSN(p.to), err)
+	}
+	sh.mu.Lock()
+	sh.cover.add(p.timeline, p.from, p.to)
+	if !p.mark.commit.IsZero() {
+		sh.lastCommit = p.mark.commit
+	}
+	sh.mu.Unlock()
+	sh.settle()
+	sh.moved()
+	return nil
+}
+
+// putHistory brings a timeline's ancestry to the place before its first piece.
+func (sh *shipper) putHistory(ctx context.Context, lineage string, tli uint32) error {
+	h := sh.sp.ancestry(tli)
+	wanted := []uint32{tli}
+	for _, p := range h.Parents {
+		wanted = append(wanted, p.Timeline)
+	}
+	for _, t := range wanted {
+		sh.mu.Lock()
+		has := sh.shipped[t]
+		sh.mu.Unlock()
+		text := sh.sp.history(t)
+		if has || text == nil {
+			continue // timeline 1 has none
+		}
+		if err := sh.store.PutNamed(ctx, sh.src.cfg.Store, lineage, historyName(t), text, sh.src.cfg.Clock(), sh.keys); err != nil {
+			return fmt.Errorf("place %q: store history of timeline %d: %w", sh.name, t, err)
+		}
+		sh.mu.Lock()
+		sh.shipped[t] = true
+		sh.mu.Unlock()
+	}
+	return nil
+}
+
+// covers reports whether the place holds all of a stretch.
+func (sh *shipper) covers(tli uint32, from, to uint64) bool {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if !sh.known {
+		return false
+	}
+	_, missing := sh.cover.missing(tli, from, to)
+	return !missing
+}
+
+// position returns how far the place holds the log without a hole that the spool
+// could still fill, and whether that is all the spool has.
+func (sh *shipper) position(stretches []stretch) (tli uint32, lsn uint64, all bool) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	return sh.positionLocked(stretches)
+}
+
+func (sh *shipper) positionLocked(stretches []stretch) (tli uint32, lsn uint64, all bool) {
+	if !sh.known {
+		return 0, 0, false
+	}
+	for _, s := range stretches {
+		m, missing := sh.cover.missing(s.timeline, s.start, s.end)
+		if missing && m.from > s.start {
+			return s.timeline, m.from, false
+		}
+		if missing {
+			if tli == 0 {
+				tli, lsn = sh.cover.before(s.timeline, s.start)
+			}
+			return tli, lsn, false
+		}
+		tli, lsn = s.timeline, s.end
+	}
+	if len(stretches) == 0 {
+		tli = sh.cover.newest()
+		lsn, _ = sh.cover.end(tli)
+	}
+	return tli, lsn, true
+}
+
+// sawPrimary notes an instant at which the primary had nothing newer than c.need.
+func (sh *shipper) sawPrimary(c catch) {
+	sh.mu.Lock()
+	if len(sh.catches) == maxCatches {
+		// A place that lags for long: every second instant is precise enough.
+		kept := sh.catches[:0]
+		for i := 1; i < maxCatches; i += 2 {
+			kept = append(kept, sh.catches[i])
+		}
+		sh.catches = kept
+	}
+	sh.catches = append(sh.catches, c)
+	sh.mu.Unlock()
+	sh.settle()
+}
+
+// settle finds the newest instant up to which the place lacks nothing.
+func (sh *shipper) settle() {
+	stretches := sh.sp.stretches()
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	tli, lsn, _ := sh.positionLocked(stretches)
+	n := 0
+	for n < len(sh.catches) {
+		c := sh.catches[n]
+		// A place may be past the catch's timeline only if it lacks nothing before.
+		if tli < c.timeline || tli == c.timeline && lsn < c.need {
+			break
+		}
+		sh.caught = c.at
+		n++
+	}
+	sh.catches = append(sh.catches[:0], sh.catches[n:]...)
+}
+
+// frontier says where the place stands.
+func (sh *shipper) frontier(stretches []stretch, h history, lineage string) Frontier {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	f := Frontier{Place: sh.name, Lineage: lineage, LastCommit: sh.lastCommit, CaughtUp: sh.caught, Err: sh.err, At: sh.src.cfg.Clock()}
+	f.Timeline, f.LSN, _ = sh.positionLocked(stretches)
+	if sh.known {
+		if f.Gap = sh.cover.gap(stretches, h); f.Gap != nil {
+			f.Gap.Cause = "the server no longer had it when the stream came back, or the spool was full"
+			f.Gap.At = f.At
+		}
+	} else if f.Err == "" {
+		f.Err = "what the place holds is not known yet"
+	}
+	return f
+}
