@@ -318,7 +318,7 @@ func (r *logRun) findMark(lsn uint64) (int, bool) {
 func (r *logRun) thin() {
 	kept := r.marks[:0]
 	for i, m := range r.marks {
-		if n := len(kept); m.fixed || i == len(r.marks)-1 || n == 0 || m.end-kept[n-1].end >= markEvery {
+		if n := len(kept); m.fixed || m.end >= r.end || i == len(r.marks)-1 || n == 0 || m.end-kept[n-1].end >= markEvery {
 			kept = append(kept, m)
 		}
 	}
