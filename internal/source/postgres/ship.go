@@ -31,7 +31,7 @@ type logStore interface {
 	PutLog(ctx context.Context, p repo.LogPiece, data []byte, keys repo.LogKeys) error
 	Logs(ctx context.Context, scope string) ([]repo.LogInfo, error)
 	LogHeader(ctx context.Context, info repo.LogInfo) (repo.LogPiece, error)
-	PutNamed(ctx context.Context, scope, lineage, name string, data []byte, created time.Time, keys repo.LogKeys) error
+	PutNamed(ctx context.Context, scope, lineage, name string, data []byte, keys repo.LogKeys) error
 }
 
 // A catch is an instant at which the primary had nothing newer than a position.
@@ -305,7 +305,7 @@ func (sh *shipper) putHistory(ctx context.Context, lineage string, tli uint32) e
 		if has || text == nil {
 			continue // timeline 1 has none
 		}
-		if err := sh.store.PutNamed(ctx, sh.src.cfg.Store, lineage, historyName(t), text, sh.src.cfg.Clock(), sh.keys); err != nil {
+		if err := sh.store.PutNamed(ctx, sh.src.cfg.Store, lineage, historyName(t), text, sh.keys); err != nil {
 			return fmt.Errorf("place %q: store history of timeline %d: %w", sh.name, t, err)
 		}
 		sh.mu.Lock()
