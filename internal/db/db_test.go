@@ -378,3 +378,54 @@ func TestMigrationErrorNamesTheModule(t *testing.T) {
 		}
 	})
 }
+
+// A connection that breaks around the commit leaves the outcome open, and the
+// error must not call that a failure.
+func TestUnknownOutcome(t *testing.T) {
+	d := dbtest.Open(t, dbtest.Postgres(t), notes)
+	ctx := t.Context()
+	runs, after := 0, 0
+	err := d.Tx(ctx, func(tx *db.Tx) error {
+		runs++
+		tx.AfterCommit(func() { after++ })
+		var pid int64
+		if err := tx.QueryRow(ctx, "UPDATE tally SET n = n + 1 WHERE name = 'a' RETURNING pg_backend_pid()").Scan(&pid); err != nil {
+			return err
+		}
+		return d.View(ctx, func(tx *db.Tx) error {
+			return tx.QueryRow(ctx, "SELECT pg_terminate_backend(CAST(? AS INT), 10000)", pid).Scan(new(bool))
+		})
+	})
+	if !errors.Is(err, db.ErrUnknownOutcome) || runs != 1 || after != 0 {
+		t.Errorf("error %v after %d runs, %d after-commit functions", err, runs, after)
+	}
+	if n := tally(t, d, "a"); n != 0 {
+		t.Errorf("tally is %d", n)
+	}
+}
+
+func TestListenerComesBack(t *testing.T) {
+	d := dbtest.Open(t, dbtest.Postgres(t), notes)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	wake, stop := d.Listen("jobs")
+	defer stop()
+	for range 3 {
+		select { // a new connection wakes everybody once
+		case <-wake:
+		case <-ctx.Done():
+			t.Fatal("no connection listens")
+		}
+		err := d.View(ctx, func(tx *db.Tx) error {
+			var n int
+			err := tx.QueryRow(ctx, "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'holdfast-listen' AND datname = current_database()").Scan(&n)
+			if err == nil && n != 1 {
+				err = fmt.Errorf("%d connections listen", n)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -11,6 +11,9 @@ import (
 // pgChannel is the one channel on which all wake-ups travel; the payload names ours.
 const pgChannel = "holdfast"
 
+// listenerName is how the listening connection shows in pg_stat_activity.
+const listenerName = "holdfast-listen"
+
 // Notify wakes those who listen on channel, once the transaction has committed.
 // A wake-up may be lost with a connection and may come without a cause: it saves
 // waiting for the next look and never replaces it. If it cannot be written, the
@@ -115,7 +118,12 @@ func (n *notifier) run() {
 // listened at all. The error is not reported: wake-ups are allowed to be lost,
 // and whoever writes to the same server sees what is wrong with it.
 func (n *notifier) session() (listened bool) {
-	conn, err := pgx.Connect(n.ctx, n.dsn)
+	cfg, err := pgx.ParseConfig(n.dsn)
+	if err != nil {
+		return false
+	}
+	cfg.RuntimeParams["application_name"] = listenerName
+	conn, err := pgx.ConnectConfig(n.ctx, cfg)
 	if err != nil {
 		return false
 	}

@@ -108,8 +108,14 @@ func (d *DB) once(ctx context.Context, opt *sql.TxOptions, fn func(*Tx) error) e
 // which nobody knows.
 func (d *DB) commitError(err error) error {
 	known := errors.Is(err, sql.ErrTxDone) || // ended before it was sent
-		errors.Is(err, pgx.ErrTxCommitRollback) || // the server rolled back
-		pgCode(err) != ""
+		errors.Is(err, pgx.ErrTxCommitRollback) // the server rolled back
+	switch code := pgCode(err); {
+	case code == "":
+	case code[:2] == "08", code[:2] == "57", code[:2] == "58", code[:2] == "XX":
+		// Connection, shutdown, system, internal: it may have come after the commit.
+	default:
+		known = true
+	}
 	if code := sqliteCode(err) & 0xff; code != 0 {
 		known = code != sqlite3.SQLITE_IOERR
 	}

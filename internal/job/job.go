@@ -23,6 +23,8 @@
 //   - A slot fires at most once, and one schedule never overlaps with itself.
 //   - A slot that is not finished at its deadline is missed, and stays so when it
 //     is finished late.
+//   - A clock that jumps ahead makes work early or late, and when it has come back
+//     everything goes on: nothing waits for the time that it showed.
 //
 // # What it does not promise
 //
@@ -82,7 +84,11 @@ const (
 	// the delay of a job whose time comes and of a lost wake-up.
 	pollEvery   = time.Second
 	settleLimit = 30 * time.Second // for writing an outcome while the engine stops
-	batch       = 100              // rows that one pass of a sweep changes
+	// clockSlack is how far the clocks of the servers may part, and one clock
+	// go back, before that is taken as the end of a jump.
+	clockSlack = 10 * time.Minute
+
+	batch = 100 // rows that one pass of a sweep changes
 )
 
 // The channels of db.Notify.

@@ -2,6 +2,7 @@ package job
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,10 +66,38 @@ func (e *Engine) TakeBack(ctx context.Context) error {
 // out. The loop and RunOnce call it; any number of processes may.
 func (e *Engine) Tick(ctx context.Context) error {
 	now := e.config.Clock()
-	if err := e.sweep(ctx, "lease_until <= ?", now); err != nil {
+	if err := e.sweep(ctx, "(lease_until <= ? OR lease_until > ?)", now, now.Add(e.config.Lease+clockSlack)); err != nil {
+		return err
+	}
+	if err := e.afterClockJump(ctx, now); err != nil {
 		return err
 	}
 	return e.tickSchedules(ctx, now)
+}
+
+// afterClockJump makes jobs due that were put off by a clock that was ahead and
+// has come back: a retry after a minute must not wait for a year.
+func (e *Engine) afterClockJump(ctx context.Context, now time.Time) error {
+	const put = "state = 'waiting' AND run_at > ? AND (created_at > ? OR started_at > ?)"
+	args := []any{now, now.Add(clockSlack), now.Add(clockSlack)}
+	err := e.db.View(ctx, func(tx *db.Tx) error {
+		return tx.QueryRow(ctx, "SELECT 1 FROM job_jobs WHERE "+put+" LIMIT 1", args...).Scan(new(int))
+	})
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return e.db.TxReadCommitted(ctx, func(tx *db.Tx) error {
+		// The wrong times go too, or the next backoff would be void as well.
+		_, err := tx.Exec(ctx, `
+			UPDATE job_jobs SET run_at = ?,
+				created_at = CASE WHEN created_at > ? THEN ? ELSE created_at END,
+				started_at = CASE WHEN started_at > ? THEN ? ELSE started_at END
+			WHERE `+put, append([]any{now, now, now, now, now}, args...)...)
+		return err
+	})
 }
 
 // RunOnce does one [Engine.Tick], then claims and runs one due job. It returns

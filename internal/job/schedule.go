@@ -79,7 +79,7 @@ type storedSchedule struct {
 	every, location, missed      string
 	deadline                     time.Duration
 	active                       bool
-	cursor                       time.Time
+	cursor, ticked               time.Time
 }
 
 func (s Schedule) stored() (storedSchedule, error) {
@@ -251,7 +251,7 @@ func fill(ctx context.Context, tx *db.Tx, s storedSchedule, now time.Time) (more
 	if !ok {
 		refill = math.MaxInt64 // it never happens again
 	}
-	_, err = tx.Exec(ctx, "UPDATE job_schedules SET cursor_at = ?, refill_at = ? WHERE name = ?", s.cursor, refill, s.name)
+	_, err = tx.Exec(ctx, "UPDATE job_schedules SET cursor_at = ?, refill_at = ?, ticked_at = ? WHERE name = ?", s.cursor, refill, now, s.name)
 	return more, err
 }
 
@@ -262,10 +262,10 @@ func (e *Engine) tickSchedules(ctx context.Context, now time.Time) error {
 	var late bool
 	err := e.db.View(ctx, func(tx *db.Tx) (err error) {
 		names, err = db.Collect(func(r *sql.Rows) (name string, err error) { return name, r.Scan(&name) })(tx.Query(ctx, `
-			SELECT s.name FROM job_schedules s WHERE s.active = 1 AND (s.refill_at <= ?
+			SELECT s.name FROM job_schedules s WHERE s.active = 1 AND (s.refill_at <= ? OR s.ticked_at > ?
 				OR EXISTS (SELECT 1 FROM job_slots o WHERE o.schedule = s.name AND o.job = 0 AND o.closed = 0 AND o.due <= ?)
 					AND NOT EXISTS (SELECT 1 FROM job_jobs j WHERE j.kind = s.kind AND j.key = s.key AND j.state IN ('waiting', 'running')))
-			ORDER BY s.name`, now, now))
+			ORDER BY s.name`, now, now.Add(clockSlack), now))
 		if err != nil {
 			return err
 		}
@@ -310,6 +310,14 @@ func (e *Engine) tickSchedule(ctx context.Context, tx *db.Tx, name string, now t
 	s, err := scanSchedule(tx.QueryRow(ctx, "SELECT "+scheduleColumns+" FROM job_schedules WHERE name = ?", name))
 	if err != nil || !s.active {
 		return false, err
+	}
+	if s.ticked.After(now.Add(clockSlack)) {
+		// The clock was ahead and has come back. What it made of the time that
+		// is still to come is void; otherwise that time would pass without work.
+		if _, err := tx.Exec(ctx, "DELETE FROM job_slots WHERE schedule = ? AND due > ? AND job = 0", s.name, now); err != nil {
+			return false, err
+		}
+		s.cursor = now
 	}
 	if more, err = fill(ctx, tx, s, now); more || err != nil {
 		return more, err
@@ -395,11 +403,11 @@ func (e *Engine) Slots(ctx context.Context, schedule string, from, to time.Time)
 	return slots, nil
 }
 
-const scheduleColumns = "name, kind, key, queue, args, every, location, missed, deadline, active, cursor_at"
+const scheduleColumns = "name, kind, key, queue, args, every, location, missed, deadline, active, cursor_at, ticked_at"
 
 func scanSchedule(r scanner) (s storedSchedule, err error) {
 	var deadline int64
-	err = r.Scan(&s.name, &s.kind, &s.key, &s.queue, &s.args, &s.every, &s.location, &s.missed, &deadline, &s.active, (*micros)(&s.cursor))
+	err = r.Scan(&s.name, &s.kind, &s.key, &s.queue, &s.args, &s.every, &s.location, &s.missed, &deadline, &s.active, (*micros)(&s.cursor), (*micros)(&s.ticked))
 	s.deadline = time.Duration(deadline) * time.Microsecond
 	return s, err
 }
@@ -413,8 +421,8 @@ func putSchedule(ctx context.Context, tx *db.Tx, s storedSchedule) error {
 	if _, err := tx.Exec(ctx, "DELETE FROM job_schedules WHERE name = ?", s.name); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, "INSERT INTO job_schedules ("+scheduleColumns+", refill_at) VALUES ("+marks(12)+")",
-		s.name, s.kind, s.key, s.queue, s.args, s.every, s.location, s.missed, s.deadline.Microseconds(), s.active, s.cursor, 0)
+	_, err := tx.Exec(ctx, "INSERT INTO job_schedules ("+scheduleColumns+", refill_at) VALUES ("+marks(13)+")",
+		s.name, s.kind, s.key, s.queue, s.args, s.every, s.location, s.missed, s.deadline.Microseconds(), s.active, s.cursor, s.cursor, 0)
 	return err
 }
 

@@ -396,3 +396,54 @@ func TestAYearOfSchedules(t *testing.T) {
 		}
 	})
 }
+
+// The clock shows next year for a while and comes back. What happened meanwhile is
+// early; what is to come happens in its time.
+func TestClockJump(t *testing.T) {
+	each(t, func(t *testing.T, d *db.DB, c *clock) {
+		e := engine(d, c, "a")
+		runs := 0
+		e.Handle("k", func(context.Context, *Work) error { runs++; return nil }, HandlerOptions{})
+		e.Handle("flaky", func(context.Context, *Work) error { return errors.New("no") }, HandlerOptions{})
+		setSchedules(t, e, Schedule{Name: "s", Kind: "k", Every: recurrence(t, "every 1h"), Deadline: 10 * time.Minute})
+		future := enqueue(t, e, Insert{Kind: "later", RunAt: monday.AddDate(0, 2, 0)})
+
+		c.set(monday.AddDate(1, 0, 0))
+		retry := enqueue(t, e, Insert{Kind: "flaky"})
+		created := enqueue(t, e, Insert{Kind: "k", RunAt: c.now().Add(time.Hour)})
+		held := enqueue(t, e, Insert{Kind: "k", Key: "held", Priority: 1})
+		if claimed(t, e).job.ID != held { // and its worker is gone
+			t.Fatal("another job came first")
+		}
+		for runOnce(t, e) {
+		}
+		if get(t, e, retry).RunAt.Before(c.now()) || runs != 1 {
+			t.Fatalf("in the jump: %d runs, %+v", runs, get(t, e, retry))
+		}
+
+		c.set(monday.Add(5 * time.Minute))
+		runs = 0
+		for runOnce(t, e) {
+		}
+		if runs != 2 || get(t, e, created).State != Done || get(t, e, held).State != Done || get(t, e, retry).Attempt != 2 {
+			t.Errorf("after it: %d runs, %+v, %+v, %+v", runs, get(t, e, created), get(t, e, held), get(t, e, retry))
+		}
+		for hour := 1; hour <= 30; hour++ {
+			c.set(monday.Add(time.Duration(hour) * time.Hour))
+			for runOnce(t, e) {
+			}
+		}
+		for _, s := range slots(t, e, "s", monday, c.now().Add(time.Microsecond)) {
+			if s.State != SlotDone {
+				t.Errorf("slot %+v", s)
+			}
+			runs--
+		}
+		if runs != 2 {
+			t.Errorf("%d runs beside those of the slots", runs-2)
+		}
+		if j := get(t, e, future); j.State != Waiting || !j.RunAt.Equal(monday.AddDate(0, 2, 0)) {
+			t.Errorf("a job of the future: %+v", j)
+		}
+	})
+}

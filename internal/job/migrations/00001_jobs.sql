@@ -40,7 +40,8 @@ CREATE TABLE job_schedules (
 	missed    TEXT    NOT NULL, -- policy: once, skip
 	active    INTEGER NOT NULL, -- 0: no longer declared, kept because its slots are history
 	cursor_at INTEGER NOT NULL, -- slots up to here are written
-	refill_at INTEGER NOT NULL  -- when to write more
+	refill_at INTEGER NOT NULL, -- when to write more
+	ticked_at INTEGER NOT NULL  -- when slots were last written or started; later than now: the clock went back
 );
 
 CREATE TABLE job_slots (
