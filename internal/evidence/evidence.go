@@ -97,7 +97,7 @@ const (
 
 // A Slot is one piece of work that the plan expected.
 type Slot struct {
-	Schedule string // the place in the plan, such as "backups.pg" or "drills.db-restore"
+	Schedule string // the place in the plan: "stores.db" for a backup of it, "drills.db-restore"
 	Due      time.Time
 	Deadline time.Time
 	State    State

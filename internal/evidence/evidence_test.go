@@ -105,7 +105,7 @@ func newCompany(t *testing.T) *company {
 		t.Fatal(err)
 	}
 	for day := 1; day <= 30; day++ {
-		c.slot("backups.nightly", time.Date(2026, 6, day, 3, 0, 0, 0, stockholm))
+		c.slot("stores.db", time.Date(2026, 6, day, 3, 0, 0, 0, stockholm))
 		if day == 15 {
 			c.slot("drills.monthly", time.Date(2026, 6, day, 10, 0, 0, 0, stockholm))
 		}
@@ -266,7 +266,7 @@ func TestMissingWorkShows(t *testing.T) {
 	c.in.Slots = slices.Delete(c.in.Slots, 3, 6) // nothing written down for three nights
 	c.in.Slots[10].State, c.in.Slots[10].Fact = evidence.Failed, -1
 	c.in.Slots[11].State, c.in.Slots[11].Fact = evidence.Expected, -1
-	c.in.Slots[12].Fact = -1                                // done, and no fact says so
+	c.in.Slots[12].Fact, c.in.Slots[13].Fact = -1, -1       // done, and no fact says so
 	c.in.Posture[0].Facts = nil                             // proved by nothing
 	c.in.Controls = append(c.in.Controls, evidence.Control{ // no posture at all
 		Framework: "iso27001", ID: "A.5.30", Title: "Readiness"})

@@ -55,11 +55,14 @@ func expectedSlots(plans []Plan, from, to time.Time) ([]Slot, error) {
 	return slots, nil
 }
 
-// schedules are the parts of a plan that recur, by their place in it.
+// schedules are the parts of a plan that recur, by their place in it: each store
+// that a backup protects, since one backup may protect several, and each drill.
 func schedules(p *plan.Plan) map[string]string {
 	all := map[string]string{}
-	for id, b := range p.Backups {
-		all["backups."+id] = b.Every.String()
+	for id, store := range p.Stores {
+		if b, ok := p.Backups[store.Protect]; ok {
+			all["stores."+id] = b.Every.String()
+		}
 	}
 	for id, d := range p.Drills {
 		all["drills."+id] = d.Every.String()

@@ -110,21 +110,24 @@ func (v *verifier) slots() {
 		schedule string
 		state    State
 	}
-	bad := map[group][]Slot{}
+	bad, bare := map[group][]Slot{}, map[string][]Slot{}
 	for _, s := range slots {
 		v.report.Slots[s.State]++
 		switch s.State {
 		case Expected, Started:
 		case Done:
 			if !v.hasFact(s.Fact) {
-				v.find(codeUnproven, holdfast.SeverityError, s.Schedule, "ask for the fact, or count the slot as not done",
-					"the slot of %s is called done and names no fact of this pack", stamp(s.Due))
+				bare[s.Schedule] = append(bare[s.Schedule], s)
 			}
 		case Failed, Missed, Missing:
 			bad[group{s.Schedule, s.State}] = append(bad[group{s.Schedule, s.State}], s)
 		default:
 			v.bad(codeTable, fileSlots, "state %s is not known", clip(string(s.State)))
 		}
+	}
+	for schedule, all := range bare {
+		v.find(codeUnproven, holdfast.SeverityError, schedule, "ask for the facts, or count the slots as not done",
+			"%d slots are called done and name no fact of this pack, first %s", len(all), stamp(all[0].Due))
 	}
 	for g, all := range bad {
 		code := codeSlotMissed
