@@ -53,8 +53,13 @@ func answerOf(o Overview) sentence {
 		return sentence{Tone: bad, Before: "If it burned down now, ", Loss: "everything", Middle: " would be gone: the plan names no location for backups.",
 			Notes: []string{"A location is a directory on another disk or machine."}, Next: "holdfast check plan.yaml"}
 	}
-	worst, back := o.Answers[0], o.Back
-	for _, a := range o.Answers[1:] {
+	left := survivors(o.Answers)
+	if len(left) == 0 {
+		return sentence{Tone: bad, Before: "If it burned down now, ", Loss: "everything", Middle: " would be gone: every location stands on this host.",
+			Notes: []string{"Add a location in another place, and let Holdfast check the plan."}, Next: "holdfast check plan.yaml"}
+	}
+	worst, back := left[0], o.Back
+	for _, a := range left[1:] {
 		if lossRank(a.Loss).worse(lossRank(worst.Loss)) {
 			worst = a
 		}
@@ -85,16 +90,16 @@ func answerOf(o Overview) sentence {
 	if (!back.Known || back.AtLeast) && s.Tone == good {
 		s.Tone = warn
 	}
-	s.Notes = notes(o, worst)
+	s.Notes = notes(o, len(left), worst)
 	return s
 }
 
-func notes(o Overview, worst Answer) []string {
+func notes(o Overview, left int, worst Answer) []string {
 	var out []string
-	if n := len(o.Answers); n > 1 {
-		out = append(out, fmt.Sprintf("Worst case over %d locations, as if only one of them survived.", n))
+	if left > 1 {
+		out = append(out, fmt.Sprintf("Worst case over %d locations, as if only one of them survived.", left))
 	} else {
-		out = append(out, "There is one location. If it is lost as well, everything is.")
+		out = append(out, fmt.Sprintf("Only %s would survive. If it is lost as well, everything is.", worst.Location))
 	}
 	if l := worst.Loss; l.Known && l.Store != "" && l.Span > 0 || l.All {
 		out = append(out, fmt.Sprintf("The loss is decided by %s in %s.", nameOr(l.Store, "the data"), worst.Location))
@@ -123,6 +128,18 @@ func about(m Measure) string {
 	}
 }
 
+// aboutShort is about for a table.
+func aboutShort(m Measure) string {
+	switch {
+	case m.AtLeast:
+		return "≥ "
+	case m.Basis == holdfast.Measured:
+		return ""
+	default:
+		return "≈ "
+	}
+}
+
 func nameOr(name, other string) string {
 	if name == "" {
 		return other
@@ -136,6 +153,17 @@ func sentenceCase(s string) string {
 		return ""
 	}
 	return strings.ToUpper(s[:1]) + s[1:]
+}
+
+// survivors are the locations that do not burn with the host.
+func survivors(as []Answer) []Answer {
+	var out []Answer
+	for _, a := range as {
+		if !a.Burns {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // toneOf is good only when every service is proved and keeps its promises.

@@ -174,6 +174,14 @@ func partClass(name string) string {
 	return "part0"
 }
 
+// partLook fades a part that nobody measured.
+func partLook(p holdfast.Part) string {
+	if p.Basis != holdfast.Measured {
+		return partClass(p.Name) + " guess"
+	}
+	return partClass(p.Name)
+}
+
 func partsOf(ps holdfast.Parts, objective time.Duration) partsBar {
 	b := partsBar{Goal: -1, Whole: max(ps.Sum(), objective+objective/25)} // room behind the line
 	if b.Whole <= 0 {
@@ -187,7 +195,7 @@ func partsOf(ps holdfast.Parts, objective time.Duration) partsBar {
 		a, z := int(float64(at)/float64(b.Whole)*barW), int(float64(at+p.Duration)/float64(b.Whole)*barW)
 		at += p.Duration
 		if z > a {
-			b.Segments = append(b.Segments, segment{X: a, W: z - a, Class: partClass(p.Name), Title: p.Name + " " + brief(p.Duration) + ", " + string(p.Basis)})
+			b.Segments = append(b.Segments, segment{X: a, W: z - a, Class: partLook(p), Title: p.Name + " " + brief(p.Duration) + ", " + string(p.Basis)})
 		}
 	}
 	return b
@@ -277,7 +285,7 @@ func drillSentence(d Drill) string {
 	switch d.State {
 	case RunRunning:
 		return d.Subject + from + ", running for " + brief(d.Took)
-	case RunWaiting, RunExpected:
+	case RunWaiting, RunExpected, RunDue:
 		return d.Subject + from + ", not started"
 	case RunMissed:
 		return d.Subject + " was due and was not restored"

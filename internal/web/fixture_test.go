@@ -58,11 +58,11 @@ func busy() Overview {
 	}
 	wiki := Store{ID: "wiki", Kind: "files", Tier: "support", Posture: holdfast.PostureUnknown, Why: "never restored",
 		RPO:    Promise{Objective: day},
-		Places: []Place{{Location: "near", Reachable: true}}, Services: []string{"handbook"}}
+		Places: []Place{{Location: "near", Reachable: true, Note: `"near" holds no complete snapshot`}, {Location: "offsite", Unknown: true, Note: `"offsite" cannot be reached (seen 40m ago)`}}, Services: []string{"handbook"}}
 	return Overview{
 		Organisation: "Example AB", Plan: "example-bcp 1.4.0", PlanDigest: "5e1f0c",
 		Answers: []Answer{
-			{Location: "near", Where: "hosting-a, eu-north, same building", Reachable: true, Seen: before(time.Second), Loss: Loss{Span: 18 * time.Minute, Known: true, Store: "uploads"},
+			{Location: "near", Where: "hosting-a, eu-north, same building", Reachable: true, Burns: true, Seen: before(time.Second), Loss: Loss{Span: 18 * time.Minute, Known: true, Store: "uploads"},
 				Losses: []Loss{{Store: "orders-db", Span: 1100 * time.Millisecond, Known: true}, {Store: "uploads", Span: 18 * time.Minute, Known: true}},
 				Time:   known(22*time.Minute + 10*time.Second)},
 			{Location: "offsite", Where: "cloud-b, eu-west", Reachable: false, Seen: before(40 * time.Minute), Loss: Loss{Span: 78 * time.Minute, Known: true, Store: "uploads"},
@@ -77,7 +77,7 @@ func busy() Overview {
 				LastProof: before(7 * time.Hour), LastDrill: "118", Rung: holdfast.L6, Posture: holdfast.PostureProved},
 			{ID: "identity", Tier: "critical", Owner: "bo", Kind: "service", RPO: Promise{Now: known(130 * time.Second), Objective: 5 * time.Minute}, RTO: Promise{Now: known(54 * time.Minute), Objective: time.Hour},
 				LastProof: before(41 * day), LastDrill: "71", Rung: holdfast.L5, Posture: holdfast.PostureOverdue, Why: "proof ended 6 days ago"},
-			{ID: "handbook", Tier: "support", Owner: "anna", Kind: "service", RPO: Promise{Objective: day}, RTO: Promise{Stated: "not applicable: can be read offline"}, Rung: holdfast.RungNone, Posture: holdfast.PostureUnknown, Why: "wiki was never restored"},
+			{ID: "handbook", Tier: "support", Owner: "anna", Kind: "service", RPO: Promise{Objective: day, Everything: true, Missed: true, Now: Measure{Note: "no location is left"}}, RTO: Promise{Stated: "not applicable: can be read offline"}, Rung: holdfast.RungNone, Posture: holdfast.PostureUnknown, Why: "wiki was never restored"},
 		},
 		Stores: []Store{db, uploads, wiki},
 		Graph: Graph{
@@ -109,6 +109,7 @@ func calm() Overview {
 	o := busy()
 	o.Services = o.Services[1:2]
 	o.Answers = o.Answers[:1]
+	o.Answers[0].Burns = false
 	o.Answers[0].Loss = Loss{Span: 1100 * time.Millisecond, Known: true, Store: "orders-db"}
 	o.Answers[0].Losses = o.Answers[0].Losses[:1]
 	o.Stores = o.Stores[:1]
@@ -316,5 +317,5 @@ func config(s *stage) Config {
 
 func testFrame(t *testing.T, section, path string) frame {
 	t.Helper()
-	return frame{clock: clock{noon, time.UTC}, Title: "Test", Section: section, Path: path, Refresh: 5, Version: "dev", Plan: "example-bcp 1.4.0", Live: true}
+	return frame{clock: clock{noon, time.UTC}, Title: "Test", Section: section, Path: path, Refresh: 5, Version: "dev", Live: true}
 }

@@ -99,6 +99,7 @@ type Answer struct {
 	Where     string // provider, region: what a person calls the place
 	Reachable bool
 	Seen      time.Time // when it last answered
+	Burns     bool      // it stands on the host, so it is lost with it
 	Loss      Loss      // the worst of its stores
 	Losses    []Loss    // one per store
 	Time      Measure   // until everything is usable again from here; zero: only Overview.Back is known
@@ -106,10 +107,11 @@ type Answer struct {
 
 // A Promise is one objective beside what is the case.
 type Promise struct {
-	Now       Measure
-	Objective time.Duration // 0: no promise made
-	Missed    bool
-	Stated    string // wording of an objective without a number: "not applicable: rebuilt from db"
+	Now        Measure
+	Objective  time.Duration // 0: no promise made
+	Missed     bool
+	Everything bool   // of an RPO: nothing at all would come back
+	Stated     string // wording of an objective without a number: "not applicable: rebuilt from db"
 }
 
 // A Service is one row of the objectives table.
@@ -142,7 +144,8 @@ type Place struct {
 	Location  string
 	Where     string
 	Reachable bool
-	Note      string            // the error, in words, when it is not reachable
+	Unknown   bool              // it could not be looked at: nothing is known
+	Note      string            // why, in words, where there is no way back or nothing is known
 	Windows   []holdfast.Window // oldest first
 	Frontier  time.Time         // newest instant that can be reached there; zero: none
 	Idle      bool              // nothing newer exists at the source
@@ -187,6 +190,7 @@ type RunState string
 // The run states.
 const (
 	RunExpected RunState = "expected"
+	RunDue      RunState = "due"
 	RunWaiting  RunState = "waiting"
 	RunRunning  RunState = "running"
 	RunDone     RunState = "done"

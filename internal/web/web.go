@@ -237,7 +237,6 @@ func (s *site) overview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := s.frame(r, "overview", "Overview", now)
-	f.Plan = o.Plan
 	s.render(w, r, http.StatusOK, overviewPage(f, o, s.Commands != nil), overviewLive(f, o))
 }
 

@@ -264,6 +264,8 @@ func runBadge(l DrillLine) badge {
 		return badge{plain, "clock", "waiting"}
 	case RunExpected:
 		return badge{plain, "clock", "planned"}
+	case RunDue:
+		return badge{warn, "clock", "due"}
 	case RunMissed:
 		return badge{bad, "cross", "did not happen"}
 	case RunFailed:
@@ -327,7 +329,7 @@ func severityBadge(s holdfast.FindingSeverity) badge {
 // warning, an unknown value is a warning too.
 func promiseTone(p Promise) tone {
 	switch {
-	case p.Missed:
+	case p.Missed, p.Everything && p.Objective > 0:
 		return bad
 	case p.Objective <= 0:
 		return plain
@@ -364,6 +366,14 @@ func ownPath(href string) (templ.SafeURL, bool) {
 		return "", false
 	}
 	return templ.SafeURL(href), true
+}
+
+func stepTime(c clock, x Step) string {
+	s := "from " + c.short(x.Started)
+	if !x.Ended.IsZero() {
+		s += ", took " + brief(x.Ended.Sub(x.Started))
+	}
+	return s
 }
 
 // anchor makes an element id of an id that may hold anything.
