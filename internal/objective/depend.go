@@ -401,7 +401,7 @@ func PredictStore(p *plan.Plan, id string, limit time.Duration, proofs []Proof, 
 			break
 		}
 	}
-	return c.start([]string{id}, runbook).then(c.store(id)).prediction(0, limit)
+	return c.start(append([]string{id}, p.ServicesOf(id)...), runbook).then(c.store(id)).prediction(0, limit)
 }
 
 // prediction shows w in the order in which people tell a recovery.

@@ -295,10 +295,21 @@ func lookService(p *plan.Plan, id string, f Facts, scenarios []Scenario, stores 
 	})
 
 	// A service's data is as well proven as the least proven of its stores.
+	// A real recovery that measured it stands for all stores at once.
+	for _, x := range f.Proofs {
+		if x.Kind == ProofIncident && x.Service == id {
+			points = append(points, Measurement{x.At, x.DataAge, x.DataAgeKnown, x.Outcome, x.source(), x.Note})
+		}
+	}
 	v.RPO = Assess(rpo, from, points, term, f.Now)
+	recovered := v.RPO.Posture == holdfast.PostureProved || v.RPO.Posture == holdfast.PostureDue
 	if v.RPO.Posture != holdfast.PostureNA && v.RPO.Limit > 0 {
 		for n, store := range v.Stores {
-			if theirs := stores[store].RPO; n == 0 || badness[theirs.Posture] > badness[v.RPO.Posture] {
+			theirs := stores[store].RPO
+			if recovered && theirs.N == 0 && theirs.Posture == holdfast.PostureUnknown {
+				continue
+			}
+			if n == 0 && len(points) == 0 || badness[theirs.Posture] > badness[v.RPO.Posture] {
 				declared, target, limit := v.RPO.Declared, v.RPO.Target, v.RPO.Limit
 				v.RPO = theirs
 				v.RPO.Declared, v.RPO.Target, v.RPO.Limit, v.RPO.From = declared, target, limit, from

@@ -96,9 +96,9 @@ func TestLookOnBadDays(t *testing.T) {
 	incident := Proof{Kind: ProofIncident, ID: "9", Service: "api", At: ago(24 * time.Hour), Outcome: holdfast.Passed,
 		Parts: holdfast.Parts{{Name: "detect", Duration: 30 * time.Second, Basis: holdfast.Measured}, {Name: "decide", Duration: 10 * time.Second, Basis: holdfast.Measured}, {Name: "fetch", Duration: time.Minute, Basis: holdfast.Measured}}}
 	tests := []struct {
-		name   string
-		break_ func(f *Facts)
-		want   func(o Overview) string // "" if as it should be
+		name string
+		harm func(f *Facts)
+		want func(o Overview) string // "" if as it should be
 	}{
 		{"nobody looked", func(f *Facts) { *f = Facts{Now: noon} }, func(o Overview) string {
 			return all(o.Posture != holdfast.PostureProved, o.Stores[0].Losses[0].State == LossUnknown, o.Services[0].RPO.Posture == holdfast.PostureUnknown)
@@ -170,11 +170,22 @@ func TestLookOnBadDays(t *testing.T) {
 			return all(o.Services[0].RTO.Posture == holdfast.PostureProved, o.Services[0].RTO.Latest.Duration() == 100*time.Second,
 				o.Services[0].Outage.State == TimeProven, o.Services[0].Outage.Total.Duration() == 40*time.Second+3*time.Minute+time.Second+5*time.Second)
 		}},
+		{"incident measured the loss", func(f *Facts) {
+			incident.DataAge, incident.DataAgeKnown = 7*time.Second, true
+			f.Proofs = []Proof{incident}
+		}, func(o Overview) string {
+			return all(o.Services[0].RPO.Posture == holdfast.PostureProved, o.Services[0].RPO.Latest.Duration() == 7*time.Second,
+				o.Stores[0].RPO.Posture == holdfast.PostureUnknown, o.Stores[0].Restore.Parts[0].Basis == holdfast.Measured)
+		}},
+		{"incident lost too much", func(f *Facts) {
+			incident.DataAge, incident.DataAgeKnown = time.Hour, true
+			f.Proofs = append(f.Proofs, incident)
+		}, func(o Overview) string { return all(o.Services[0].RPO.Posture == holdfast.PostureFailed) }},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			f := healthy()
-			tt.break_(&f)
+			tt.harm(&f)
 			o := Look(template(t), f)
 			if wrong := tt.want(o); wrong != "" {
 				b, _ := json.MarshalIndent(o, "", " ")

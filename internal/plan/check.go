@@ -108,8 +108,9 @@ func (l *linter) references() {
 	people, roles := sorted(p.People), sorted(p.Roles)
 	nodes := p.Nodes()
 	actors := append(slices.Clone(roles), people...)
+	slices.Sort(actors)
 	need := func(path, what, id string, known []string) {
-		if id == "" || slices.Contains(known, id) {
+		if _, found := slices.BinarySearch(known, id); found || id == "" { // known is sorted: there may be many
 			return
 		}
 		l.fail(codeUndeclared, path, suggest(id, known), "%s %q is not declared", what, id)
@@ -176,6 +177,7 @@ func (l *linter) references() {
 		for _, st := range p.Runbooks[id].Steps {
 			steps = append(steps, st.ID)
 		}
+		slices.Sort(steps)
 		for _, st := range p.Runbooks[id].Steps {
 			path := "runbooks." + id + ".steps." + st.ID
 			need(path+".restore", "the store", st.Restore, stores)

@@ -37,8 +37,8 @@ var expectEnv = sync.OnceValues(func() (*cel.Env, error) {
 	)
 })
 
-// CompileExpectation reads a CEL expression that is true or false.
-func CompileExpectation(text string) (*Expectation, error) {
+// NewExpectation compiles a CEL expression that is true or false.
+func NewExpectation(text string) (*Expectation, error) {
 	if len(text) > MaxExpectBytes {
 		return nil, fmt.Errorf("the expression is longer than %d bytes", MaxExpectBytes)
 	}
@@ -62,30 +62,39 @@ func CompileExpectation(text string) (*Expectation, error) {
 }
 
 // Expectation compiles what the owner expects of the answer.
-func (inv Invariant) Expectation() (*Expectation, error) { return CompileExpectation(inv.Expect) }
+func (inv Invariant) Expectation() (*Expectation, error) { return NewExpectation(inv.Expect) }
 
 // String returns the expression.
 func (e *Expectation) String() string { return e.text }
 
-// Eval judges an answer. Passed and Failed mean that the expression said so. An
-// expression that cannot be evaluated, for example because there is no last answer
-// yet, is NotProven: it never counts as passed. The detail is for people.
-func (e *Expectation) Eval(value, last any, target time.Time) (outcome holdfast.Outcome, detail string) {
+// Eval says whether an answer is as expected. An error means that the expression
+// cannot be evaluated, for example because there is no last answer yet: then nothing
+// is proven, and it never counts as passed.
+func (e *Expectation) Eval(value, last any, target time.Time) (holds bool, err error) {
 	defer func() {
 		// The evaluator runs the company's text; its panics must not end a drill.
 		if r := recover(); r != nil {
-			outcome, detail = holdfast.NotProven, fmt.Sprintf("%s cannot be evaluated: %v", e.text, r)
+			holds, err = false, fmt.Errorf("%s cannot be evaluated: %v", e.text, r)
 		}
 	}()
 	out, _, err := e.program.Eval(map[string]any{"value": normal(value), "last": normal(last), "target": target})
 	if err != nil {
-		return holdfast.NotProven, fmt.Sprintf("%s cannot be evaluated with value %s and last %s: %v", e.text, show(value), show(last), err)
+		return false, fmt.Errorf("%s cannot be evaluated with value %s and last %s: %w", e.text, show(value), show(last), err)
 	}
 	b, ok := out.(types.Bool)
 	if !ok {
-		return holdfast.NotProven, fmt.Sprintf("%s gives %v, not true or false", e.text, out.Value())
+		return false, fmt.Errorf("%s gives %v, not true or false", e.text, out.Value())
 	}
-	if b {
+	return bool(b), nil
+}
+
+// Judge is Eval for a report: how the check ended, and what was seen.
+func (e *Expectation) Judge(value, last any, target time.Time) (holdfast.Outcome, string) {
+	holds, err := e.Eval(value, last, target)
+	switch {
+	case err != nil:
+		return holdfast.NotProven, err.Error()
+	case holds:
 		return holdfast.Passed, fmt.Sprintf("%s holds with value %s", e.text, show(value))
 	}
 	return holdfast.Failed, fmt.Sprintf("%s does not hold: value is %s, last was %s, target %s", e.text, show(value), show(last), target.UTC().Format(time.RFC3339))
@@ -144,7 +153,7 @@ func (e *Expectation) passesOnNothing(now time.Time) (string, bool) {
 		{"no value", nil, now},
 		{"0", int64(0), nil},
 	} {
-		if outcome, _ := e.Eval(empty.value, empty.last, now); outcome == holdfast.Passed {
+		if holds, err := e.Eval(empty.value, empty.last, now); err == nil && holds {
 			return empty.name, true
 		}
 	}

@@ -34,12 +34,12 @@ func TestExpectation(t *testing.T) {
 		{"value", true, nil, holdfast.Passed},
 		{"value == last", math.NaN(), math.NaN(), holdfast.Failed},
 	} {
-		e, err := CompileExpectation(tt.expr)
+		e, err := NewExpectation(tt.expr)
 		if err != nil {
 			t.Errorf("%s: %v", tt.expr, err)
 			continue
 		}
-		got, detail := e.Eval(tt.value, tt.last, target)
+		got, detail := e.Judge(tt.value, tt.last, target)
 		if got != tt.want || detail == "" {
 			t.Errorf("%s with value %v, last %v: %s (%s), want %s", tt.expr, tt.value, tt.last, got, detail, tt.want)
 		}
@@ -47,7 +47,7 @@ func TestExpectation(t *testing.T) {
 	for _, bad := range []string{"value >", "nothing > 1", "1 + 1", "", `"yes"`,
 		`value > target - duration("1d")`, // CEL knows no days
 	} {
-		if _, err := CompileExpectation(bad); err == nil {
+		if _, err := NewExpectation(bad); err == nil {
 			t.Errorf("%q compiled", bad)
 		}
 	}
@@ -56,11 +56,11 @@ func TestExpectation(t *testing.T) {
 // An expression that would run for very long ends as not proven.
 func TestExpectationEnds(t *testing.T) {
 	l := "[0,1,2,3,4,5,6,7,8,9]"
-	e, err := CompileExpectation(l + ".all(a, " + l + ".all(b, " + l + ".all(c, " + l + ".all(d, " + l + ".all(f, " + l + ".all(g, " + l + ".all(h, a+b+c+d+f+g+h >= 0)))))))")
+	e, err := NewExpectation(l + ".all(a, " + l + ".all(b, " + l + ".all(c, " + l + ".all(d, " + l + ".all(f, " + l + ".all(g, " + l + ".all(h, a+b+c+d+f+g+h >= 0)))))))")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, detail := e.Eval(nil, nil, time.Time{}); got != holdfast.NotProven {
+	if got, detail := e.Judge(nil, nil, time.Time{}); got != holdfast.NotProven {
 		t.Errorf("%s: %s", got, detail)
 	}
 }

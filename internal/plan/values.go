@@ -64,6 +64,9 @@ type Estimate struct {
 // IsZero reports whether nothing is declared.
 func (e Estimate) IsZero() bool { return e == Estimate{} }
 
+// Duration returns the estimate; what drills measure counts as nothing.
+func (e Estimate) Duration() time.Duration { return e.Period.Approx() }
+
 // String returns the estimate as the plan declares it.
 func (e Estimate) String() string {
 	if e.Measured {
