@@ -254,6 +254,12 @@ type PostgresStore struct {
 	//
 	// Defaults to "local".
 	Durability Durability `yaml:"durability"`
+	// AcceptUnboundedSlot acknowledges that the server sets no
+	// max_slot_wal_keep_size: while Holdfast is away for long, kept log can then
+	// fill the server's disk and stop it.
+	//
+	// Defaults to false: such a server is refused.
+	AcceptUnboundedSlot bool `yaml:"accept_unbounded_slot"`
 }
 
 // Durability says when received log counts as safe.

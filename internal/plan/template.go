@@ -28,9 +28,13 @@ type Values struct {
 	RecoverDB, RecoverUploads string // where a real recovery puts the data
 	RecoverPort               int
 
-	RTO, RPO string // of tier "critical"
-	MaxLag   string // of the log stream
-	Confirm  string // activation.confirm_after
+	RTO, RPO    string // of tier "critical"
+	FolderRPO   string // of the folder; empty: that of "critical"
+	FolderEvery string // how often the folder is copied
+	ProbeAPI    string // URL that tells whether service "api" is usable
+	ProbeWeb    string
+	MaxLag      string // of the log stream
+	Confirm     string // activation.confirm_after
 
 	InvariantSQL, InvariantExpect string
 
@@ -65,6 +69,7 @@ func (v Values) Defaults() Values {
 	}
 	set(&v.RTO, "4h")
 	set(&v.RPO, "15m")
+	set(&v.FolderEvery, "5m")
 	set(&v.MaxLag, "1m")
 	set(&v.Confirm, "30s")
 	set(&v.InvariantSQL, "select count(*) from information_schema.tables where table_schema = 'public'")
