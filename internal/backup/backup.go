@@ -1,0 +1,554 @@
+// Package backup keeps copies of every store in every location that the plan
+// names, and knows at each moment what they are worth.
+//
+// Snapshots are durable jobs. A snapshot goes to all reachable locations at
+// once; a location that missed it is caught up later from one that has it, as
+// ciphertext, without a key. The log of a store that has one is followed all the
+// time. The vault's part, checking that a copy is complete and countersigning it
+// with its own time, is a job of its own with a key of its own.
+//
+// # Invariants
+//
+//   - A snapshot is listed only after the repository finished it, and counts for
+//     a location only with the vault's receipt.
+//   - Every attempt is a fact in the ledger, the failed ones too.
+//   - What a location is worth is computed from receipts and from the log's
+//     frontier there, never from the fact that a job ended.
+//   - Nothing here can read data back: the package holds recipients, not
+//     identities.
+//
+// What it does not do: it does not restore (package source), does not judge
+// objectives (package objective) and does not delete (the vault's retention).
+package backup
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/db"
+	"holdfast/internal/job"
+	"holdfast/internal/ledger"
+	"holdfast/internal/repo"
+	"holdfast/internal/seal"
+	"holdfast/internal/source"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Tables is the module's part of the state.
+func Tables() db.Module {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the embedded tree is fixed at build time
+	}
+	return db.Module{Name: "backup", Migrations: sub}
+}
+
+// Job kinds of this package.
+const (
+	KindSnapshot  = "backup.snapshot"  // copy one store now
+	KindCopy      = "backup.copy"      // catch one location up with one snapshot
+	KindReceive   = "vault.receive"    // check one copy for completeness and countersign it
+	KindReconcile = "backup.reconcile" // learn from the locations what they hold
+)
+
+// Fact types of this package.
+const (
+	FactSnapshot = "backup.snapshot"
+	FactFailed   = "backup.failed"
+	FactCopied   = "backup.copied"
+	FactReceipt  = "backup.receipt"
+	FactGap      = "backup.gap"
+	FactLost     = "store.lost"
+	FactFound    = "store.found"
+)
+
+// Ledger is where facts go.
+type Ledger interface {
+	Append(ctx context.Context, tx *db.Tx, f ledger.Fact) (int64, error)
+}
+
+// A Policy is what the plan in force says about one store.
+type Policy struct {
+	Store     string
+	Kind      string
+	Locations []string // in the order of the plan
+	Log       bool     // follow the store's log
+	Probe     time.Duration
+	Failures  int // consecutive failed probes that mean lost
+}
+
+// Config is what the package stands on. All fields are required.
+type Config struct {
+	DB     *db.DB
+	Jobs   *job.Engine
+	Ledger Ledger
+	// Policies returns the protected stores of the plan in force.
+	Policies func() []Policy
+	// Source opens the adapter of a store.
+	Source func(store string) (source.Store, error)
+	// Place opens the repository at a location, with an error that says why
+	// it is out of reach.
+	Place      func(ctx context.Context, location string) (*repo.Repository, error)
+	Recipients func() []seal.Recipient
+	Signer     seal.SigningKey // the source agent's
+	MAC        func(store string) seal.MACKey
+	Vault      seal.SigningKey // the vault agent's
+	CacheDir   string
+	// Lost and Found are called in the transaction that records the change.
+	Lost  func(ctx context.Context, tx *db.Tx, l Loss) error
+	Found func(ctx context.Context, tx *db.Tx, store string, at time.Time) error
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// A Loss is a store that stopped answering.
+type Loss struct {
+	Store      string
+	LastOK     time.Time // it answered then; the disruption began after
+	DetectedAt time.Time
+	Error      string
+}
+
+// A Module runs backups. Make it with New, then Start it.
+type Module struct {
+	cfg    Config
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// New registers the job handlers. Nothing runs until Start.
+func New(cfg Config) *Module {
+	m := &Module{cfg: cfg}
+	long := job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: 5}
+	cfg.Jobs.Handle(KindSnapshot, m.snapshot, long)
+	cfg.Jobs.Handle(KindCopy, m.copy, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: 1000, Backoff: copyBackoff})
+	cfg.Jobs.Handle(KindReceive, m.receive, job.HandlerOptions{Timeout: time.Hour, MaxAttempts: 20})
+	cfg.Jobs.Handle(KindReconcile, m.reconcile, job.HandlerOptions{Timeout: time.Hour, MaxAttempts: 3})
+	return m
+}
+
+// A location that is away is asked again every half minute at first and every
+// ten minutes in the end: it may be away for days.
+func copyBackoff(attempt int) time.Duration {
+	return min(30*time.Second*time.Duration(attempt), 10*time.Minute)
+}
+
+type storeArgs struct {
+	Store  string `json:"store"`
+	Reason string `json:"reason,omitempty"`
+}
+
+type copyArgs struct {
+	Store    string `json:"store"`
+	Snapshot string `json:"snapshot"`
+	Location string `json:"location"`
+}
+
+// SnapshotJob is the job that copies store now.
+func SnapshotJob(store, reason string) job.Insert {
+	return job.Insert{Kind: KindSnapshot, Key: KindSnapshot + ":" + store, Args: storeArgs{store, reason}, Queue: "backup"}
+}
+
+// Start follows the logs, watches the stores and asks the locations what they hold.
+func (m *Module) Start(ctx context.Context) error {
+	ctx, m.cancel = context.WithCancel(ctx)
+	err := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		for _, p := range m.cfg.Policies() {
+			in := job.Insert{Kind: KindReconcile, Key: KindReconcile + ":" + p.Store, Args: storeArgs{Store: p.Store}}
+			if _, err := m.cfg.Jobs.Enqueue(ctx, tx, in); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		m.cancel()
+		return fmt.Errorf("start backups: %w", err)
+	}
+	for _, p := range m.cfg.Policies() {
+		m.wg.Go(func() { m.watch(ctx, p) })
+		if p.Log {
+			m.wg.Go(func() { m.follow(ctx, p) })
+		}
+	}
+	return nil
+}
+
+// Stop ends what Start began and waits for it.
+func (m *Module) Stop() {
+	if m.cancel != nil {
+		m.cancel()
+	}
+	m.wg.Wait()
+}
+
+// policy returns the policy of one store.
+func (m *Module) policy(store string) (Policy, error) {
+	for _, p := range m.cfg.Policies() {
+		if p.Store == store {
+			return p, nil
+		}
+	}
+	return Policy{}, holdfast.WithHint(fmt.Errorf("store %q is not in the plan, or the plan does not protect it", store),
+		"\"holdfast status\" lists the protected stores")
+}
+
+// places opens every location of p that is within reach. It fails only if none is.
+func (m *Module) places(ctx context.Context, p Policy) (places []repo.Place, away map[string]error, err error) {
+	away = map[string]error{}
+	for _, name := range p.Locations {
+		r, err := m.cfg.Place(ctx, name)
+		if err != nil {
+			away[name] = err
+			continue
+		}
+		places = append(places, repo.Place{Name: name, Repo: r})
+	}
+	if len(places) == 0 {
+		var all []error
+		for _, name := range p.Locations {
+			all = append(all, fmt.Errorf("location %q: %w", name, away[name]))
+		}
+		return nil, away, holdfast.WithHint(fmt.Errorf("store %q: no location is within reach: %w", p.Store, errors.Join(all...)),
+			"mend one location, then \"holdfast backup %s\"", p.Store)
+	}
+	return places, away, nil
+}
+
+// SnapshotFact is the data of a FactSnapshot.
+type SnapshotFact struct {
+	Snapshot  string            `json:"snapshot"`
+	Manifest  string            `json:"manifest"`
+	Created   time.Time         `json:"created"`
+	Seconds   float64           `json:"seconds"`
+	Bytes     int64             `json:"bytes"`
+	Stored    int64             `json:"stored"`
+	Files     int64             `json:"files"`
+	Locations map[string]string `json:"locations"` // location: "complete", or why not
+	Reason    string            `json:"reason,omitempty"`
+}
+
+// snapshot copies one store to every location within reach.
+//
+// A crash before the end leaves packs that no manifest names: they are not
+// listed anywhere and are garbage for the vault. A crash between the manifest
+// and our transaction leaves a complete snapshot that reconcile finds; the job
+// runs again and makes another, which costs only what changed.
+func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
+	var a storeArgs
+	if err := w.Decode(&a); err != nil {
+		return job.Permanent(err)
+	}
+	started := m.cfg.Clock()
+	man, copies, stats, err := m.take(ctx, w, a.Store)
+	if err != nil {
+		return m.failed(ctx, a.Store, a.Reason, started, err)
+	}
+	fact := SnapshotFact{Snapshot: man.ID, Manifest: man.Hash(), Created: man.Created, Seconds: m.cfg.Clock().Sub(started).Seconds(),
+		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Reason: a.Reason}
+	for _, c := range copies {
+		fact.Locations[c.Place] = "complete"
+		if c.Err != nil {
+			fact.Locations[c.Place] = c.Err.Error()
+		}
+	}
+	return w.Done(ctx, fact, func(tx *db.Tx) error {
+		if err := m.record(ctx, tx, a.Store, man, stats.BytesStored); err != nil {
+			return err
+		}
+		for _, c := range copies {
+			next := job.Insert{Kind: KindReceive, Args: copyArgs{a.Store, man.ID, c.Place}}
+			state, detail := "complete", ""
+			if c.Err != nil {
+				next.Kind, state, detail = KindCopy, "missing", c.Err.Error()
+				next.RunAt = m.cfg.Clock().Add(copyBackoff(1))
+			}
+			next.Key = next.Kind + ":" + a.Store + ":" + man.ID + ":" + c.Place
+			if err := m.setCopy(ctx, tx, copyArgs{a.Store, man.ID, c.Place}, state, detail); err != nil {
+				return err
+			}
+			if _, err := m.cfg.Jobs.Enqueue(ctx, tx, next); err != nil {
+				return err
+			}
+		}
+		return m.fact(ctx, tx, FactSnapshot, a.Store, fact)
+	})
+}
+
+// take writes the snapshot. The copies of locations out of reach are among the
+// copies, each with its error.
+func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Manifest, []repo.Copy, repo.Stats, error) {
+	p, err := m.policy(store)
+	if err != nil {
+		return nil, nil, repo.Stats{}, err
+	}
+	src, err := m.cfg.Source(store)
+	if err != nil {
+		return nil, nil, repo.Stats{}, err
+	}
+	places, away, err := m.places(ctx, p)
+	if err != nil {
+		return nil, nil, repo.Stats{}, err
+	}
+	parent, err := m.parent(ctx, places, store)
+	if err != nil {
+		return nil, nil, repo.Stats{}, err
+	}
+	wr, err := repo.NewWriter(ctx, repo.WriterConfig{
+		Places: places, Scope: store, Kind: p.Kind, Recipients: m.cfg.Recipients(), Signer: m.cfg.Signer,
+		MAC: m.cfg.MAC(store), CacheDir: m.cfg.CacheDir, Parent: parent, Clock: m.cfg.Clock,
+	})
+	if err != nil {
+		return nil, nil, repo.Stats{}, err
+	}
+	if err := src.Snapshot(ctx, wr, progressTo(ctx, w, m.cfg.Log)); err != nil {
+		wr.Abort()
+		return nil, nil, repo.Stats{}, err
+	}
+	man, copies, err := wr.Finish(ctx)
+	if err != nil {
+		wr.Abort()
+		return nil, nil, repo.Stats{}, err
+	}
+	for name, err := range away {
+		copies = append(copies, repo.Copy{Place: name, Err: err})
+	}
+	slices.SortFunc(copies, func(a, b repo.Copy) int { return strings.Compare(a.Place, b.Place) })
+	return man, copies, wr.Stats(), nil
+}
+
+// parent returns the newest snapshot of store that every given place holds, so
+// that what it names is there to be named again; nil if there is none.
+func (m *Module) parent(ctx context.Context, places []repo.Place, store string) (*repo.Manifest, error) {
+	var candidates []*repo.Manifest
+	for i, p := range places {
+		ms, err := p.Repo.Manifests(ctx, store)
+		if err != nil {
+			return nil, fmt.Errorf("location %q: list snapshots: %w", p.Name, err)
+		}
+		if i == 0 {
+			candidates = ms
+			continue
+		}
+		candidates = slices.DeleteFunc(candidates, func(c *repo.Manifest) bool {
+			return !slices.ContainsFunc(ms, func(o *repo.Manifest) bool { return o.ID == c.ID })
+		})
+	}
+	if len(candidates) == 0 {
+		return nil, nil
+	}
+	return candidates[len(candidates)-1], nil
+}
+
+// failed records that a backup did not happen and returns err for the job.
+func (m *Module) failed(ctx context.Context, store, reason string, started time.Time, err error) error {
+	// A cancelled context must not lose the fact.
+	ctx = context.WithoutCancel(ctx)
+	ferr := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		return m.fact(ctx, tx, FactFailed, store, map[string]any{
+			"error": err.Error(), "hint": holdfast.Hint(err), "reason": reason, "started": started,
+		})
+	})
+	return errors.Join(err, ferr)
+}
+
+// copy catches one location up with one snapshot.
+func (m *Module) copy(ctx context.Context, w *job.Work) error {
+	var a copyArgs
+	if err := w.Decode(&a); err != nil {
+		return job.Permanent(err)
+	}
+	p, err := m.policy(a.Store)
+	if err != nil {
+		return job.Permanent(err)
+	}
+	to, err := m.cfg.Place(ctx, a.Location)
+	if err != nil {
+		return fmt.Errorf("location %q: %w", a.Location, err)
+	}
+	var reasons []error
+	for _, name := range p.Locations {
+		if name == a.Location {
+			continue
+		}
+		if err := m.replicate(ctx, a, name, to); err != nil {
+			reasons = append(reasons, fmt.Errorf("from %q: %w", name, err))
+			continue
+		}
+		return w.Done(ctx, nil, func(tx *db.Tx) error {
+			if err := m.setCopy(ctx, tx, a, "complete", ""); err != nil {
+				return err
+			}
+			_, err := m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: KindReceive, Key: KindReceive + ":" + a.Store + ":" + a.Snapshot + ":" + a.Location, Args: a})
+			if err != nil {
+				return err
+			}
+			return m.fact(ctx, tx, FactCopied, a.Store, map[string]any{"snapshot": a.Snapshot, "location": a.Location, "from": name})
+		})
+	}
+	return fmt.Errorf("copy %s of %q to %q: %w", a.Snapshot, a.Store, a.Location, errors.Join(reasons...))
+}
+
+func (m *Module) replicate(ctx context.Context, a copyArgs, from string, to *repo.Repository) error {
+	src, err := m.cfg.Place(ctx, from)
+	if err != nil {
+		return err
+	}
+	man, err := src.Manifest(ctx, a.Store, a.Snapshot)
+	if err != nil {
+		return err
+	}
+	if err := src.Check(ctx, man); err != nil {
+		return err
+	}
+	return to.Replicate(ctx, src, man)
+}
+
+// receive is the vault's act: it looks at what is really there and countersigns
+// it with its own time. It needs no data key.
+//
+// A crash after the receipt is put and before the transaction: the receipt is
+// write-once, so the second run finds the first one and keeps its time.
+func (m *Module) receive(ctx context.Context, w *job.Work) error {
+	var a copyArgs
+	if err := w.Decode(&a); err != nil {
+		return job.Permanent(err)
+	}
+	r, err := m.cfg.Place(ctx, a.Location)
+	if err != nil {
+		return fmt.Errorf("location %q: %w", a.Location, err)
+	}
+	man, err := r.Manifest(ctx, a.Store, a.Snapshot)
+	if err != nil {
+		return err
+	}
+	if err := man.Verify(m.cfg.Signer.Public()); err != nil {
+		return job.Permanent(fmt.Errorf("snapshot %s at %q: %w", a.Snapshot, a.Location, err))
+	}
+	if err := r.Check(ctx, man); err != nil {
+		return fmt.Errorf("snapshot %s at %q: %w", a.Snapshot, a.Location, err)
+	}
+	rc := repo.Receipt{Scope: a.Store, Snapshot: a.Snapshot, Manifest: man.Hash(), Place: a.Location, Received: m.cfg.Clock().UTC(), Vault: m.cfg.Vault.Name()}
+	if err := r.PutReceipt(ctx, rc, m.cfg.Vault); errors.Is(err, fs.ErrExist) {
+		old, err := m.receipt(ctx, r, a)
+		if err != nil {
+			return err
+		}
+		rc = old
+	} else if err != nil {
+		return err
+	}
+	return w.Done(ctx, nil, func(tx *db.Tx) error {
+		if err := m.setCopy(ctx, tx, a, "complete", ""); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE backup_copies SET received = ? WHERE store = ? AND snapshot = ? AND location = ?`,
+			db.Micros(rc.Received), a.Store, a.Snapshot, a.Location); err != nil {
+			return err
+		}
+		return m.fact(ctx, tx, FactReceipt, a.Store, map[string]any{
+			"snapshot": a.Snapshot, "location": a.Location, "manifest": rc.Manifest, "received": rc.Received, "packs": len(man.Packs),
+		})
+	})
+}
+
+func (m *Module) receipt(ctx context.Context, r *repo.Repository, a copyArgs) (repo.Receipt, error) {
+	rs, err := r.Receipts(ctx, a.Store)
+	if err != nil {
+		return repo.Receipt{}, err
+	}
+	for _, rc := range rs {
+		if rc.Snapshot == a.Snapshot {
+			return rc, nil
+		}
+	}
+	return repo.Receipt{}, fmt.Errorf("receipt of %s at %q was there and is gone", a.Snapshot, a.Location)
+}
+
+// reconcile learns from the locations which snapshots they hold: after a crash,
+// or when the state was lost, the locations know more than the database.
+func (m *Module) reconcile(ctx context.Context, w *job.Work) error {
+	var a storeArgs
+	if err := w.Decode(&a); err != nil {
+		return job.Permanent(err)
+	}
+	p, err := m.policy(a.Store)
+	if err != nil {
+		return job.Permanent(err)
+	}
+	held := map[string][]*repo.Manifest{}
+	places, _, err := m.places(ctx, p)
+	if err != nil {
+		return err
+	}
+	for _, pl := range places {
+		if held[pl.Name], err = pl.Repo.Manifests(ctx, a.Store); err != nil {
+			return fmt.Errorf("location %q: %w", pl.Name, err)
+		}
+	}
+	return w.Done(ctx, nil, func(tx *db.Tx) error {
+		for name, ms := range held {
+			for _, man := range ms {
+				known, err := m.copyKnown(ctx, tx, copyArgs{a.Store, man.ID, name})
+				if err != nil {
+					return err
+				}
+				if known || man.Verify(m.cfg.Signer.Public()) != nil {
+					continue // a manifest that is not ours is not a backup of ours
+				}
+				if err := m.record(ctx, tx, a.Store, man, 0); err != nil {
+					return err
+				}
+				ca := copyArgs{a.Store, man.ID, name}
+				if err := m.setCopy(ctx, tx, ca, "complete", "found at the location"); err != nil {
+					return err
+				}
+				if _, err := m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: KindReceive, Key: KindReceive + ":" + a.Store + ":" + man.ID + ":" + name, Args: ca}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
+
+// fact appends one fact about a store.
+func (m *Module) fact(ctx context.Context, tx *db.Tx, kind, store string, data any) error {
+	b, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	_, err = m.cfg.Ledger.Append(ctx, tx, ledger.Fact{Type: kind, Subject: "stores." + store, Actor: "holdfast", At: m.cfg.Clock().UTC(), Data: b})
+	return err
+}
+
+// progressTo passes progress on to the job, at most twice a second: the
+// database is not a progress bar.
+func progressTo(ctx context.Context, w *job.Work, log *slog.Logger) func(holdfast.Progress) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(p holdfast.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		if now := time.Now(); now.Sub(last) < 500*time.Millisecond {
+			return
+		} else {
+			last = now
+		}
+		if err := w.Progress(ctx, p); err != nil {
+			log.Debug("progress not recorded", "err", err)
+		}
+	}
+}

@@ -1,0 +1,190 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/db"
+	"holdfast/internal/source"
+)
+
+// probeTimeout bounds one look at a store: one that hangs is one that does not answer.
+const probeTimeout = 5 * time.Second
+
+// watch looks at a store at the plan's interval and says when it is lost.
+func (m *Module) watch(ctx context.Context, p Policy) {
+	tick := time.NewTicker(p.Probe)
+	defer tick.Stop()
+	for {
+		if err := m.Look(ctx, p); err != nil && ctx.Err() == nil {
+			m.cfg.Log.Error("probe not recorded", "store", p.Store, "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Look probes a store once and records what it saw. The store is lost after the
+// policy's number of failures in a row, and found again by the first success.
+func (m *Module) Look(ctx context.Context, p Policy) error {
+	perr := m.probeOnce(ctx, p.Store)
+	if ctx.Err() != nil {
+		return nil // we are stopping: that says nothing about the store
+	}
+	now := m.cfg.Clock()
+	return m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		old, _, err := probe(ctx, tx, p.Store)
+		if err != nil {
+			return err
+		}
+		cur := Probe{OK: perr == nil, At: now, LastOK: old.LastOK, Lost: old.Lost}
+		switch {
+		case perr == nil:
+			cur.LastOK, cur.Lost = now, false
+			if old.Lost {
+				if err := m.found(ctx, tx, p.Store, now); err != nil {
+					return err
+				}
+			}
+		default:
+			cur.Error, cur.Failures = perr.Error(), old.Failures+1
+			// A store that never answered is a mistake in the plan, not a disaster.
+			if !old.Lost && cur.Failures >= p.Failures && !cur.LastOK.IsZero() {
+				cur.Lost = true
+				if err := m.lost(ctx, tx, Loss{Store: p.Store, LastOK: cur.LastOK, DetectedAt: now, Error: cur.Error}); err != nil {
+					return err
+				}
+			}
+		}
+		return m.setProbe(ctx, tx, p.Store, cur)
+	})
+}
+
+func (m *Module) probeOnce(ctx context.Context, store string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	src, err := m.cfg.Source(store)
+	if err != nil {
+		return err
+	}
+	return src.Probe(ctx)
+}
+
+func (m *Module) lost(ctx context.Context, tx *db.Tx, l Loss) error {
+	if err := m.fact(ctx, tx, FactLost, l.Store, map[string]any{"last_ok": l.LastOK, "detected_at": l.DetectedAt, "error": l.Error}); err != nil {
+		return err
+	}
+	return m.cfg.Lost(ctx, tx, l)
+}
+
+func (m *Module) found(ctx context.Context, tx *db.Tx, store string, at time.Time) error {
+	if err := m.fact(ctx, tx, FactFound, store, map[string]any{"at": at}); err != nil {
+		return err
+	}
+	return m.cfg.Found(ctx, tx, store, at)
+}
+
+// refollow is how long to wait before a log is followed again after its
+// adapter gave up, and before locations that were away are asked again.
+const refollow = 5 * time.Second
+
+// follow keeps the log of a store flowing to every location within reach.
+func (m *Module) follow(ctx context.Context, p Policy) {
+	for {
+		err := m.followOnce(ctx, p)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil && !errors.Is(err, errPlacesChanged) {
+			m.cfg.Log.Warn("log is not followed", "store", p.Store, "err", err, "hint", holdfast.Hint(err))
+			m.reportAll(ctx, p, err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(refollow):
+		}
+	}
+}
+
+// errPlacesChanged ends one round of following because a location came back.
+var errPlacesChanged = errors.New("the locations within reach changed")
+
+func (m *Module) followOnce(ctx context.Context, p Policy) error {
+	src, err := m.cfg.Source(p.Store)
+	if err != nil {
+		return err
+	}
+	st, ok := src.(source.Streamer)
+	if !ok {
+		return errors.New("this kind of store has no log to follow")
+	}
+	places, away, err := m.places(ctx, p)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	for name, err := range away {
+		m.report(ctx, p.Store, source.Frontier{Place: name, At: m.cfg.Clock(), Err: err.Error()})
+	}
+	if len(away) > 0 {
+		m.wg.Go(func() { m.awaitPlaces(ctx, cancel, away) })
+	}
+	err = st.Stream(ctx, source.StreamConfig{
+		Places: places, Recipients: m.cfg.Recipients(), Signer: m.cfg.Signer,
+		Report: func(f source.Frontier) { m.report(ctx, p.Store, f) },
+	})
+	if cause := context.Cause(ctx); errors.Is(cause, errPlacesChanged) {
+		return cause
+	}
+	return err
+}
+
+// awaitPlaces ends the round when a location that was away is within reach.
+func (m *Module) awaitPlaces(ctx context.Context, cancel context.CancelCauseFunc, away map[string]error) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(refollow):
+		}
+		for name := range away {
+			if _, err := m.cfg.Place(ctx, name); err == nil {
+				cancel(errPlacesChanged)
+				return
+			}
+		}
+	}
+}
+
+func (m *Module) reportAll(ctx context.Context, p Policy, err error) {
+	for _, name := range p.Locations {
+		m.report(ctx, p.Store, source.Frontier{Place: name, At: m.cfg.Clock(), Err: err.Error()})
+	}
+}
+
+// report records a frontier. A new gap is a fact and asks for a new base at once.
+func (m *Module) report(ctx context.Context, store string, f source.Frontier) {
+	if f.Place == "" {
+		return // the spool is on the machine that may burn: it protects nothing
+	}
+	err := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		newGap, err := m.setFrontier(ctx, tx, store, f)
+		if err != nil || !newGap {
+			return err
+		}
+		if _, err := m.cfg.Jobs.Enqueue(ctx, tx, SnapshotJob(store, "re-anchor after a gap in the log")); err != nil {
+			return err
+		}
+		return m.fact(ctx, tx, FactGap, store, f)
+	})
+	if err != nil && ctx.Err() == nil {
+		m.cfg.Log.Error("frontier not recorded", "store", store, "location", f.Place, "err", err)
+	}
+}
