@@ -1,0 +1,429 @@
+// Package recovery brings back what was lost, in the order that the
+// dependencies demand.
+//
+// Planner and executor are apart. The planner (Make) is pure: what is lost, what
+// each location can give, what needs what, how long it took before, go in; an
+// immutable, explained plan comes out. The executor only obeys it: it runs the
+// steps as durable jobs, waits for people, times everything and survives its own
+// restart.
+//
+// # Invariants
+//
+//   - A step starts only when all that it follows are done.
+//   - A step runs at least once and is settled exactly once. A step that restores
+//     finds out first what an earlier attempt left behind.
+//   - A run is done only when every lost store is back, checked and backed up
+//     again.
+//   - A plan is never edited. A different situation makes a new plan.
+//
+// What it does not do: it does not decide that something is lost (package
+// incident), and it never overwrites what it finds at a store's address; that is
+// moved aside.
+package recovery
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/db"
+	"holdfast/internal/job"
+	"holdfast/internal/ledger"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Tables is the module's part of the state.
+func Tables() db.Module {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the embedded tree is fixed at build time
+	}
+	return db.Module{Name: "recovery", Migrations: sub}
+}
+
+// KindStep is the job that carries one step out.
+const KindStep = "recovery.step"
+
+// States of runs and steps.
+const (
+	StateWaiting  = "waiting"  // for other steps
+	StateReady    = "ready"    // its job is enqueued
+	StateRunning  = "running"  // being carried out
+	StateAwaiting = "awaiting" // for a person
+	StateDone     = "done"
+	StateFailed   = "failed"
+)
+
+// A Run is one plan being carried out.
+type Run struct {
+	ID        string    `json:"id"`
+	Incident  int64     `json:"incident"`
+	Plan      Plan      `json:"plan"`
+	State     string    `json:"state"`
+	Activated time.Time `json:"activated"`
+	Finished  time.Time `json:"finished,omitzero"`
+	Steps     []Done    `json:"steps"`
+}
+
+// Done is a step with what became of it.
+type Done struct {
+	Step
+	State    string    `json:"state"`
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	Actor    string    `json:"actor,omitempty"`
+	Detail   string    `json:"detail,omitempty"`
+	Outcome  Outcome   `json:"outcome,omitzero"`
+}
+
+// An Outcome is what a restore step measured.
+type Outcome struct {
+	Snapshot  string           `json:"snapshot,omitempty"`
+	Location  string           `json:"location,omitempty"`
+	Reached   string           `json:"reached,omitempty"`
+	DataUntil time.Time        `json:"data_until,omitzero"`
+	Provision time.Duration    `json:"provision_ns,omitempty"`
+	Fetch     time.Duration    `json:"fetch_ns,omitempty"`
+	Replay    time.Duration    `json:"replay_ns,omitempty"`
+	Verify    time.Duration    `json:"verify_ns,omitempty"`
+	Bytes     int64            `json:"bytes,omitempty"`
+	Checks    []holdfast.Check `json:"checks,omitempty"`
+	Address   string           `json:"address,omitempty"`
+}
+
+// Ledger is where facts go.
+type Ledger interface {
+	Append(ctx context.Context, tx *db.Tx, f ledger.Fact) (int64, error)
+}
+
+// Hands does what a plan says. Each method may be called again after a crash in
+// the middle of an earlier call for the same step.
+type Hands interface {
+	// Restore brings a store back at its production address.
+	Restore(ctx context.Context, run string, s Step, progress func(holdfast.Progress)) (Outcome, error)
+	// Usable asks whether a service is usable now, and says what it saw.
+	Usable(ctx context.Context, service string) (detail string, err error)
+	// Protected asks whether a backup of a store made since then is complete; the
+	// error says what is missing. It sees to it that one is being made.
+	Protected(ctx context.Context, store string, since time.Time) (detail string, err error)
+}
+
+// Config is what the package stands on.
+type Config struct {
+	DB     *db.DB
+	Jobs   *job.Engine
+	Ledger Ledger
+	Hands  Hands
+	// Usable is called in the transaction in which the last service of a run
+	// became usable, Finished in the one that ends the run.
+	Usable   func(ctx context.Context, tx *db.Tx, r Run) error
+	Finished func(ctx context.Context, tx *db.Tx, r Run) error
+	Clock    func() time.Time
+}
+
+// A Module carries recoveries out.
+type Module struct{ cfg Config }
+
+// retryEvery is how long a check or a protect step waits before it looks again.
+// maxLooks bounds it: a service that is not usable after about a day is failed.
+const (
+	retryEvery = time.Second
+	maxLooks   = 86400
+)
+
+// New registers the step handler. Restores of one machine run two at a time.
+func New(cfg Config) *Module {
+	m := &Module{cfg: cfg}
+	cfg.Jobs.Handle(KindStep, m.step, job.HandlerOptions{Timeout: 48 * time.Hour, MaxAttempts: maxLooks, Backoff: func(int) time.Duration { return retryEvery }})
+	return m
+}
+
+type stepArgs struct {
+	Run  string `json:"run"`
+	Step string `json:"step"`
+}
+
+// Activate writes the plan down and makes its first steps ready, in the caller's
+// transaction. actor is who activated it.
+func (m *Module) Activate(ctx context.Context, tx *db.Tx, id string, incident int64, p Plan, actor string) error {
+	b, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	now := m.cfg.Clock()
+	if _, err := tx.Exec(ctx, `INSERT INTO recovery_runs (id, incident, plan, state, activated, finished) VALUES (?, ?, ?, ?, ?, 0)`,
+		id, incident, string(b), StateRunning, db.Micros(now)); err != nil {
+		return err
+	}
+	for i, s := range p.Steps {
+		if _, err := tx.Exec(ctx, `INSERT INTO recovery_steps (run, id, position, state, started, finished, actor, detail, outcome) VALUES (?, ?, ?, ?, 0, 0, '', '', '{}')`,
+			id, s.ID, i, StateWaiting); err != nil {
+			return err
+		}
+	}
+	if err := m.fact(ctx, tx, "recovery.activated", id, actor, p); err != nil {
+		return err
+	}
+	return m.advance(ctx, tx, id)
+}
+
+// advance makes ready what can start, and ends the run when all is done.
+func (m *Module) advance(ctx context.Context, tx *db.Tx, run string) error {
+	r, err := m.get(ctx, tx, run)
+	if err != nil || r.State != StateRunning {
+		return err
+	}
+	states := map[string]string{}
+	for _, s := range r.Steps {
+		states[s.ID] = s.State
+	}
+	open := 0
+	for _, s := range r.Steps {
+		if s.State != StateDone {
+			open++
+		}
+		if s.State != StateWaiting || slices.ContainsFunc(s.After, func(a string) bool { return states[a] != StateDone }) {
+			continue
+		}
+		if s.Kind == StepHuman {
+			if err := m.set(ctx, tx, run, s.ID, StateAwaiting, "waiting for "+s.Role); err != nil {
+				return err
+			}
+			continue
+		}
+		in := job.Insert{Kind: KindStep, Key: KindStep + ":" + run + ":" + s.ID, Args: stepArgs{run, s.ID}, Queue: "recovery", Priority: 10}
+		if _, err := m.cfg.Jobs.Enqueue(ctx, tx, in); err != nil {
+			return err
+		}
+		if err := m.set(ctx, tx, run, s.ID, StateReady, ""); err != nil {
+			return err
+		}
+	}
+	if open > 0 {
+		return nil
+	}
+	return m.finish(ctx, tx, r, StateDone)
+}
+
+func (m *Module) finish(ctx context.Context, tx *db.Tx, r Run, state string) error {
+	r.State, r.Finished = state, m.cfg.Clock()
+	if _, err := tx.Exec(ctx, `UPDATE recovery_runs SET state = ?, finished = ? WHERE id = ?`, state, db.Micros(r.Finished), r.ID); err != nil {
+		return err
+	}
+	if err := m.fact(ctx, tx, "recovery."+state, r.ID, "holdfast", map[string]any{"seconds": r.Finished.Sub(r.Activated).Seconds(), "incident": r.Incident}); err != nil {
+		return err
+	}
+	return m.cfg.Finished(ctx, tx, r)
+}
+
+// step carries one step out.
+//
+// A crash before Done leaves the step running; the job engine gives it out again
+// and Hands finds what the first attempt left. A crash after Done's commit is no
+// crash at all: the following steps were made ready in the same transaction.
+func (m *Module) step(ctx context.Context, w *job.Work) error {
+	var a stepArgs
+	if err := w.Decode(&a); err != nil {
+		return job.Permanent(err)
+	}
+	r, s, err := m.begin(ctx, a)
+	if err != nil {
+		return err
+	}
+	var out Outcome
+	var detail string
+	switch s.Kind {
+	case StepRestore:
+		out, err = m.cfg.Hands.Restore(ctx, a.Run, s.Step, func(p holdfast.Progress) { _ = w.Progress(ctx, p) })
+		detail = out.Reached
+	case StepCheck:
+		detail, err = m.cfg.Hands.Usable(ctx, s.Service)
+	case StepProtect:
+		detail, err = m.cfg.Hands.Protected(ctx, s.Store, r.step("restore-"+s.Store).Finished)
+	default:
+		err = job.Permanent(fmt.Errorf("step %q has kind %q, which no machine can do", s.ID, s.Kind))
+	}
+	if err != nil {
+		return m.stumbled(ctx, w, a, s, err)
+	}
+	return w.Done(ctx, out, func(tx *db.Tx) error {
+		return m.settle(ctx, tx, a, "holdfast", detail, out)
+	})
+}
+
+// restoreTries bounds how often a restore that fails is begun again. Checks
+// and waits are looked at much more often: they change nothing.
+const restoreTries = 3
+
+// stumbled records why a step did not end, so that a person can see it while it
+// is tried again, and fails the run when it is not.
+func (m *Module) stumbled(ctx context.Context, w *job.Work, a stepArgs, s Done, err error) error {
+	final := s.Kind == StepRestore && w.Job().Attempt >= restoreTries || errors.Is(err, holdfast.ErrRefused)
+	if final {
+		err = job.Permanent(err)
+	}
+	ctx = context.WithoutCancel(ctx)
+	terr := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		state := StateRunning
+		if final {
+			state = StateFailed
+		}
+		if err := m.set(ctx, tx, a.Run, a.Step, state, err.Error()); err != nil {
+			return err
+		}
+		if s.Kind == StepRestore {
+			if ferr := m.fact(ctx, tx, "recovery.step-failed", a.Run, "holdfast", map[string]any{"step": a.Step, "error": err.Error(), "final": final}); ferr != nil {
+				return ferr
+			}
+		}
+		if !final {
+			return nil
+		}
+		r, gerr := m.get(ctx, tx, a.Run)
+		if gerr != nil {
+			return gerr
+		}
+		return m.finish(ctx, tx, r, StateFailed)
+	})
+	return errors.Join(err, terr)
+}
+
+func (m *Module) begin(ctx context.Context, a stepArgs) (r Run, s Done, err error) {
+	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		if r, err = m.get(ctx, tx, a.Run); err != nil {
+			return err
+		}
+		if s = r.step(a.Step); s.ID == "" {
+			return job.Permanent(fmt.Errorf("recovery %s has no step %q", a.Run, a.Step))
+		}
+		if r.State != StateRunning {
+			return job.Permanent(fmt.Errorf("recovery %s is %s", a.Run, r.State))
+		}
+		if s.Started.IsZero() {
+			_, err = tx.Exec(ctx, `UPDATE recovery_steps SET started = ? WHERE run = ? AND id = ?`, db.Micros(m.cfg.Clock()), a.Run, a.Step)
+			if err != nil {
+				return err
+			}
+		}
+		return m.set(ctx, tx, a.Run, a.Step, StateRunning, s.Detail)
+	})
+	return r, s, err
+}
+
+// settle ends a step and makes ready what follows it.
+func (m *Module) settle(ctx context.Context, tx *db.Tx, a stepArgs, actor, detail string, out Outcome) error {
+	b, err := json.Marshal(out)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `UPDATE recovery_steps SET state = ?, finished = ?, actor = ?, detail = ?, outcome = ? WHERE run = ? AND id = ?`,
+		StateDone, db.Micros(m.cfg.Clock()), actor, detail, string(b), a.Run, a.Step); err != nil {
+		return err
+	}
+	if err := m.fact(ctx, tx, "recovery.step", a.Run, actor, map[string]any{"step": a.Step, "detail": detail, "outcome": out}); err != nil {
+		return err
+	}
+	r, err := m.get(ctx, tx, a.Run)
+	if err != nil {
+		return err
+	}
+	if s := r.step(a.Step); s.Kind == StepCheck && r.servicesUsable() {
+		if err := m.cfg.Usable(ctx, tx, r); err != nil {
+			return err
+		}
+	}
+	return m.advance(ctx, tx, a.Run)
+}
+
+// Confirm records that a person did a human step.
+func (m *Module) Confirm(ctx context.Context, tx *db.Tx, run, step, person, note string) error {
+	r, err := m.get(ctx, tx, run)
+	if err != nil {
+		return err
+	}
+	s := r.step(step)
+	switch {
+	case s.ID == "" || s.Kind != StepHuman:
+		return fmt.Errorf("recovery %s has no step %q for a person: %w", run, step, holdfast.ErrUsage)
+	case s.State != StateAwaiting:
+		return fmt.Errorf("step %q is %s, not awaiting anybody: %w", step, s.State, holdfast.ErrRefused)
+	}
+	return m.settle(ctx, tx, stepArgs{run, step}, person, note, Outcome{})
+}
+
+func (r Run) step(id string) Done {
+	for _, s := range r.Steps {
+		if s.ID == id {
+			return s
+		}
+	}
+	return Done{}
+}
+
+func (r Run) servicesUsable() bool {
+	for _, s := range r.Steps {
+		if s.Kind == StepCheck && s.State != StateDone {
+			return false
+		}
+	}
+	return true
+}
+
+// UsableAt returns when the service became usable; zero if it has not.
+func (r Run) UsableAt(service string) time.Time {
+	return r.step("check-" + service).Finished
+}
+
+// Parts splits the time from the disruption to the moment at which the service
+// was usable. detected is when somebody knew. The parts always add up to the
+// whole: what no restore step accounts for is hand over.
+func (r Run) Parts(service string, disruption, detected time.Time) holdfast.Parts {
+	usable := r.UsableAt(service)
+	if usable.IsZero() {
+		return nil
+	}
+	var slow Done // the restore that the service waited for longest
+	for _, id := range r.needs("check-"+service, map[string]bool{}) {
+		if s := r.step(id); s.Kind == StepRestore && s.Finished.After(slow.Finished) {
+			slow = s
+		}
+	}
+	p := func(name string, d time.Duration) holdfast.Part {
+		return holdfast.Part{Name: name, Duration: max(0, d), Basis: holdfast.Measured}
+	}
+	o := slow.Outcome
+	parts := holdfast.Parts{
+		p("detect", detected.Sub(disruption)), p("decide", r.Activated.Sub(detected)),
+		p("provision", slow.Started.Sub(r.Activated)+o.Provision), p("fetch", o.Fetch), p("replay", o.Replay), p("verify", o.Verify),
+	}
+	return append(parts, p("hand over", usable.Sub(disruption)-parts.Sum()))
+}
+
+// needs lists the steps that a step follows, directly or not.
+func (r Run) needs(id string, seen map[string]bool) []string {
+	var out []string
+	for _, a := range r.step(id).After {
+		if !seen[a] {
+			seen[a] = true
+			out = append(append(out, a), r.needs(a, seen)...)
+		}
+	}
+	return out
+}
+
+func (m *Module) fact(ctx context.Context, tx *db.Tx, kind, run, actor string, data any) error {
+	b, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	_, err = m.cfg.Ledger.Append(ctx, tx, ledger.Fact{Type: kind, Subject: "recoveries." + run, Actor: actor, At: m.cfg.Clock().UTC(), Data: b})
+	return err
+}
