@@ -1,0 +1,426 @@
+// Package drill proves that backups restore.
+//
+// A drill chooses a location and an instant, restores one store there into a
+// sandbox, starts the real engine, asks it questions and measures how long that
+// took. It climbs the ladder of proof (holdfast.Rung) and names the rung that it
+// reached. Package ledger keeps the result.
+//
+// # What a drill does not prove
+//
+// A sandbox is not production: what a drill measures runs from the decision to
+// the verified copy. Detection, decision and hand over are not in it, and it is
+// never called a recovery time without them.
+//
+// # Invariants
+//
+//   - A drill only reads the repository, and cannot reach production.
+//   - What is drilled is chosen and written down before anything is restored, so
+//     that a drill that went badly cannot be drawn again until it goes well.
+//   - A drill that did not finish is recorded as failed, never omitted.
+//   - A rung without a passed check stops the climb: it is not proven.
+//   - A drill leaves nothing behind; that is itself a check.
+package drill
+
+import (
+	"context"
+	"crypto/rand"
+	"embed"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	mathrand "math/rand/v2"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/db"
+	"holdfast/internal/job"
+	"holdfast/internal/ledger"
+	"holdfast/internal/repo"
+	"holdfast/internal/seal"
+	"holdfast/internal/source"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Tables is the module's part of the state.
+func Tables() db.Module {
+	sub, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		panic(err) // the embedded tree is fixed at build time
+	}
+	return db.Module{Name: "drill", Migrations: sub}
+}
+
+// KindRun is the job that carries one drill out; KindScheduled the one that a
+// schedule starts, which plans a drill of each of its stores.
+const (
+	KindRun       = "drill.run"
+	KindScheduled = "drill.scheduled"
+)
+
+// States of a drill.
+const (
+	StatePlanned = "planned"
+	StateRunning = "running"
+	StatePassed  = "passed"
+	StateFailed  = "failed"
+)
+
+// A Drill is one rehearsal of one store, planned or done.
+type Drill struct {
+	ID         string           `json:"id"`
+	Name       string           `json:"name,omitempty"`
+	Store      string           `json:"store"`
+	Kind       string           `json:"kind"`
+	State      string           `json:"state"`
+	Reason     string           `json:"reason"`
+	By         string           `json:"by"`
+	Goal       holdfast.Rung    `json:"goal"`
+	Pick       string           `json:"pick"` // random, latest, oldest, chosen
+	Seed       uint64           `json:"seed,string"`
+	Location   string           `json:"location"`
+	Target     holdfast.Target  `json:"target"`
+	Planned    time.Time        `json:"planned"`
+	Started    time.Time        `json:"started,omitzero"`
+	Finished   time.Time        `json:"finished,omitzero"`
+	Rung       holdfast.Rung    `json:"rung"`
+	Checks     []holdfast.Check `json:"checks"`
+	Report     source.Report    `json:"report"`
+	Parts      holdfast.Parts   `json:"parts"`
+	Unread     float64          `json:"unread_fraction"` // of the store's bytes at the location, not read back within ReadWithin
+	ReadWithin time.Duration    `json:"read_within_ns"`
+	Isolation  []string         `json:"isolation"`
+	Answers    map[string]any   `json:"answers,omitempty"` // of the invariants
+	Error      string           `json:"error,omitempty"`
+	Attempt    int              `json:"attempt"`
+	Fact       int64            `json:"fact"`
+}
+
+// Awaits reports whether the machine's part of rung L6 holds and only the
+// owner's word is missing.
+func (d Drill) Awaits() bool {
+	return !d.failedCheck() && d.Error == "" && d.Goal >= holdfast.L6 && d.Rung == holdfast.L5 && d.has(holdfast.L6, ownerConfirms, holdfast.NotProven)
+}
+
+func (d Drill) failedCheck() bool {
+	for _, c := range d.Checks {
+		if c.Outcome == holdfast.Failed {
+			return true
+		}
+	}
+	return false
+}
+
+func (d Drill) has(r holdfast.Rung, name string, o holdfast.Outcome) bool {
+	for _, c := range d.Checks {
+		if c.Rung == r && c.Name == name && c.Outcome == o {
+			return true
+		}
+	}
+	return false
+}
+
+const ownerConfirms = "owner confirms"
+
+// A Box is where a drill happens.
+type Box interface {
+	source.Runner
+	Dir() string
+	Isolation() []string
+	Close() error
+}
+
+// An Invariant is a question to the restored store and what its answer must be.
+type Invariant struct {
+	Name     string
+	Question string
+	// Holds judges the answer. An error means that it could not be judged,
+	// which is not proven, and not passed.
+	Holds func(value any, target time.Time) (bool, error)
+}
+
+// A Subject is a store as a drill sees it.
+type Subject struct {
+	Kind       string
+	Owner      string
+	Locations  []string
+	Restorer   source.Restorer
+	Invariants []Invariant
+	FreshFor   time.Duration // newest receipt older than this fails L0; 0: no promise
+}
+
+// Ledger is where facts go.
+type Ledger interface {
+	Append(ctx context.Context, tx *db.Tx, f ledger.Fact) (int64, error)
+}
+
+// Config is what the package stands on.
+type Config struct {
+	DB      *db.DB
+	Jobs    *job.Engine
+	Ledger  Ledger
+	Subject func(store string) (Subject, error)
+	Place   func(ctx context.Context, location string) (*repo.Repository, error)
+	// Identities opens the runner's read keys; every use is recorded with the purpose.
+	Identities func(ctx context.Context, purpose string) ([]seal.Identity, error)
+	Trusted    func() []seal.VerifyKey // who may sign manifests
+	Box        func(ctx context.Context) (Box, error)
+	// Failed is called in the transaction that records a failed drill.
+	Failed func(ctx context.Context, tx *db.Tx, d Drill) error
+	// Names returns the stores, goal and pick of a drill of the plan in force.
+	Declared   func(name string) (Declared, error)
+	ReadWithin time.Duration // rung L2: every byte is read back within this time
+	ReadBudget int64         // bytes that one drill reads back for L2 at most
+	Clock      func() time.Time
+}
+
+// Declared is a drill of the plan.
+type Declared struct {
+	Stores []string
+	Goal   holdfast.Rung
+	Pick   string
+}
+
+// A Module runs drills.
+type Module struct{ cfg Config }
+
+// drillAttempts bounds how often a drill is begun again after the process that
+// ran it died. A drill that merely fails is not repeated.
+const drillAttempts = 3
+
+// New registers the job handlers.
+func New(cfg Config) *Module {
+	m := &Module{cfg}
+	cfg.Jobs.Handle(KindRun, m.run, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: drillAttempts})
+	cfg.Jobs.Handle(KindScheduled, m.scheduled, job.HandlerOptions{Timeout: time.Minute, MaxAttempts: drillAttempts})
+	return m
+}
+
+// A Request asks for a drill. Empty fields are drawn at random, or as Pick says.
+type Request struct {
+	Name     string
+	Store    string
+	By       string
+	Reason   string
+	Goal     holdfast.Rung
+	Pick     string
+	Location string
+	Target   holdfast.Target
+}
+
+type runArgs struct {
+	ID string `json:"id"`
+}
+
+// ScheduledArgs are the arguments of KindScheduled.
+type ScheduledArgs struct {
+	Drill string `json:"drill"`
+}
+
+func (m *Module) scheduled(ctx context.Context, w *job.Work) error {
+	var a ScheduledArgs
+	if err := w.Decode(&a); err != nil {
+		return job.Permanent(err)
+	}
+	d, err := m.cfg.Declared(a.Drill)
+	if err != nil {
+		return job.Permanent(err)
+	}
+	var picked []Drill
+	for _, s := range d.Stores {
+		p, err := m.choose(ctx, Request{Name: a.Drill, Store: s, By: "schedule", Reason: "scheduled by the plan", Goal: d.Goal, Pick: d.Pick})
+		if err != nil {
+			return err
+		}
+		picked = append(picked, p)
+	}
+	return w.Done(ctx, nil, func(tx *db.Tx) error {
+		for _, p := range picked {
+			if _, err := m.plan(ctx, tx, p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Start chooses what is drilled, writes it down and enqueues it.
+func (m *Module) Start(ctx context.Context, req Request) (d Drill, jobID int64, err error) {
+	if d, err = m.choose(ctx, req); err != nil {
+		return d, 0, err
+	}
+	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		jobID, err = m.plan(ctx, tx, d)
+		return err
+	})
+	return d, jobID, err
+}
+
+// choose draws location and instant from a recorded seed. The draw is over the
+// locations within reach; one that is out of reach is the business of another
+// alarm, and the drill says where it went.
+func (m *Module) choose(ctx context.Context, req Request) (Drill, error) {
+	sub, err := m.cfg.Subject(req.Store)
+	if err != nil {
+		return Drill{}, err
+	}
+	now := m.cfg.Clock().UTC()
+	d := Drill{ID: newID(now), Name: req.Name, Store: req.Store, Kind: sub.Kind, State: StatePlanned, Reason: req.Reason, By: req.By, Goal: req.Goal,
+		Pick: req.Pick, Seed: newSeed(), Target: req.Target, Location: req.Location, Planned: now, Rung: holdfast.RungNone, ReadWithin: m.cfg.ReadWithin, Fact: -1}
+	if d.Pick == "" {
+		d.Pick = "random"
+	}
+	if d.Target.Kind != "" || d.Location != "" {
+		d.Pick = "chosen"
+	}
+	offers, err := m.offers(ctx, sub, req)
+	if err != nil {
+		return Drill{}, err
+	}
+	r := mathrand.New(mathrand.NewPCG(d.Seed, 0))
+	return draw(d, offers, r), nil
+}
+
+// draw fills in what the request left open.
+func draw(d Drill, offers []holdfast.Window, r *mathrand.Rand) Drill {
+	var w holdfast.Window
+	switch d.Pick {
+	case "latest":
+		for _, o := range offers {
+			if w.To.IsZero() || o.To.After(w.To) {
+				w = o
+			}
+		}
+		d.Target = holdfast.Target{Kind: holdfast.TargetLatest}
+	case "oldest":
+		for _, o := range offers {
+			if w.To.IsZero() || o.From.Before(w.From) {
+				w = o
+			}
+		}
+		d.Target = holdfast.Target{Kind: holdfast.TargetTime, Time: w.From}
+	default:
+		if d.Target.Kind == holdfast.TargetTime {
+			var fit []holdfast.Window
+			for _, o := range offers {
+				if !d.Target.Time.Before(o.From) && !d.Target.Time.After(o.To) {
+					fit = append(fit, o)
+				}
+			}
+			if len(fit) > 0 { // else the restore refuses with the reason
+				offers = fit
+			}
+		}
+		w = offers[r.IntN(len(offers))]
+		if d.Target.Kind == "" {
+			d.Target = holdfast.Target{Kind: holdfast.TargetTime, Time: w.From}
+			if span := w.To.Sub(w.From); span > 0 {
+				d.Target.Time = w.From.Add(time.Duration(r.Int64N(int64(span) + 1))).Truncate(time.Microsecond)
+			}
+		}
+	}
+	d.Location = w.Location
+	return d
+}
+
+// offers lists the windows from which a drill may be drawn.
+func (m *Module) offers(ctx context.Context, sub Subject, req Request) ([]holdfast.Window, error) {
+	var out []holdfast.Window
+	var away []error
+	for _, l := range sub.Locations {
+		if req.Location != "" && req.Location != l {
+			continue
+		}
+		r, err := m.cfg.Place(ctx, l)
+		if err != nil {
+			away = append(away, fmt.Errorf("location %q: %w", l, err))
+			continue
+		}
+		ws, err := sub.Restorer.Windows(ctx, r)
+		if err != nil {
+			return nil, fmt.Errorf("location %q: %w", l, err)
+		}
+		for _, w := range ws {
+			w.Location = l
+			out = append(out, w)
+		}
+	}
+	if len(out) == 0 {
+		err := fmt.Errorf("store %q has nothing to drill", req.Store)
+		if len(away) > 0 {
+			err = fmt.Errorf("%w: %w", err, errors.Join(away...))
+		}
+		return nil, holdfast.WithHint(err, "\"holdfast backup %s\" makes a first backup", req.Store)
+	}
+	return out, nil
+}
+
+// plan writes a drill down before anything of it happens.
+func (m *Module) plan(ctx context.Context, tx *db.Tx, d Drill) (int64, error) {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return 0, err
+	}
+	if _, err := tx.Exec(ctx, `INSERT INTO drill_drills (id, name, store, state, planned, started, finished, rung, result, fact) VALUES (?, ?, ?, ?, ?, 0, 0, ?, ?, -1)`,
+		d.ID, d.Name, d.Store, d.State, db.Micros(d.Planned), int64(d.Rung), string(b)); err != nil {
+		return 0, err
+	}
+	if _, err := m.fact(ctx, tx, "drill.planned", d); err != nil {
+		return 0, err
+	}
+	return m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: KindRun, Key: KindRun + ":" + d.ID, Args: runArgs{d.ID}, Queue: "drill"})
+}
+
+// Confirm records that the owner of the store looked at a drill and confirms it.
+// It is an attestation, not a measurement, and graded so.
+func (m *Module) Confirm(ctx context.Context, tx *db.Tx, id, person, note string) (Drill, error) {
+	d, err := m.get(ctx, tx, id)
+	if err != nil {
+		return d, err
+	}
+	sub, err := m.cfg.Subject(d.Store)
+	if err != nil {
+		return d, err
+	}
+	if sub.Owner != "" && person != sub.Owner {
+		return d, holdfast.WithHint(fmt.Errorf("drill %s: %q is not the owner of %q: %w", id, person, d.Store, holdfast.ErrRefused), "the plan says that %q owns it", sub.Owner)
+	}
+	if !d.Awaits() {
+		return d, fmt.Errorf("drill %s reached %s and awaits no confirmation: %w", id, d.Rung, holdfast.ErrRefused)
+	}
+	for i, c := range d.Checks {
+		if c.Rung == holdfast.L6 && c.Name == ownerConfirms {
+			d.Checks[i].Outcome, d.Checks[i].Detail = holdfast.Passed, person+": "+note
+		}
+	}
+	d.Rung = min(d.Goal, holdfast.HighestRung(d.Checks))
+	if _, err := m.fact(ctx, tx, "drill.confirmed", d); err != nil {
+		return d, err
+	}
+	return d, m.save(ctx, tx, d)
+}
+
+// fact appends what is known of a drill.
+func (m *Module) fact(ctx context.Context, tx *db.Tx, kind string, d Drill) (int64, error) {
+	b, err := json.Marshal(d)
+	if err != nil {
+		return 0, err
+	}
+	return m.cfg.Ledger.Append(ctx, tx, ledger.Fact{Type: kind, Subject: "stores." + d.Store, Actor: "holdfast", At: m.cfg.Clock().UTC(), Data: b})
+}
+
+func newSeed() uint64 {
+	var b [8]byte
+	rand.Read(b[:]) // never fails: the runtime ends the program instead
+	return binary.BigEndian.Uint64(b[:])
+}
+
+func newID(now time.Time) string {
+	var b [3]byte
+	rand.Read(b[:])
+	return now.Format("20060102-150405-") + hex.EncodeToString(b[:])
+}

@@ -1,0 +1,372 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/db"
+	"holdfast/internal/job"
+	"holdfast/internal/repo"
+	"holdfast/internal/seal"
+	"holdfast/internal/source"
+)
+
+// run carries one drill out.
+//
+// A crash anywhere before Done leaves the drill running in the table; the job is
+// given out again and begins again in a new sandbox, at most drillAttempts times.
+// After that the drill is settled as failed. The engine of the first attempt died
+// with its process; its files go when the state is next opened.
+func (m *Module) run(ctx context.Context, w *job.Work) error {
+	var a runArgs
+	if err := w.Decode(&a); err != nil {
+		return job.Permanent(err)
+	}
+	d, err := m.begin(ctx, a.ID, w.Job().Attempt)
+	if err != nil {
+		return err
+	}
+	c := &climb{m: m, d: &d, w: w}
+	if err := c.all(ctx); err != nil {
+		if ctx.Err() != nil && w.Job().Attempt < drillAttempts {
+			return err // we are being stopped: the drill goes on after the restart
+		}
+		d.Error = err.Error()
+	}
+	ctx = context.WithoutCancel(ctx)
+	d.Finished = m.cfg.Clock().UTC()
+	d.Rung = min(d.Goal, holdfast.HighestRung(d.Checks))
+	d.State = StatePassed
+	if d.Error != "" || d.failedCheck() || d.Rung < d.Goal && !d.Awaits() {
+		d.State = StateFailed
+	}
+	d.Parts = c.parts()
+	return w.Done(ctx, d.ID, func(tx *db.Tx) error {
+		var err error
+		if d.Fact, err = m.fact(ctx, tx, "drill."+d.State, d); err != nil {
+			return err
+		}
+		if err := c.recordReads(ctx, tx); err != nil {
+			return err
+		}
+		if d.State == StateFailed {
+			if err := m.cfg.Failed(ctx, tx, d); err != nil {
+				return err
+			}
+		}
+		return m.save(ctx, tx, d)
+	})
+}
+
+func (m *Module) begin(ctx context.Context, id string, attempt int) (d Drill, err error) {
+	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		if d, err = m.get(ctx, tx, id); err != nil {
+			return job.Permanent(err)
+		}
+		d.State, d.Started, d.Attempt = StateRunning, m.cfg.Clock().UTC(), attempt
+		d.Checks, d.Error = nil, ""
+		return m.save(ctx, tx, d)
+	})
+	return d, err
+}
+
+// climb is one attempt at a drill.
+type climb struct {
+	m         *Module
+	d         *Drill
+	w         *job.Work
+	provision time.Duration
+	verify    time.Duration
+	reads     []string // packs read back
+}
+
+func (c *climb) add(r holdfast.Rung, name string, o holdfast.Outcome, began time.Time, format string, args ...any) {
+	c.d.Checks = append(c.d.Checks, holdfast.Check{Rung: r, Name: name, Outcome: o, Grade: holdfast.Proved,
+		Detail: fmt.Sprintf(format, args...), Duration: c.m.cfg.Clock().Sub(began)})
+}
+
+func (c *climb) say(stage string) {
+	_ = c.w.Progress(context.Background(), holdfast.Progress{Stage: stage}) // a drill does not fail because nobody could be told how far it is
+}
+
+// all climbs as far as the goal. An error is why the climb could not go on; what
+// was seen until then stands in the checks.
+func (c *climb) all(ctx context.Context) (err error) {
+	sub, err := c.m.cfg.Subject(c.d.Store)
+	if err != nil {
+		return err
+	}
+	r, err := c.m.cfg.Place(ctx, c.d.Location)
+	if err != nil {
+		return fmt.Errorf("location %q: %w", c.d.Location, err)
+	}
+	ids, err := c.m.cfg.Identities(ctx, "drill "+c.d.ID)
+	if err != nil {
+		return err
+	}
+	c.say("objects and chains")
+	if err := c.objects(ctx, r, sub); err != nil {
+		return err
+	}
+	c.say("reading everything back")
+	if err := c.readBack(ctx, r, ids); err != nil {
+		return err
+	}
+	if c.d.Goal < holdfast.L3 {
+		return nil
+	}
+	c.say("sandbox")
+	began := c.m.cfg.Clock()
+	box, err := c.m.cfg.Box(ctx)
+	if err != nil {
+		return fmt.Errorf("sandbox: %w", err)
+	}
+	c.provision = c.m.cfg.Clock().Sub(began)
+	c.d.Isolation = box.Isolation()
+	defer func() {
+		// What stays behind is a finding of its own, whatever the restore proved.
+		if cerr := box.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("the drill left something behind: %w", cerr))
+		}
+	}()
+	return c.restored(ctx, r, sub, ids, box)
+}
+
+// restored brings the store back in the sandbox and asks it questions.
+func (c *climb) restored(ctx context.Context, r *repo.Repository, sub Subject, ids []seal.Identity, box Box) error {
+	got, err := sub.Restorer.Restore(ctx, source.Request{
+		Repo: r, Identities: ids, Target: c.d.Target, Dir: filepath.Join(box.Dir(), "data"), Runner: box, FilesOnly: c.d.Goal < holdfast.L4,
+		Progress: func(p holdfast.Progress) { _ = c.w.Progress(ctx, p) },
+	})
+	if err != nil {
+		return err
+	}
+	defer got.Close(context.WithoutCancel(ctx))
+	c.d.Report = got.Report()
+	c.d.Checks = append(c.d.Checks, c.d.Report.Checks...)
+	c.d.Report.Checks = nil // they stand in the drill's own list
+	began := c.m.cfg.Clock()
+	if c.d.Goal >= holdfast.L5 {
+		c.say("integrity")
+		c.d.Checks = append(c.d.Checks, got.Integrity(ctx)...)
+	}
+	if c.d.Goal >= holdfast.L6 {
+		c.say("invariants")
+		c.invariants(ctx, sub, got)
+	}
+	c.verify = c.m.cfg.Clock().Sub(began)
+	return got.Close(context.WithoutCancel(ctx))
+}
+
+// objects checks L0 and the manifests' part of L1.
+func (c *climb) objects(ctx context.Context, r *repo.Repository, sub Subject) error {
+	began := c.m.cfg.Clock()
+	ms, err := r.Manifests(ctx, c.d.Store)
+	if err != nil {
+		return err
+	}
+	if len(ms) == 0 {
+		c.add(holdfast.L0, "snapshots listed", holdfast.Failed, began, "location %q lists no snapshot of %q", c.d.Location, c.d.Store)
+		return nil
+	}
+	var bad error
+	for _, man := range ms {
+		if err := man.Verify(c.m.cfg.Trusted()...); err != nil {
+			bad = errors.Join(bad, fmt.Errorf("snapshot %s: %w", man.ID, err))
+			continue
+		}
+		if err := r.Check(ctx, man); err != nil {
+			bad = errors.Join(bad, fmt.Errorf("snapshot %s: %w", man.ID, err))
+		}
+	}
+	if bad != nil {
+		c.add(holdfast.L0, "objects exist and are authentic", holdfast.Failed, began, "%v", bad)
+	} else {
+		c.add(holdfast.L0, "objects exist and are authentic", holdfast.Passed, began, "%d snapshots, every pack there with its size, every signature ours", len(ms))
+	}
+	if err := c.fresh(ctx, r, sub); err != nil {
+		return err
+	}
+	began = c.m.cfg.Clock()
+	chain := chainOf(ms)
+	if chain != nil {
+		c.add(holdfast.L1, "snapshot chain", holdfast.Failed, began, "%v", chain)
+	} else {
+		c.add(holdfast.L1, "snapshot chain", holdfast.Passed, began, "%d snapshots, each naming the one before it", len(ms))
+	}
+	return nil
+}
+
+// fresh judges age by the vault's time of arrival, never by the writer's clock.
+func (c *climb) fresh(ctx context.Context, r *repo.Repository, sub Subject) error {
+	began := c.m.cfg.Clock()
+	rs, err := r.Receipts(ctx, c.d.Store)
+	if err != nil {
+		return err
+	}
+	var newest time.Time
+	for _, rc := range rs {
+		if rc.Received.After(newest) {
+			newest = rc.Received
+		}
+	}
+	age := began.Sub(newest)
+	switch {
+	case newest.IsZero():
+		c.add(holdfast.L0, "fresh by observed time", holdfast.NotProven, began, "the vault has countersigned nothing at %q", c.d.Location)
+	case sub.FreshFor > 0 && age > sub.FreshFor:
+		c.add(holdfast.L0, "fresh by observed time", holdfast.Failed, began, "the newest receipt is %s old, promised %s", holdfast.FormatDuration(age), holdfast.FormatDuration(sub.FreshFor))
+	default:
+		c.add(holdfast.L0, "fresh by observed time", holdfast.Passed, began, "the newest receipt is %s old", holdfast.FormatDuration(age))
+	}
+	return nil
+}
+
+// chainOf finds a snapshot that names a predecessor that is not there. A chain
+// has one loose end: the oldest snapshot that retention left.
+func chainOf(ms []*repo.Manifest) error {
+	hashes := map[string]bool{}
+	for _, m := range ms {
+		hashes[m.Hash()] = true
+	}
+	loose := 0
+	for i, m := range ms {
+		if m.Previous == "" || hashes[m.Previous] {
+			continue
+		}
+		if loose++; i > 0 || loose > 1 {
+			return fmt.Errorf("snapshot %s names a predecessor %.12s that is not here: one was removed or never arrived", m.ID, m.Previous)
+		}
+	}
+	return nil
+}
+
+// readBack reads, opens and compares stored bytes until everything was read
+// within the promised time or the budget of this drill is spent.
+func (c *climb) readBack(ctx context.Context, r *repo.Repository, ids []seal.Identity) error {
+	began := c.m.cfg.Clock()
+	ms, err := r.Manifests(ctx, c.d.Store)
+	if err != nil {
+		return err
+	}
+	recent, err := c.m.readSince(ctx, c.d.Location, began.Add(-c.m.cfg.ReadWithin))
+	if err != nil {
+		return err
+	}
+	var total, read, unread int64
+	var bad error
+	seen := map[string]bool{}
+	for _, man := range slices.Backward(ms) { // newest first: they are needed first
+		var size int64
+		var todo []string
+		for _, p := range man.Packs {
+			if seen[p.ID] {
+				continue
+			}
+			seen[p.ID] = true
+			total += p.Size
+			if !recent[p.ID] {
+				size, todo = size+p.Size, append(todo, p.ID)
+			}
+		}
+		switch {
+		case len(todo) == 0:
+			continue
+		case read+size > c.m.cfg.ReadBudget:
+			unread += size
+			continue
+		}
+		read += size
+		damage, err := verify(ctx, r, man, ids)
+		if err != nil {
+			return err
+		}
+		if len(damage) > 0 {
+			for _, d := range damage {
+				bad = errors.Join(bad, errors.New(d.String()))
+			}
+			continue
+		}
+		c.reads = append(c.reads, todo...)
+	}
+	if total > 0 {
+		c.d.Unread = float64(unread) / float64(total)
+	}
+	within := holdfast.FormatDuration(c.m.cfg.ReadWithin)
+	switch {
+	case bad != nil:
+		c.add(holdfast.L2, "all bytes read back", holdfast.Failed, began, "%v", bad)
+	case unread > 0:
+		c.add(holdfast.L2, "all bytes read back", holdfast.NotProven, began, "%.1f %% of %d bytes were not read back within %s", 100*c.d.Unread, total, within)
+	default:
+		c.add(holdfast.L2, "all bytes read back", holdfast.Passed, began, "%d of %d bytes now, the rest within %s", read, total, within)
+	}
+	return nil
+}
+
+func verify(ctx context.Context, r *repo.Repository, man *repo.Manifest, ids []seal.Identity) ([]repo.Damage, error) {
+	snap, err := r.Snapshot(ctx, man, ids...)
+	if err != nil {
+		return nil, err
+	}
+	return snap.Verify(ctx, nil)
+}
+
+func (c *climb) invariants(ctx context.Context, sub Subject, got source.Restored) {
+	if len(sub.Invariants) == 0 {
+		c.add(holdfast.L6, "invariants", holdfast.NotProven, c.m.cfg.Clock(), "the plan declares no invariant for %q", c.d.Store)
+	}
+	target := c.d.Report.DataUntil
+	for _, inv := range sub.Invariants {
+		began := c.m.cfg.Clock()
+		value, err := got.Value(ctx, inv.Question)
+		if err != nil {
+			c.add(holdfast.L6, inv.Name, holdfast.NotProven, began, "%v", err)
+			continue
+		}
+		if c.d.Answers == nil {
+			c.d.Answers = map[string]any{}
+		}
+		c.d.Answers[inv.Name] = value
+		ok, err := inv.Holds(value, target)
+		switch {
+		case err != nil:
+			c.add(holdfast.L6, inv.Name, holdfast.NotProven, began, "answer %v: %v", value, err)
+		case !ok:
+			c.add(holdfast.L6, inv.Name, holdfast.Failed, began, "answer %v", value)
+		default:
+			c.add(holdfast.L6, inv.Name, holdfast.Passed, began, "answer %v", value)
+		}
+	}
+	c.d.Checks = append(c.d.Checks, holdfast.Check{Rung: holdfast.L6, Name: ownerConfirms, Outcome: holdfast.NotProven, Grade: holdfast.Attested,
+		Detail: "\"holdfast drill confirm " + c.d.ID + "\" by the owner"})
+}
+
+// parts says how long what was done would take of a recovery. What a drill
+// cannot measure is left out, not guessed.
+func (c *climb) parts() holdfast.Parts {
+	if c.d.Report.Snapshot == "" {
+		return nil
+	}
+	return holdfast.Parts{
+		{Name: "provision", Duration: c.provision, Basis: holdfast.Measured},
+		{Name: "fetch", Duration: c.d.Report.Fetch, Basis: holdfast.Measured},
+		{Name: "replay", Duration: c.d.Report.Replay, Basis: holdfast.Measured},
+		{Name: "verify", Duration: c.d.Report.Verify + c.verify, Basis: holdfast.Measured},
+	}
+}
+
+func (c *climb) recordReads(ctx context.Context, tx *db.Tx) error {
+	now := db.Micros(c.m.cfg.Clock())
+	for _, p := range c.reads {
+		if _, err := tx.Exec(ctx, `INSERT INTO drill_reads (location, pack, at) VALUES (?, ?, ?) ON CONFLICT (location, pack) DO UPDATE SET at = excluded.at`, c.d.Location, p, now); err != nil {
+			return err
+		}
+	}
+	return nil
+}
