@@ -1,0 +1,183 @@
+package repo
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+	"time"
+
+	"holdfast/internal/seal"
+)
+
+// The decoders below read what a stranger may have written. They never panic,
+// never allocate beyond their limits, and what they accept they can write again.
+
+func FuzzPack(f *testing.F) {
+	id := packID{1}
+	key := seal.Key{2}
+	box := seal.NewBox(key, packContext("r", id))
+	foot := footer{mac: seal.MACKey{3}, segs: []segment{{off: 112, stored: 21, plain: 5, code: codeStored, kind: kindContent, chunks: []chunk{{n: 5}}}}}
+	plain := foot.append(nil)
+	f.Add(plain, uint32(112), uint32(1))
+	f.Add(appendHeader(nil, bytes.Repeat([]byte{1}, 100)), uint32(0), uint32(1))
+	f.Add([]byte{}, uint32(0), uint32(0))
+	f.Fuzz(func(t *testing.T, b []byte, start, segments uint32) {
+		if _, _, err := checkHeader(b, id); err == nil {
+			t.Error("a header with a chosen id")
+		}
+		_, _, _ = parseHeader(b)
+		if len(b) >= trailerLen {
+			if tr, err := parseTrailer(b[len(b)-trailerLen:], int64(len(b))); err == nil && tr.footer+uint64(tr.sealed) > uint64(len(b)) {
+				t.Error("footer beyond the pack")
+			}
+		}
+		if _, _, err := openWhole(b, "r", id, key); err == nil {
+			t.Error("opened")
+		}
+		ft, err := parseFooter(b, int(start), trailer{footer: uint64(start) + 21, segments: segments})
+		if err == nil {
+			if !bytes.Equal(ft.append(nil), b) {
+				t.Error("a footer that does not round-trip")
+			}
+			_, _, _ = ft.openSegment(box, 0, make([]byte, 21), nil, nil)
+		}
+	})
+}
+
+func FuzzManifest(f *testing.F) {
+	key, err := seal.GenerateSigningKey("k")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(signed([]byte(`{"format":1,"type":"manifest","repository":"r","scope":"s","id":"20260301T120000Z-00000000","packs":[{"id":"00000000000000000000000000000000","size":4096,"hash":"`+
+		hexHash(nil)+`"}],"root":{"pack":0,"segment":0}}`), domainManifest, key))
+	f.Add([]byte("{}\n\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := parseManifest(b)
+		if err != nil {
+			return
+		}
+		if m.Hash() != hexHash(b) || len(m.Packs) == 0 {
+			t.Error("accepted")
+		}
+		_ = m.Verify(key.Public())
+		_, _ = parseReceipt(b, "r", "receipts/s/x")
+	})
+}
+
+func FuzzEntries(f *testing.F) {
+	e := Entry{
+		Path: "a/\xff\"b", Type: TypeFile, Mode: 0o644, UID: 1, GID: 2, User: "u", Group: "g", ModTime: time.Unix(1, 2), Size: 1 << 20, Sparse: true, Cut: CutPages,
+		Xattrs: map[string][]byte{"user.a": {1}}, Hash: make([]byte, 32), ChangeTime: time.Unix(3, 4), Inode: 5, Extents: []Extent{{0, 100, 0, 1, 2}, {200, 5, 1, 2, 3}},
+	}
+	f.Add(appendEntry(nil, &e))
+	f.Add([]byte(`{"p":"x","t":"file","n":1}` + "\n" + `{"more":[[0,1,0,0,0]]}` + "\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r := newEntryReader(bytes.NewReader(b), 2)
+		for {
+			e, err := r.next()
+			if err != nil {
+				return
+			}
+			if checkPath(e.Path) != nil || e.checkExtents(2) != nil {
+				t.Fatalf("accepted %+v", e)
+			}
+			again, err := newEntryReader(bytes.NewReader(appendEntry(nil, &e)), 2).next()
+			if e.Cut != CutPages {
+				e.Cut = CutContent
+			}
+			if err != nil || !reflect.DeepEqual(again, e) {
+				t.Fatalf("%+v read back as %+v, %v", e, again, err)
+			}
+		}
+	})
+}
+
+func FuzzLog(f *testing.F) {
+	sk, err := seal.GenerateSigningKey("k")
+	if err != nil {
+		f.Fatal(err)
+	}
+	id, err := seal.GenerateIdentity()
+	if err != nil {
+		f.Fatal(err)
+	}
+	p := LogPiece{Scope: "s", Lineage: "l", Timeline: 1, Start: 0, End: 5, Created: time.Unix(0, 0).UTC()}
+	h := logHeader{Format: 1, Type: typePiece, Repository: "r", Scope: "s", Lineage: "l", Timeline: 1, Start: hex16(0), End: hex16(5), LastRecord: hex16(0), Plain: 5}
+	b, err := sealLog("r", logName(p), h, []byte("hello"), LogKeys{Recipients: []seal.Recipient{id.Recipient()}, Signer: sk})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(b[:40])
+	f.Fuzz(func(t *testing.T, got []byte) {
+		_, data, err := openLog(got, "r", logName(p), []seal.VerifyKey{sk.Public()}, []seal.Identity{id})
+		if err == nil && (!bytes.Equal(got, b) || string(data) != "hello") {
+			t.Error("accepted what was not signed")
+		}
+	})
+}
+
+func FuzzDecompress(f *testing.F) {
+	for _, c := range []Codec{Zstd, S2, Stored} {
+		out, code := compress(nil, bytes.Repeat([]byte("holdfast "), 1000), c)
+		f.Add(out, code, 9000)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, code uint8, want int) {
+		out, err := decompress(nil, b, code, want)
+		if err == nil && (len(out) != want || want > maxPlain) {
+			t.Errorf("%d bytes, want %d", len(out), want)
+		}
+	})
+}
+
+func TestEntryOrderAndLongLists(t *testing.T) {
+	ordered := []string{".", "a", "a/b", "a/b/c", "a/b.txt", "a.txt", "a0", "b"}
+	for i, a := range ordered {
+		for j, b := range ordered {
+			want := 0
+			if i < j {
+				want = -1
+			} else if i > j {
+				want = 1
+			}
+			if got := comparePaths(a, b); got != want {
+				t.Errorf("%q, %q: %d, want %d", a, b, got, want)
+			}
+		}
+	}
+	e := Entry{Path: "x", Type: TypeFile, Size: 1 << 40, Cut: CutContent}
+	for i := range int64(10_000) {
+		e.Extents = append(e.Extents, Extent{i * 100, 50, 0, uint32(i), 0})
+	}
+	b := appendEntry(nil, &e)
+	if n := bytes.Count(b, []byte{'\n'}); n != 3 {
+		t.Errorf("%d lines", n)
+	}
+	got, err := newEntryReader(bytes.NewReader(b), 1).next()
+	if err != nil || !reflect.DeepEqual(got, e) {
+		t.Errorf("10000 extents: %d, %v", len(got.Extents), err)
+	}
+	// The list is cut at line ends, so one entry may continue in the next segment.
+	em := emitter{list: b, begun: true, first: "x"}
+	c := em.cut(bundleSize / 8)
+	if c.plain[len(c.plain)-1] != '\n' || len(c.plain)+len(em.list) != len(b) || em.begun {
+		t.Errorf("cut at %d of %d", len(c.plain), len(b))
+	}
+}
+
+func TestSampling(t *testing.T) {
+	text := bytes.Repeat([]byte("some text that compresses. "), 10_000)
+	if incompressible(text) {
+		t.Error("text")
+	}
+	noise := make([]byte, 200_000)
+	h := seal.Hash(nil)
+	for i := 0; i < len(noise); i += 32 {
+		h = seal.Hash(h[:])
+		copy(noise[i:], h[:])
+	}
+	if !incompressible(noise) {
+		t.Error("noise")
+	}
+}
