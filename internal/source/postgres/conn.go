@@ -508,9 +508,17 @@ func (c *replConn) send(st status, now time.Time) error {
 	} else {
 		b = append(b, 0)
 	}
-	c.pg.Frontend().Send(&pgproto3.CopyData{Data: b})
-	if err := c.pg.Frontend().Flush(); err != nil {
+	message, err := (&pgproto3.CopyData{Data: b}).Encode(nil)
+	if err != nil {
 		return fmt.Errorf("tell the server how far we are: %w", err)
 	}
-	return nil
+	// Straight to the socket: the library's own buffer belongs to the reader, and to
+	// the goodbye that it sends by itself when the reader meets an error.
+	if err := c.pg.Conn().SetWriteDeadline(time.Now().Add(commandTimeout)); err != nil {
+		return fmt.Errorf("tell the server how far we are: %w", err)
+	}
+	if _, err := c.pg.Conn().Write(message); err != nil {
+		return fmt.Errorf("tell the server how far we are: %w", err)
+	}
+	return c.pg.Conn().SetWriteDeadline(time.Time{})
 }

@@ -69,6 +69,9 @@ const (
 // errRefused marks what does not get better by trying again.
 var errRefused = errors.New("the stream is refused")
 
+// errStopped is reported when the stream was told to end.
+var errStopped = errors.New("the stream was stopped")
+
 // A stream is one run of Source.Stream.
 type stream struct {
 	src      *Source
@@ -77,6 +80,8 @@ type stream struct {
 	shippers []*shipper
 	notify   chan struct{} // for the reporter: a frontier changed
 	moved    chan struct{} // for the receiver: a place may have advanced
+
+	wg sync.WaitGroup // everything that run started
 
 	// Owned by the receiver.
 	lostTimeline uint32 // the server said that it no longer has this position
@@ -146,19 +151,20 @@ func (cfg *StreamConfig) fill() error {
 
 func (st *stream) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
-	var wg sync.WaitGroup
 	for _, sh := range st.shippers {
-		wg.Go(func() { sh.run(ctx) })
+		st.wg.Go(func() { sh.run(ctx) })
 	}
-	wg.Go(func() { st.reportLoop(ctx) })
+	st.wg.Go(func() { st.reportLoop(ctx) })
 	err := st.receiveLoop(ctx)
 	cancel()
-	wg.Wait()
-	st.setErr(err)
-	st.report()
+	st.wg.Wait()
 	if parent.Err() != nil {
+		st.setErr(errStopped)
+		st.report()
 		return parent.Err()
 	}
+	st.setErr(err)
+	st.report()
 	return fmt.Errorf("stream of store %q: %w", st.src.cfg.Store, err)
 }
 
@@ -327,19 +333,26 @@ func (st *stream) checkLineages(ctx context.Context, id string) error {
 }
 
 // learnAll gives every place a bounded time to say what it holds. One that cannot is
-// asked again by its shipper.
+// asked again by its shipper; one that hangs holds nobody up.
 func (st *stream) learnAll(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, learnTimeout)
 	defer cancel()
-	var wg sync.WaitGroup
+	asked := make(chan struct{}, len(st.shippers))
 	for _, sh := range st.shippers {
-		wg.Go(func() {
+		st.wg.Go(func() {
 			if err := sh.learn(ctx); err != nil && ctx.Err() == nil {
 				sh.fail(err)
 			}
+			asked <- struct{}{}
 		})
 	}
-	wg.Wait()
+	for range st.shippers {
+		select {
+		case <-asked:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // fetchHistory reads the ancestry of a timeline and keeps it, with its ancestors'.

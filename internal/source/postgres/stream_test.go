@@ -142,7 +142,7 @@ func newStreamRig(t *testing.T, c *testCluster, places ...string) *streamRig {
 		}
 		r.stream.Places = append(r.stream.Places, repo.Place{Name: name, Repo: rp})
 	}
-	r.cfg = Config{Store: "db", ConnString: c.connString("postgres", "secret"), SpoolDir: "/spool", FS: r.spool}
+	r.cfg = Config{Store: "db", ConnString: c.connString("repl", "secret"), SpoolDir: "/spool", FS: r.spool}
 	r.stream.Report = func(f Frontier) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -276,6 +276,7 @@ func streamCluster(t *testing.T) *testCluster {
 	c := newTestCluster(t, "--wal-segsize=1")
 	c.configure("max_wal_size=64MB", "min_wal_size=2MB")
 	c.start()
+	c.sql("CREATE ROLE repl LOGIN REPLICATION PASSWORD 'secret'")
 	return c
 }
 
@@ -437,7 +438,7 @@ func TestStreamFailover(t *testing.T) {
 		t.Fatal("not promoted")
 	}
 	standby.sql("CHECKPOINT")
-	r.c, r.cfg.ConnString = standby, standby.connString("postgres", "secret")
+	r.c, r.cfg.ConnString = standby, standby.connString("repl", "secret")
 	r.start()
 	standby.sql("INSERT INTO load (v) VALUES ('after the failover')")
 	after := r.reaches("near", "far")
