@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -279,7 +280,12 @@ func (s *Server) args() []string {
 	}
 	maps.Copy(set, s.cfg.Options)
 	args := []string{"-D", s.cfg.DataDir}
-	for _, k := range slices.Sorted(maps.Keys(set)) {
+	// Empty settings come first: the server refuses a second recovery target, even an
+	// empty one, once one is set; but an empty one keeps a file from setting it.
+	keys := slices.SortedFunc(maps.Keys(set), func(a, b string) int {
+		return cmp.Or(cmp.Compare(min(len(set[a]), 1), min(len(set[b]), 1)), cmp.Compare(a, b))
+	})
+	for _, k := range keys {
 		args = append(args, "-c", k+"="+set[k])
 	}
 	return args

@@ -1,0 +1,128 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/repo"
+)
+
+// Points says what one location can bring back: the windows of instants, oldest
+// first, and why each one ends where another begins after it. It needs no key: it
+// reads manifests, names of log pieces and their headers.
+//
+// Without a key it cannot read which timeline forked off where. It takes the
+// pieces' word: a timeline's first piece begins in the segment of its fork. Plan,
+// which has the key, is the judge.
+//
+// A base backup that cannot be restored, because the log to its end is missing or
+// its pages were found damaged, opens no window. When nothing can be restored, one
+// Window with zero times says why. Damaged manifests come as an error beside the
+// windows.
+func Points(ctx context.Context, r *repo.Repository, scope string) ([]holdfast.Window, error) {
+	found, damaged := bases(ctx, r, scope)
+	logs, err := listPieces(ctx, r, scope)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("points of %q: %w", scope, err), damaged)
+	}
+	var (
+		windows  []holdfast.Window
+		open     []*continuation // by lineage, where windows go on
+		unusable string
+	)
+	for _, b := range found {
+		if b.suspect != "" {
+			unusable = fmt.Sprintf("base backup %s is suspect: %s", b.manifest.ID, b.suspect)
+			continue
+		}
+		st, why := reachOf(b, logs[b.lineage])
+		if why != "" {
+			unusable = why
+			continue
+		}
+		// A base inside a stretch that an older one already reaches adds to it.
+		if i := slices.IndexFunc(open, func(o *continuation) bool { return o.same(st) }); i >= 0 {
+			windows[open[i].window].Bases++
+			continue
+		}
+		w, err := st.describe(ctx, r, scope)
+		if err != nil {
+			damaged = errors.Join(damaged, err)
+			continue
+		}
+		st.window = len(windows)
+		open = append(open, st)
+		windows = append(windows, w)
+	}
+	for i := range windows[:max(0, len(windows)-1)] {
+		if windows[i].Hole == "" {
+			windows[i].Hole = "another cluster's history begins"
+		}
+	}
+	if len(windows) == 0 && unusable != "" {
+		windows = append(windows, holdfast.Window{Store: scope, Hole: unusable})
+	}
+	if damaged != nil {
+		damaged = fmt.Errorf("points of %q: %w", scope, damaged)
+	}
+	return windows, damaged
+}
+
+// A continuation is how far the log goes on from a base.
+type continuation struct {
+	base     base
+	timeline uint32
+	end      repo.LogInfo // the last piece
+	hole     string
+	window   int
+}
+
+func (s *continuation) same(o *continuation) bool {
+	return s.base.lineage == o.base.lineage && s.timeline == o.timeline && s.end == o.end
+}
+
+// reachOf follows the log from a base, over forks as far as names tell.
+func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
+	picked, reach := cover(list[b.timeline], SegmentStart(b.start, b.segmentSize), noBound)
+	if reach < b.stop || len(picked) == 0 {
+		return nil, fmt.Sprintf("base backup %s cannot be restored: the log from %s to %s is not held here", b.manifest.ID, FormatLSN(b.start), FormatLSN(b.stop))
+	}
+	st := &continuation{base: b, timeline: b.timeline, end: picked[len(picked)-1]}
+	tlis := timelinesOf(list, nil)
+	slices.Sort(tlis)
+	for _, tli := range tlis {
+		children := list[tli]
+		if tli <= st.timeline || len(children) == 0 || children[0].Start > reach {
+			continue
+		}
+		more, to := cover(children, children[0].Start, noBound)
+		if len(more) == 0 {
+			continue
+		}
+		st.timeline, st.end, reach = tli, more[len(more)-1], to
+	}
+	if next, ok := beyond(list[st.timeline], reach); ok {
+		st.hole = fmt.Sprintf("log from %s to %s on timeline %d is missing", FormatLSN(reach), FormatLSN(next.Start), st.timeline)
+	}
+	return st, ""
+}
+
+func (s *continuation) describe(ctx context.Context, r *repo.Repository, scope string) (holdfast.Window, error) {
+	h, err := r.LogHeader(ctx, s.end)
+	if err != nil {
+		return holdfast.Window{}, fmt.Errorf("log piece %q: %w", s.end.Name, err)
+	}
+	to := laterOf(h.Created, h.LastCommit)
+	if to.Before(s.base.stopTime) {
+		to = s.base.stopTime // cut before the base said that it was complete
+	}
+	return holdfast.Window{
+		Store: scope, Snapshot: s.base.manifest.ID, From: s.base.stopTime.UTC(), To: to.UTC().Truncate(time.Microsecond),
+		Lineage: s.base.lineage, Timeline: s.timeline, FromLSN: FormatLSN(s.base.stop), ToLSN: FormatLSN(h.LastRecord),
+		Bases: 1, Hole: s.hole,
+	}, nil
+}

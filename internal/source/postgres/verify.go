@@ -1,0 +1,155 @@
+package postgres
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"holdfast"
+	"holdfast/internal/repo"
+)
+
+// maxNamed bounds how many damaged files a check names.
+const maxNamed = 5
+
+// compareWorkers read restored files at the same time.
+const compareWorkers = 4
+
+// notCompared are files of the source that a restore leaves out or makes itself.
+func notCompared(name string) bool { return roleFiles[name] }
+
+// generated are files that a restore may add.
+var generated = map[string]bool{"postgresql.conf": true, "pg_hba.conf": true, "pg_ident.conf": true}
+
+// CompareManifest holds restored files against the list and hashes that the source's
+// own server wrote during the base backup: rung L3. It must run before the replay,
+// which changes them.
+func CompareManifest(ctx context.Context, snap *repo.Snapshot, dir string) ([]holdfast.Check, error) {
+	began := time.Now()
+	text, err := readEntry(ctx, snap, manifestPath, maxBackupManifest)
+	if err != nil {
+		return nil, fmt.Errorf("compare restored files: %w", err)
+	}
+	m, err := parseBackupManifest(text)
+	if err != nil {
+		return nil, fmt.Errorf("compare restored files: %w", err)
+	}
+	wrong, size, err := compareFiles(ctx, m, dir)
+	if err != nil {
+		return nil, fmt.Errorf("compare restored files: %w", err)
+	}
+	extra, err := extraFiles(m, dir)
+	if err != nil {
+		return nil, fmt.Errorf("compare restored files: %w", err)
+	}
+	wrong = append(wrong, extra...)
+	c := holdfast.Check{Rung: holdfast.L3, Name: "restored files equal the server's manifest", Outcome: holdfast.Passed, Grade: holdfast.Proved,
+		Detail: fmt.Sprintf("%d files, %d bytes, SHA-256", len(m.Files), size)}
+	if len(wrong) > 0 {
+		c.Outcome = holdfast.Failed
+		c.Detail = fmt.Sprintf("%d of %d files differ: %s", len(wrong), len(m.Files), strings.Join(wrong[:min(len(wrong), maxNamed)], "; "))
+	}
+	c.Duration = time.Since(began)
+	return []holdfast.Check{c}, nil
+}
+
+// CompareManifest is the function of that name for what Fetch brought.
+func (p *RestorePlan) CompareManifest(ctx context.Context) ([]holdfast.Check, error) {
+	return CompareManifest(ctx, p.snapshot, p.restore.Dir)
+}
+
+// compareFiles hashes every listed file and says which ones differ.
+func compareFiles(ctx context.Context, m *backupManifest, dir string) (wrong []string, size int64, err error) {
+	root, err := os.OpenRoot(dir) // the manifest's paths must not lead elsewhere
+	if err != nil {
+		return nil, 0, err
+	}
+	defer root.Close()
+	var mu sync.Mutex
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(compareWorkers)
+	for _, f := range m.Files {
+		if notCompared(f.Path) {
+			continue
+		}
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			n, why, err := compareFile(root, f)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			size += n
+			if why != "" {
+				wrong = append(wrong, fmt.Sprintf("%q %s", f.Path, why))
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, 0, err
+	}
+	slices.Sort(wrong)
+	return wrong, size, nil
+}
+
+func compareFile(root *os.Root, f manifestFile) (n int64, why string, err error) {
+	file, err := root.Open(f.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, "is missing", nil
+	}
+	if err != nil {
+		return 0, "", err
+	}
+	defer file.Close()
+	h := sha256.New()
+	n, err = io.Copy(h, file)
+	if err != nil {
+		return n, "", err
+	}
+	switch {
+	case n != f.Size:
+		return n, fmt.Sprintf("has %d bytes instead of %d", n, f.Size), nil
+	case !strings.EqualFold(hex.EncodeToString(h.Sum(nil)), f.Checksum):
+		return n, "has other content", nil
+	}
+	return n, "", nil
+}
+
+// extraFiles names files that the source did not have.
+func extraFiles(m *backupManifest, dir string) ([]string, error) {
+	listed := make(map[string]bool, len(m.Files))
+	for _, f := range m.Files {
+		listed[f.Path] = true
+	}
+	var extra []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		name, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		if !listed[name] && !roleFiles[name] && !generated[name] {
+			extra = append(extra, fmt.Sprintf("%q is not in the backup", name))
+		}
+		return nil
+	})
+	return extra, err
+}
