@@ -96,7 +96,7 @@ func mustValue(t *testing.T, s *Server, sql string) string {
 	return v
 }
 
-func run(t *testing.T, name string, args ...string) {
+func mustRun(t *testing.T, name string, args ...string) {
 	t.Helper()
 	if out, err := osexec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
 		t.Fatalf("%s %v: %v\n%s", name, args, err, out)
@@ -190,7 +190,7 @@ func TestServerListens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port := freePort(t)
+	port := openPort(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	up, err := StartServer(ctx, acc.Outliving(), ServerConfig{BinDir: binDir(t), DataDir: s.DataDir,
 		SocketDir: filepath.Join(box.Dir(), "run"), Port: port, Listen: "127.0.0.1", Options: quick})
@@ -239,7 +239,7 @@ func TestRestoreCommandOutcomes(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%s target=%t", tt.outcome, target), func(t *testing.T) {
 				dir := filepath.Join(box.Dir(), fmt.Sprintf("try%d%t", i, target))
-				run(t, "cp", "-a", base, dir)
+				mustRun(t, "cp", "-a", base, dir)
 				command := fmt.Sprintf("if [ %%f = %s ]; then %s; else cp %s/%%f %%p; fi", missing, tt.outcome, archive)
 				options := with(quick, "restore_command", command, "hot_standby", "off", "archive_mode", "off")
 				if target {
@@ -278,8 +278,8 @@ func archivedCluster(t *testing.T, box *sandbox.Sandbox) (base, archive string, 
 		t.Fatal(err)
 	}
 	base = filepath.Join(box.Dir(), "base")
-	run(t, "cp", "-a", s.DataDir, base)
-	run(t, "sh", "-c", "rm -f "+base+"/pg_wal/0*; touch "+base+"/recovery.signal; chown --reference="+base+" "+base+"/recovery.signal")
+	mustRun(t, "cp", "-a", s.DataDir, base)
+	mustRun(t, "sh", "-c", "rm -f "+base+"/pg_wal/0*; touch "+base+"/recovery.signal; chown --reference="+base+" "+base+"/recovery.signal")
 	first := controlValue(t, box, base, "Latest checkpoint's REDO WAL file")
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
@@ -312,8 +312,8 @@ func controlValue(t *testing.T, r Runner, dir, key string) string {
 	return control[key]
 }
 
-// freePort returns a port that nothing listens on now.
-func freePort(t *testing.T) int {
+// openPort returns a port that nothing listens on now.
+func openPort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
