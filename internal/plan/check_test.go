@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -43,13 +44,25 @@ func findings(text string) []holdfast.Finding {
 }
 
 func TestTemplateIsClean(t *testing.T) {
-	for _, unattended := range []bool{false, true} {
-		p, err := Parse("plan.yaml", Template(Values{RecipientA: recipientA, RecipientB: recipientB, Unattended: unattended}))
+	for name, v := range map[string]Values{
+		"init":       {},
+		"unattended": {Unattended: true},
+		"probes":     {ProbeAPI: "http://127.0.0.1:8080/api", ProbeWeb: "http://127.0.0.1:8080/web"},
+		"quotes":     {Organisation: `A "quoted" name: ltd # x`, PasswordFile: "secrets/db password", BinDir: "/usr/lib/postgresql/15/bin"},
+		"fast": {Unattended: true, RTO: "5m", RPO: "15s", FolderRPO: "1m", FolderEvery: "15s", MaxLag: "5s", Confirm: "2s", ProbeAPI: "http://127.0.0.1:8080/api", ProbeWeb: "http://127.0.0.1:8080/web",
+			InvariantExpect: "value > 0 && (last == null || value > 0)"},
+		"fast and attended": {RTO: "10m", RPO: "15s", FolderRPO: "1m", FolderEvery: "15s", MaxLag: "5s", Confirm: "2s", ProbeAPI: "http://127.0.0.1:8080/api", ProbeWeb: "http://127.0.0.1:8080/web"},
+	} {
+		v.RecipientA, v.RecipientB = recipientA, recipientB
+		p, err := Parse("plan.yaml", Template(v))
 		if err != nil {
-			t.Fatal(err)
+			t.Fatalf("%s: %s\n%s", name, render(FindingsOf(err)), Template(v))
 		}
 		if got := Check(p, checkTime); len(got) > 0 {
-			t.Errorf("unattended %t:\n%s", unattended, render(got))
+			t.Errorf("%s:\n%s", name, render(got))
+		}
+		if db := p.Stores["db"]; db.Recover.Start.Port == 0 || len(p.Locations) != 2 || len(p.EncryptTo()) != 2 || len(p.StoresOf("web")) != 2 {
+			t.Errorf("%s: the plan is not complete", name)
 		}
 	}
 	// Placeholders are complained about until they are replaced.
@@ -114,7 +127,7 @@ func TestCheck(t *testing.T) {
 		{"approval-unsatisfiable", codeApproval, []string{"approvers: [founder-a, founder-b]", "approvers: [founder-a, founder-b, technical_lead]"}},
 		{"step-approval-unsatisfiable", codeApproval, []string{"approve: [technical_lead]", "approve: [technical_lead, incident_commander, founder-a]"}},
 		{"nobody-activates", codeApproval, []string{"automatic: [store-lost]\n  by: [incident_commander, technical_lead]", "automatic: []\n  by: []"}},
-		{"no-estimate", codeEstimate, []string{", after: [restore-db], est: 1m}", ", after: [restore-db]}"}},
+		{"no-estimate", codeEstimate, []string{", after: [restore-db], est: measured}", ", after: [restore-db]}"}},
 		{"human-measured", codeEstimate, []string{"est: 15m", "est: measured"}},
 		{"needs-cycle", codeCycle, []string{"needs: {db: hard, uploads: hard}", "needs: {db: hard, uploads: hard, web: hard}"}},
 		{"runbook-cycle", codeCycle, []string{"restore-db: {restore: db, est: measured}", "restore-db: {restore: db, est: measured, after: [hand-over]}"}},
@@ -211,4 +224,29 @@ func undrilled() []string {
 
 func exception(approver, until string) string {
 	return fmt.Sprintf("exceptions:\n  ex-1: {rule: HF-L32, of: stores.uploads, why: \"can be asked for again\", by: founder-a, approved_by: [%s], from: \"2026-11-01\", until: %q}\n", approver, until)
+}
+
+// Every code that the package can report is explained in the documentation.
+func TestCodesAreDocumented(t *testing.T) {
+	docs, err := os.ReadFile(filepath.Join("..", "..", "docs", "findings.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := regexp.MustCompile(`= "(HF-[A-Z]+[0-9]+)"`)
+	n := 0
+	for _, file := range []string{"check.go", "decode.go"} {
+		src, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range codes.FindAllSubmatch(src, -1) {
+			n++
+			if !strings.Contains(string(docs), "| "+string(m[1])+" |") {
+				t.Errorf("docs/findings.md does not explain %s", m[1])
+			}
+		}
+	}
+	if n < 30 {
+		t.Errorf("only %d codes were found in the source", n)
+	}
 }

@@ -5,6 +5,9 @@ import (
 	_ "embed"
 	"strconv"
 	"text/template"
+	"time"
+
+	"holdfast/internal/calendar"
 )
 
 // Values fill the template plan. Every empty field has a default, which for keys
@@ -29,12 +32,15 @@ type Values struct {
 	RecoverPort               int
 
 	RTO, RPO    string // of tier "critical"
-	FolderRPO   string // of the folder; empty: that of "critical"
-	FolderEvery string // how often the folder is copied
-	ProbeAPI    string // URL that tells whether service "api" is usable
-	ProbeWeb    string
+	FolderRPO   string // of the folder and of the services that need it; empty: as RPO
+	FolderEvery string // between two snapshots of the folder
 	MaxLag      string // of the log stream
-	Confirm     string // activation.confirm_after
+	// How long it takes to notice, to point the services at what was recovered, and to
+	// hand over. Empty: a minute, 15 and 10 minutes, or less for a short RTO.
+	Detect, Reconnect, HandOver string
+	Confirm                     string // activation.confirm_after
+
+	ProbeAPI, ProbeWeb string // addresses that tell whether a service is usable; empty: none
 
 	InvariantSQL, InvariantExpect string
 
@@ -69,12 +75,26 @@ func (v Values) Defaults() Values {
 	}
 	set(&v.RTO, "4h")
 	set(&v.RPO, "15m")
+	if v.FolderRPO == v.RPO {
+		v.FolderRPO = "" // one tier says it
+	}
 	set(&v.FolderEvery, "5m")
 	set(&v.MaxLag, "1m")
+	set(&v.Detect, v.atMost(time.Minute, 10))
+	set(&v.Reconnect, v.atMost(15*time.Minute, 4))
+	set(&v.HandOver, v.atMost(10*time.Minute, 10))
 	set(&v.Confirm, "30s")
 	set(&v.InvariantSQL, "select count(*) from information_schema.tables where table_schema = 'public'")
 	set(&v.InvariantExpect, "value > 0")
 	return v
+}
+
+// atMost is d, or for a short RTO its given fraction.
+func (v Values) atMost(d time.Duration, fraction time.Duration) string {
+	if rto, err := calendar.ParsePeriod(v.RTO); err == nil {
+		d = min(d, max(rto.Approx()/fraction, time.Second))
+	}
+	return edit(d)
 }
 
 // PlaceholderRecipient stands where a key of the company's own must be.
