@@ -238,6 +238,7 @@ type SnapshotFact struct {
 	Files     int64             `json:"files"`
 	Locations map[string]string `json:"locations"` // location: "complete", or why not
 	Reason    string            `json:"reason,omitempty"`
+	Job       int64             `json:"job"`
 }
 
 // snapshot copies one store to every location within reach.
@@ -254,10 +255,10 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 	started := m.cfg.Clock()
 	man, copies, stats, err := m.take(ctx, w, a.Store)
 	if err != nil {
-		return m.failed(ctx, a.Store, a.Reason, started, err)
+		return m.failed(ctx, w.Job().ID, a, started, err)
 	}
 	fact := SnapshotFact{Snapshot: man.ID, Manifest: man.Hash(), Created: man.Created, Seconds: m.cfg.Clock().Sub(started).Seconds(),
-		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Reason: a.Reason}
+		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Reason: a.Reason, Job: w.Job().ID}
 	for _, c := range copies {
 		fact.Locations[c.Place] = "complete"
 		if c.Err != nil {
@@ -353,12 +354,12 @@ func (m *Module) parent(ctx context.Context, places []repo.Place, store string) 
 }
 
 // failed records that a backup did not happen and returns err for the job.
-func (m *Module) failed(ctx context.Context, store, reason string, started time.Time, err error) error {
+func (m *Module) failed(ctx context.Context, jobID int64, a storeArgs, started time.Time, err error) error {
 	// A cancelled context must not lose the fact.
 	ctx = context.WithoutCancel(ctx)
 	ferr := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
-		return m.fact(ctx, tx, FactFailed, store, map[string]any{
-			"error": err.Error(), "hint": holdfast.Hint(err), "reason": reason, "started": started,
+		return m.fact(ctx, tx, FactFailed, a.Store, map[string]any{
+			"error": err.Error(), "hint": holdfast.Hint(err), "reason": a.Reason, "started": started, "job": jobID,
 		})
 	})
 	return errors.Join(err, ferr)

@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"io/fs"
 	mathrand "math/rand/v2"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -97,6 +98,7 @@ type Drill struct {
 	Answers    map[string]any   `json:"answers,omitempty"` // of the invariants
 	Error      string           `json:"error,omitempty"`
 	Attempt    int              `json:"attempt"`
+	Slot       int64            `json:"slot_job,omitempty"` // the scheduled job that asked for it
 	Fact       int64            `json:"fact"`
 }
 
@@ -196,7 +198,7 @@ const drillAttempts = 3
 func New(cfg Config) *Module {
 	m := &Module{cfg}
 	cfg.Jobs.Handle(KindRun, m.run, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: drillAttempts})
-	cfg.Jobs.Handle(KindScheduled, m.scheduled, job.HandlerOptions{Timeout: time.Minute, MaxAttempts: drillAttempts})
+	cfg.Jobs.Handle(KindScheduled, m.scheduled, job.HandlerOptions{Timeout: 48 * time.Hour, MaxAttempts: drillAttempts})
 	return m
 }
 
@@ -230,22 +232,78 @@ func (m *Module) scheduled(ctx context.Context, w *job.Work) error {
 	if err != nil {
 		return job.Permanent(err)
 	}
-	var picked []Drill
-	for _, s := range d.Stores {
-		p, err := m.choose(ctx, Request{Name: a.Drill, Store: s, By: "schedule", Reason: "scheduled by the plan", Goal: d.Goal, Pick: d.Pick})
+	ids, err := m.slotDrills(ctx, w, a.Drill, d)
+	if err != nil {
+		return err
+	}
+	// The slot is done when its drills are, not when they were planned.
+	var failed []string
+	for _, id := range ids {
+		got, err := m.await(ctx, id)
 		if err != nil {
 			return err
 		}
+		if got.State == StateFailed {
+			failed = append(failed, fmt.Sprintf("drill %s of %s failed", id, got.Store))
+		}
+	}
+	if len(failed) > 0 {
+		return job.Permanent(errors.New(strings.Join(failed, "; ")))
+	}
+	return nil
+}
+
+// slotDrills plans the drills of a slot, once: after a crash it finds them.
+func (m *Module) slotDrills(ctx context.Context, w *job.Work, name string, d Declared) (ids []string, err error) {
+	var picked []Drill
+	for _, s := range d.Stores {
+		p, err := m.choose(ctx, Request{Name: name, Store: s, By: "schedule", Reason: "scheduled by the plan", Goal: d.Goal, Pick: d.Pick})
+		if err != nil {
+			return nil, err
+		}
+		p.Slot = w.Job().ID
 		picked = append(picked, p)
 	}
-	return w.Done(ctx, nil, func(tx *db.Tx) error {
+	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		ids = nil
+		old, err := m.query(ctx, tx, `WHERE name = ? ORDER BY planned DESC, id DESC LIMIT ?`, name, MaxDrills)
+		if err != nil {
+			return err
+		}
+		for _, o := range old {
+			if o.Slot == w.Job().ID {
+				ids = append(ids, o.ID)
+			}
+		}
+		if len(ids) > 0 {
+			return nil
+		}
 		for _, p := range picked {
 			if _, err := m.plan(ctx, tx, p); err != nil {
 				return err
 			}
+			ids = append(ids, p.ID)
 		}
 		return nil
 	})
+	return ids, err
+}
+
+// awaitEvery is how often a slot looks whether its drills have ended.
+const awaitEvery = time.Second
+
+func (m *Module) await(ctx context.Context, id string) (Drill, error) {
+	for {
+		d, err := m.Get(ctx, id)
+		if err != nil || d.State == StatePassed || d.State == StateFailed {
+			return d, err
+		}
+		select {
+		case <-ctx.Done():
+			return d, ctx.Err()
+		case <-time.After(awaitEvery):
+		}
+	}
 }
 
 // Start chooses what is drilled, writes it down and enqueues it.
