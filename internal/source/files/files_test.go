@@ -403,7 +403,13 @@ func TestFileThatChangesWhileRead(t *testing.T) {
 			must(t, err)
 			must(t, f.Close())
 		},
-		"shrinks":   func(p string) { must(t, os.Truncate(p, 10)) },
+		"shrinks": func(p string) { must(t, os.Truncate(p, 10)) },
+		"rewritten and times set back": func(p string) {
+			var st unix.Stat_t
+			must(t, unix.Lstat(p, &st))
+			must(t, os.WriteFile(p, bytes.Repeat([]byte("z"), 50_000), 0o644))
+			settime(t, p, st.Mtim.Sec, st.Mtim.Nsec)
+		},
 		"rewritten": func(p string) { must(t, os.WriteFile(p, bytes.Repeat([]byte("z"), 50_000), 0o644)) },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -501,6 +507,24 @@ func TestWalkDoesNotFollowLinks(t *testing.T) {
 		if strings.Contains(path, "secret") {
 			t.Errorf("%q is in the snapshot", path)
 		}
+	}
+}
+
+// The same between looking at a file and opening it.
+func TestFileReplacedByLinkIsNotFollowed(t *testing.T) {
+	b := newBench(t)
+	secret := filepath.Join(t.TempDir(), "secret")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o600))
+	b.write("a", "a")
+	s := b.source(Config{})
+	s.reading = func(string) {
+		must(t, os.Symlink(secret, b.path("new")))
+		must(t, os.Rename(b.path("new"), b.path("a"))) // the open file loses its name, so it is read again
+	}
+	m, report, _, err := b.snapshot(s)
+	b.incomplete(m, report, err, "a")
+	if e, ok := b.entries(m)["a"]; ok {
+		t.Errorf("stored as %+v", e)
 	}
 }
 

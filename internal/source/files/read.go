@@ -90,9 +90,6 @@ func (k *walk) readFile(ctx context.Context, d *os.File, name, path string, last
 	}
 	e.Sparse = sparse(fd, &st)
 	c := &content{f: f, before: st, left: st.Size, last: last}
-	if last {
-		e.ChangeTime = time.Time{}
-	}
 	err = k.w.Add(ctx, e, c)
 	var rerr *readError
 	switch {
