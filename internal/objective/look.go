@@ -128,6 +128,10 @@ func lookStore(p *plan.Plan, id string, f Facts, scenarios []Scenario) StoreOver
 	st.Posture = Worst(st.RTO.Posture, st.RPO.Posture)
 	if !protected {
 		st.Posture = holdfast.PostureFailed
+		if id, e, ok := p.Excepted(plan.CodeUnprotected, "stores."+id, f.Now); ok {
+			st.Posture = holdfast.PostureExcepted
+			st.Unprotected += fmt.Sprintf("; excepted by %q until %s: %s", id, e.Until, e.Why)
+		}
 	}
 	return st
 }

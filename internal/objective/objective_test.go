@@ -542,6 +542,31 @@ runbooks:
 	}
 }
 
+// A store without a backup is not green, and with an approved exception it is
+// excepted until the last day.
+func TestUnprotected(t *testing.T) {
+	p := parse(t, `apiVersion: holdfast/v1
+plan: {id: x}
+people: {alice: {name: A}, bob: {name: B}}
+stores: {cache: {kind: files, files: {path: /x}}, orders: {kind: files, files: {path: /y}}}
+exceptions:
+  ex-7: {rule: HF-L11, of: stores.cache, why: rebuilt, by: alice, approved_by: [bob], until: "2026-11-22"}
+`)
+	for _, tt := range []struct {
+		now           time.Time
+		cache, orders holdfast.Posture
+	}{
+		{noon, holdfast.PostureExcepted, holdfast.PostureFailed},
+		{noon.Add(11*time.Hour + 59*time.Minute), holdfast.PostureExcepted, holdfast.PostureFailed},
+		{noon.Add(12 * time.Hour), holdfast.PostureFailed, holdfast.PostureFailed},
+	} {
+		o := Look(p, Facts{Now: tt.now})
+		if o.Stores[0].Posture != tt.cache || o.Stores[1].Posture != tt.orders || o.Posture != holdfast.PostureFailed {
+			t.Errorf("at %s: cache %s, orders %s, all %s", tt.now, o.Stores[0].Posture, o.Stores[1].Posture, o.Posture)
+		}
+	}
+}
+
 // A circle of needs ends in an answer, not in a loop.
 func TestCircle(t *testing.T) {
 	p := parse(t, "apiVersion: holdfast/v1\nplan: {id: x}\ntiers: {a: {rto: 2h, rpo: 1h}}\nservices: {one: {tier: a, needs: {two: hard}}, two: {tier: a, needs: {one: hard}}}\n")

@@ -21,7 +21,7 @@ const (
 	codeWider       = "HF-L7"  // a wider loss has a tighter objective
 	codeFreshness   = "HF-L8"  // drills are rarer than their proof lasts
 	codeRetention   = "HF-L9"  // kept for less than a loss stays unnoticed
-	codeUnprotected = "HF-L11" // no backup
+	CodeUnprotected = "HF-L11" // no backup
 	codeShared      = "HF-L13" // copies fail together
 	codeKeys        = "HF-L14" // a lost key or holder loses everything
 	codeDeputy      = "HF-L18" // no deputy
@@ -232,44 +232,57 @@ func (l *linter) identities() {
 	}
 }
 
+// Excepted returns the exception that waives a finding at now. One that nobody but
+// its requester approved, that has not begun or has ended, waives nothing.
+func (p *Plan) Excepted(code, subject string, now time.Time) (id string, e Exception, ok bool) {
+	for _, id := range sorted(p.Exceptions) {
+		e := p.Exceptions[id]
+		if e.Rule == code && (e.Of == subject || strings.HasPrefix(subject, e.Of+".")) && p.approved(e) && !p.early(e, now) && !p.ended(e, now) {
+			return id, e, true
+		}
+	}
+	return "", Exception{}, false
+}
+
+// approved reports whether somebody else than the requester approved e.
+func (p *Plan) approved(e Exception) bool {
+	return slices.ContainsFunc(e.ApprovedBy, func(by string) bool {
+		person := p.Person(by, false)
+		return person != "" && person != p.Person(e.By, false)
+	})
+}
+
+func (p *Plan) early(e Exception, now time.Time) bool {
+	return !e.From.IsZero() && now.Before(e.From.Begin(p.Location()))
+}
+
+func (p *Plan) ended(e Exception, now time.Time) bool {
+	return !now.Before(Date{e.Until.Year, e.Until.Month, e.Until.Day + 1}.Begin(p.Location()))
+}
+
 // except turns findings with an exception in force into notes.
 func (l *linter) except() {
+	p := l.p
 	used := map[string]bool{}
-	valid := map[string]bool{}
-	loc := l.p.Location()
-	for _, id := range sorted(l.p.Exceptions) {
-		e, path := l.p.Exceptions[id], "exceptions."+id
-		var approvers []string
-		for _, by := range e.ApprovedBy {
-			if person := l.p.Person(by, false); person != "" && person != l.p.Person(e.By, false) && !slices.Contains(approvers, person) {
-				approvers = append(approvers, person)
-			}
-		}
-		switch {
-		case len(approvers) == 0:
-			l.fail(codeException, path, "have somebody else than the requester approve it, under approved_by", "the exception %q of %s is approved by nobody but its requester", e.Rule, e.Of)
-		case !e.From.IsZero() && l.now.Before(e.From.Begin(loc)):
-			l.warn(codeException, path+".from", "wait for the day, or move it", "the exception %q of %s begins on %s", e.Rule, e.Of, e.From)
-		case !l.now.Before(Date{e.Until.Year, e.Until.Month, e.Until.Day + 1}.Begin(loc)):
-			l.fail(codeException, path+".until", "mend what it waives, or approve a new end", "the exception %q of %s ended on %s", e.Rule, e.Of, e.Until)
-		default:
-			valid[id] = true
-		}
-	}
 	for i := range l.findings {
 		f := &l.findings[i]
-		for _, id := range sorted(l.p.Exceptions) {
-			e := l.p.Exceptions[id]
-			if valid[id] && e.Rule == f.Code && (e.Of == f.Subject || strings.HasPrefix(f.Subject, e.Of+".")) && f.Code != codeException {
-				f.Severity = holdfast.SeverityNote
-				f.Message += fmt.Sprintf("; excepted by %q until %s: %s", id, e.Until, e.Why)
-				used[id] = true
-			}
+		if id, e, ok := p.Excepted(f.Code, f.Subject, l.now); ok {
+			f.Severity = holdfast.SeverityNote
+			f.Message += fmt.Sprintf("; excepted by %q until %s: %s", id, e.Until, e.Why)
+			used[id] = true
 		}
 	}
-	for _, id := range sorted(l.p.Exceptions) {
-		if e := l.p.Exceptions[id]; valid[id] && !used[id] {
-			l.report(codeException, holdfast.SeverityNote, "exceptions."+id, "remove it", "the exception %q of %s waives nothing", e.Rule, e.Of)
+	for _, id := range sorted(p.Exceptions) {
+		e, path := p.Exceptions[id], "exceptions."+id
+		switch {
+		case !p.approved(e):
+			l.fail(codeException, path, "have somebody else than the requester approve it, under approved_by", "the exception %q of %s is approved by nobody but its requester", e.Rule, e.Of)
+		case p.early(e, l.now):
+			l.warn(codeException, path+".from", "wait for the day, or move it", "the exception %q of %s begins on %s", e.Rule, e.Of, e.From)
+		case p.ended(e, l.now):
+			l.fail(codeException, path+".until", "mend what it waives, or approve a new end", "the exception %q of %s ended on %s", e.Rule, e.Of, e.Until)
+		case !used[id]:
+			l.report(codeException, holdfast.SeverityNote, path, "remove it", "the exception %q of %s waives nothing", e.Rule, e.Of)
 		}
 	}
 }

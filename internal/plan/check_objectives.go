@@ -115,7 +115,7 @@ func (l *linter) schedules() {
 		b, ok := l.p.Backups[s.Protect]
 		if !ok {
 			if s.Protect == "" {
-				l.fail(codeUnprotected, "stores."+id, suggestBackup(l.p, s.Kind), "nothing protects %q: when it is lost, all of it is lost", id)
+				l.fail(CodeUnprotected, "stores."+id, suggestBackup(l.p, s.Kind), "nothing protects %q: when it is lost, all of it is lost", id)
 			}
 			continue
 		}

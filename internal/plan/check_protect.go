@@ -23,7 +23,7 @@ func (l *linter) copies() {
 		names := slices.DeleteFunc(b.Copies.Names(), func(n string) bool { _, ok := l.p.Locations[n]; return !ok })
 		switch {
 		case len(b.Copies) == 0:
-			l.fail(codeUnprotected, path, "name at least two locations", "the backup %q goes nowhere", id)
+			l.fail(CodeUnprotected, path, "name at least two locations", "the backup %q goes nowhere", id)
 			continue
 		case len(names) == 0:
 			continue // undeclared, which is reported

@@ -33,12 +33,16 @@ func Load(path string) (*Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("plan: %w", err)
+	}
 	if !info.IsDir() {
 		b, err := readFile(path)
 		if err != nil {
 			return nil, err
 		}
-		return Parse(path, b)
+		return parse(path, filepath.Dir(abs), b)
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -67,7 +71,7 @@ func Load(path string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Parse(path, source)
+	return parse(path, abs, source)
 }
 
 func readFile(path string) ([]byte, error) {
@@ -129,21 +133,27 @@ func unpack(b []byte) ([]part, bool) {
 // relative to its folder; for the text of a folder, name is the folder. The error is
 // a *SyntaxError with every complaint.
 func Parse(name string, b []byte) (*Plan, error) {
+	dir := filepath.Dir(name)
+	if _, folder := unpack(b); folder {
+		dir = name
+	}
+	return parse(name, dir, b)
+}
+
+// parse reads a plan whose paths are relative to dir.
+func parse(name, dir string, b []byte) (*Plan, error) {
 	sum := sha256.Sum256(b)
 	p := &Plan{
 		digest: "sha256:" + hex.EncodeToString(sum[:]),
 		source: slices.Clone(b),
 		pos:    map[string]Position{},
+		dir:    dir,
 	}
-	d := &decoder{pos: p.pos}
+	d := &decoder{pos: p.pos, dir: dir}
 	parts, folder := unpack(b)
-	if folder {
-		p.dir = name
-	} else {
-		p.dir = filepath.Dir(name)
+	if !folder {
 		parts = []part{{name, b}}
 	}
-	d.dir = p.dir
 	for _, part := range parts {
 		d.file = part.name
 		if folder {

@@ -14,9 +14,8 @@
 // a phone number keeps its plus. Every complaint is a [holdfast.Finding] with file,
 // line and column, and all of them are reported at once.
 //
-// Map keys are ids. Paths are relative to the folder of the plan and are made
-// absolute (or relative to the working directory, as the plan's own path was given)
-// when the plan is read.
+// Map keys are ids. Paths are relative to the folder of the plan; Load makes them
+// absolute, and Parse joins them to the folder of the name that it is given.
 //
 // # Invariants
 //
@@ -585,7 +584,9 @@ func (p *Plan) Files() []string { return slices.Clone(p.files) }
 // Dir is the folder of the plan, which its paths are relative to.
 func (p *Plan) Dir() string { return p.dir }
 
-// Resolve makes a path of the plan usable from here.
+// Resolve joins a path from elsewhere, for example a flag that is documented as
+// relative to the plan, to the folder of the plan. The paths in the plan itself are
+// joined already.
 func (p *Plan) Resolve(path string) string {
 	if path == "" || filepath.IsAbs(path) {
 		return path

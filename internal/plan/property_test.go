@@ -323,3 +323,33 @@ func TestLoadRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Wherever a plan is read from, its paths mean the same places, and joining them
+// again changes nothing.
+func TestPathsAreRelativeToThePlan(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "company"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "company", "plan.yaml"), []byte(clean()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	for _, path := range []string{"company/plan.yaml", "company", filepath.Join(dir, "company/plan.yaml")} {
+		p, err := Load(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := filepath.EvalSymlinks(filepath.Join(dir, "company"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		near := p.Locations["near"].Path
+		if got, err := filepath.EvalSymlinks(filepath.Dir(filepath.Dir(near))); err != nil || got != want || !filepath.IsAbs(near) || p.Resolve(near) != near {
+			t.Errorf("read as %q, the location is %q, and joined again %q", path, near, p.Resolve(near))
+		}
+		if p.Stores["uploads"].Files.Path != "/srv/app/uploads" || p.Stores["db"].Postgres.PasswordFile != "" {
+			t.Errorf("read as %q: %+v", path, p.Stores["uploads"].Files)
+		}
+	}
+}
