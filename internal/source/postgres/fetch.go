@@ -37,6 +37,9 @@ type FetchStats struct {
 	Generated []string // configuration files that had to be written, since the source's lay elsewhere
 }
 
+// shelfProgram is the copy of our program on the shelf, where one is needed.
+const shelfProgram = "holdfast"
+
 // maxSettings bounds the captured settings that are read back.
 const maxSettings = 16 << 20
 
@@ -106,8 +109,12 @@ func (p *RestorePlan) fetch(ctx context.Context) (FetchStats, error) {
 	return stats, nil
 }
 
-// makeDirs makes the data directory and the shelf, both empty.
+// makeDirs makes the data directory and the shelf, both empty. A shelf that an
+// earlier attempt left is taken away first: it is ours, and nothing in it is the only copy.
 func (p *RestorePlan) makeDirs() error {
+	if err := clearShelf(p.shelfDir()); err != nil {
+		return err
+	}
 	for _, dir := range []string{p.restore.Dir, p.shelfDir()} {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -124,6 +131,24 @@ func (p *RestorePlan) makeDirs() error {
 		}
 	}
 	return nil
+}
+
+// clearShelf removes a shelf, and only a shelf.
+func clearShelf(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		name := e.Name()
+		if !segmentPattern.MatchString(name) && !historyPattern.MatchString(name) && name != shelfIndexName && name != shelfProgram {
+			return nil // somebody else's: makeDirs refuses it
+		}
+	}
+	return os.RemoveAll(dir)
 }
 
 // roleFiles decide what a server becomes when it starts. The copied ones are those
@@ -481,7 +506,7 @@ func (p *RestorePlan) shelveProgram(ctx context.Context) error {
 		return err
 	}
 	defer src.Close()
-	to := filepath.Join(p.shelfDir(), "holdfast")
+	to := filepath.Join(p.shelfDir(), shelfProgram)
 	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
 	if err != nil {
 		return err

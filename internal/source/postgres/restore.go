@@ -348,6 +348,11 @@ func laterOf(a, b time.Time) time.Time {
 	return a
 }
 
+// A reacher knows which folders its commands' account can get to.
+type reacher interface {
+	Reach(folder string) error
+}
+
 // preflight checks what else a recovery needs: keys, histories, the right server,
 // room.
 func (p *RestorePlan) preflight(ctx context.Context) error {
@@ -362,6 +367,11 @@ func (p *RestorePlan) preflight(ctx context.Context) error {
 	}
 	if r.BinDir == "" {
 		if r.BinDir, err = FindBinDir(p.base.major); err != nil {
+			return err
+		}
+	}
+	if a, ok := r.Runner.(reacher); ok {
+		if err := a.Reach(filepath.Dir(r.Dir)); err != nil {
 			return err
 		}
 	}

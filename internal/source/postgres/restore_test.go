@@ -615,6 +615,26 @@ func (st *story) testSignals(t *testing.T) {
 	if _, err := p.Fetch(t.Context()); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("a second fetch into the same folder: %v", err)
 	}
+
+	// With the folder out of the way the next attempt takes the old shelf away.
+	if err := os.RemoveAll(p.restore.Dir); err != nil {
+		t.Fatal(err)
+	}
+	again := st.restore(st.vault, holdfast.Target{Kind: holdfast.TargetLatest})
+	again.Dir = p.restore.Dir
+	_, s, _ := st.run(t, again)
+	mustQuery(t, s, "SELECT 1")
+	strange := st.restore(st.vault, holdfast.Target{Kind: holdfast.TargetLatest})
+	if err := os.MkdirAll(filepath.Join(strange.Dir+".wal", "holiday pictures"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p, err = Plan(t.Context(), strange)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Fetch(t.Context()); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a fetch beside somebody's folder: %v", err)
+	}
 }
 
 func (st *story) testCompare(t *testing.T) {
@@ -677,6 +697,16 @@ func (st *story) testPreflight(t *testing.T) {
 	p = label(LabelVersion, fmt.Sprintf("%d.99", parseVersion(st.base.Labels[LabelVersion])/10000))
 	if err := p.preflight(t.Context()); err == nil || !strings.Contains(err.Error(), "comes from") {
 		t.Errorf("an older minor version: %v", err)
+	}
+	if acc, err := sandbox.Unprivileged(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	} else if os.Geteuid() == 0 {
+		p = label(LabelRole, "x")
+		p.restore.Runner, p.restore.Dir = acc, filepath.Join(t.TempDir(), "data") // closed to everybody else
+		var ce *sandbox.ClosedError
+		if err := p.preflight(t.Context()); !errors.As(err, &ce) {
+			t.Errorf("a folder that the server's account cannot enter: %v", err)
+		}
 	}
 	p = label(LabelRole, "x")
 	m := *p.Base
