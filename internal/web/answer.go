@@ -166,6 +166,17 @@ func survivors(as []Answer) []Answer {
 	return out
 }
 
+// survivorsFirst puts what burns with the host at the end.
+func survivorsFirst(as []Answer) []Answer {
+	out := survivors(as)
+	for _, a := range as {
+		if a.Burns {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // toneOf is good only when every service is proved and keeps its promises.
 func toneOf(o Overview) tone {
 	t := good

@@ -237,7 +237,8 @@ func ladder(d Drill) []rungRow {
 	return rows
 }
 
-// rungFields are the nine fields of a ladder lying down.
+// rungFields are the nine fields of a ladder lying down. What a drill that has
+// ended did not reach of its goal stands out; before its end that is no lack.
 func rungFields(d DrillLine) []segment {
 	var out []segment
 	for r := holdfast.L0; r <= holdfast.L8; r++ {
@@ -245,12 +246,28 @@ func rungFields(d DrillLine) []segment {
 		switch {
 		case r <= d.Rung:
 			class = "rung-done"
-		case r <= d.Goal:
+		case r <= d.Goal && ended(d.State):
 			class = "rung-goal"
+		case r <= d.Goal:
+			class = "rung-ahead"
 		}
 		out = append(out, segment{X: int(r) * 11, W: 10, Class: class})
 	}
 	return out
+}
+
+func ended(s RunState) bool { return s == RunDone || s == RunFailed || s == RunMissed }
+
+// rungWords says how far a drill climbed.
+func rungWords(d DrillLine) string {
+	switch {
+	case !ended(d.State):
+		return "goal " + d.Goal.String()
+	case d.Rung <= holdfast.RungNone:
+		return "nothing proven, goal " + d.Goal.String()
+	default:
+		return d.Rung.String() + " of " + d.Goal.String()
+	}
 }
 
 func itoa(n int) string { return strconv.Itoa(n) }

@@ -157,6 +157,7 @@ func finishedDrill() Drill {
 
 func failedDrill() Drill {
 	d := finishedDrill()
+	d.At, d.Why = before(41*day), "a pack is damaged"
 	d.ID, d.State, d.Rung, d.Recorded, d.Error = "71", RunFailed, holdfast.L1, false, `pack "9e/9e41" in "near" is damaged: segment 12 does not authenticate`
 	d.Checks = append(d.Checks[:4:4], holdfast.Check{Rung: holdfast.L2, Name: "bytes read back", Outcome: holdfast.Failed, Grade: holdfast.Proved, Detail: "1 of 1,340 packs is damaged"})
 	d.Timeline, d.Parts, d.TargetReached, d.Reached, d.DataAge = d.Timeline[:2:2], nil, false, "", Measure{}
@@ -167,6 +168,7 @@ func failedDrill() Drill {
 
 func runningDrill() Drill {
 	d := finishedDrill()
+	d.Why = ""
 	d.ID, d.State, d.Rung, d.Recorded = "119", RunRunning, holdfast.RungNone, false
 	d.Checks, d.Parts, d.TargetReached, d.Reached, d.DataAge, d.Finished = d.Checks[:2:2], nil, false, "", Measure{}, time.Time{}
 	d.At, d.Took = before(7*time.Minute), 7*time.Minute

@@ -423,7 +423,7 @@ func hero(f frame, o Overview) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			for _, a := range o.Answers {
+			for _, a := range survivorsFirst(o.Answers) {
 				templ_7745c5c3_Err = answerCard(f.clock, a).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
