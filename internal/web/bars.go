@@ -39,6 +39,7 @@ func windowBar(ws []holdfast.Window, from, now time.Time) []segment {
 	}
 	var out []segment
 	var last time.Time
+	drawn := 0 // right edge of what stands there already
 	for i, w := range ws {
 		if i > 0 && ws[i-1].Hole != "" && w.From.After(last) {
 			a, b := x(last), x(w.From)
@@ -52,12 +53,13 @@ func windowBar(ws []holdfast.Window, from, now time.Time) []segment {
 			b = a + least
 		}
 		out = append(out, segment{X: a, W: b - a, Class: "window"})
+		drawn = max(drawn, b)
 		if w.To.After(last) {
 			last = w.To
 		}
 	}
 	if len(ws) > 0 && now.After(last) {
-		if a := x(last); a < barW-1 {
+		if a := max(x(last), drawn); a < barW-1 {
 			out = append(out, segment{X: a, W: barW - a, Class: "exposed", Title: "newer than anything there"})
 		}
 	}
