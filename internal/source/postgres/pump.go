@@ -232,7 +232,7 @@ func (p *pump) ask() error {
 //
 // A keepalive alone does not say that the primary has nothing newer: it tells what was
 // sent before it, and the server may not have looked at its log in between. But
-// between two answers, half a second apart, it looked, and announced the end it saw
+// between two answers, a quarter of a second apart, it looked, and announced the end it saw
 // with the log that it sent. So at the instant of the question before this one, the
 // primary had nothing beyond the greatest end announced until now.
 func (p *pump) answered() {

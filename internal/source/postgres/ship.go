@@ -56,7 +56,7 @@ type shipper struct {
 
 	hurry chan struct{}
 
-	mu         sync.Mutex
+	mu         sync.Mutex      // taken after the spool's, never before it
 	known      bool            // cover was learned from the place
 	stale      bool            // the place may hold more than cover says: ask again
 	cover      coverage        // what the place surely holds
@@ -170,6 +170,9 @@ func (sh *shipper) learn(ctx context.Context) error {
 	if fresh {
 		return nil
 	}
+	if sh.store == nil {
+		return fmt.Errorf("place %q was not open when the stream began", sh.name)
+	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	infos, err := sh.store.Logs(ctx, sh.src.cfg.Store)
@@ -219,7 +222,24 @@ type piece struct {
 // next returns the oldest stretch of the spool that the place misses, or nil.
 func (sh *shipper) next() *piece {
 	segment := uint64(sh.sp.segmentSize())
-	stretches := sh.sp.stretches()
+	p := sh.oldestMissing(sh.sp.stretches())
+	if p == nil {
+		return nil
+	}
+	end := p.to
+	p.to = min(p.to, p.from+maxPiece, p.from-p.from%segment+segment)
+	var ok bool
+	p.mark, ok = sh.sp.markAt(p.timeline, p.to)
+	if ok && p.mark.end > p.from && p.mark.end < p.to {
+		p.to = p.mark.end
+	}
+	p.more = p.more || p.to < end
+	return p
+}
+
+// oldestMissing leaves sh.mu before the spool is asked: the spool asks what places
+// cover under its own lock, so the order is always the spool's lock first.
+func (sh *shipper) oldestMissing(stretches []stretch) *piece {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if !sh.known {
@@ -230,13 +250,7 @@ func (sh *shipper) next() *piece {
 		if !ok {
 			continue
 		}
-		p := &piece{timeline: s.timeline, from: m.from, to: m.to}
-		p.to = min(p.to, p.from+maxPiece, p.from-p.from%segment+segment)
-		p.mark, ok = sh.sp.markAt(p.timeline, p.to)
-		if ok && p.mark.end > p.from && p.mark.end < p.to {
-			p.to = p.mark.end
-		}
-		p.more = p.to < s.end || i < len(stretches)-1
+		p := &piece{timeline: s.timeline, from: m.from, to: m.to, more: i < len(stretches)-1}
 		for _, c := range sh.cover[p.timeline] {
 			if c.to == p.from {
 				p.previous = FormatLSN(c.to)

@@ -24,7 +24,9 @@ const (
 
 // A StreamConfig says where the log goes.
 type StreamConfig struct {
-	// Places receive the log, each on its own. At least one.
+	// Places receive the log, each on its own. At least one. A place whose Repo is nil
+	// could not be opened: it is reported as failing, and the spool keeps the log
+	// for it until a later Stream finds it open.
 	Places []repo.Place
 
 	// Keys seal and sign the pieces.
@@ -50,7 +52,7 @@ type StreamConfig struct {
 
 // Bounds and paces of a stream.
 const (
-	pingEvery    = 500 * time.Millisecond // the server is asked where it stands
+	pingEvery    = 250 * time.Millisecond // the server is asked where it stands
 	deadAfter    = 30 * time.Second       // without an answer the connection is given up
 	tickEvery    = 100 * time.Millisecond
 	reportEvery  = time.Second
@@ -121,10 +123,14 @@ func (s *Source) Stream(ctx context.Context, cfg StreamConfig) error {
 	defer sp.close()
 	st := &stream{src: s, cfg: cfg, sp: sp, notify: make(chan struct{}, 1), moved: make(chan struct{}, 1)}
 	for _, p := range cfg.Places {
-		st.shippers = append(st.shippers, &shipper{
-			name: p.Name, store: p.Repo, src: s, keys: cfg.Keys, sp: sp, every: cfg.PieceEvery, bytes: cfg.PieceBytes,
+		sh := &shipper{
+			name: p.Name, src: s, keys: cfg.Keys, sp: sp, every: cfg.PieceEvery, bytes: cfg.PieceBytes,
 			moved: st.changed, hurry: make(chan struct{}, 1), cover: coverage{},
-		})
+		}
+		if p.Repo != nil {
+			sh.store = p.Repo
+		}
+		st.shippers = append(st.shippers, sh)
 	}
 	return st.run(ctx)
 }

@@ -507,6 +507,44 @@ func TestStreamSwitchLive(t *testing.T) {
 	}
 }
 
+// TestStreamSpoolFull lets the spool run full while no place takes anything: the log
+// stays on the server, nothing is lost, and it goes on when a place is back. A place
+// that stays away while another takes everything gets a gap.
+func TestStreamSpoolFull(t *testing.T) {
+	c := streamCluster(t)
+	r := newStreamRig(t, c, "near", "far")
+	r.cfg.SpoolLimit = 4 << 20
+	r.start()
+	r.reaches("near", "far")
+	for _, m := range r.stores {
+		m.fail(errors.New("away"), false)
+	}
+	c.sql("CREATE TABLE big AS SELECT g, repeat('x', 1000) FROM generate_series(1, 8000) g")
+	eventually(t, "the full spool is reported", func() error {
+		if f := r.at(""); !strings.Contains(f.Err, errSpoolFull.Error()) {
+			return fmt.Errorf("%+v", f)
+		}
+		return nil
+	})
+	if f := r.at("near"); f.Gap != nil {
+		t.Errorf("log that nobody holds was dropped: %v", f.Gap)
+	}
+	r.stores["near"].fail(nil, false)
+	end := r.reaches("", "near")
+	r.check("near", 1, end)
+	eventually(t, "the absent place has a gap", func() error {
+		if f := r.at("far"); f.Gap == nil {
+			return fmt.Errorf("%+v", f)
+		}
+		return nil
+	})
+	r.stores["far"].fail(nil, false)
+	r.reaches("near", "far")
+	if f := r.at("near"); f.Gap != nil {
+		t.Errorf("the other place: %v", f.Gap)
+	}
+}
+
 // TestStreamGap loses the slot's log while the stream is away.
 func TestStreamGap(t *testing.T) {
 	c := streamCluster(t)
