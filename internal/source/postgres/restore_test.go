@@ -215,7 +215,18 @@ func tellStory(t *testing.T) *story {
 	}
 	mustQuery(t, st.server, "CREATE TABLE t (id bigserial PRIMARY KEY, v text); CREATE INDEX ON t (v)")
 	insert(t, st.server, 300)
+	// A base of a standby brings its role along; the restored server must not keep it.
+	role := filepath.Join(st.server.DataDir, "standby.signal")
+	if err := os.WriteFile(role, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.box.Own(role); err != nil {
+		t.Fatal(err)
+	}
 	st.base = st.vault.snapshot(t, st.source)
+	if err := os.Remove(role); err != nil {
+		t.Fatal(err)
+	}
 	st.first = momentOf(t, st.server)
 	insert(t, st.server, 700)
 	st.middle = momentOf(t, st.server)
@@ -310,9 +321,17 @@ func (st *story) testLatest(t *testing.T) {
 			t.Errorf("progress %+v", p)
 		}
 	}
-	_, s, stats := st.run(t, r)
+	p, s, stats := st.run(t, r)
 	if got := mustValue(t, s, "SELECT count(*) FROM t"); got != st.last.rows {
 		t.Errorf("%s rows came back of %s", got, st.last.rows)
+	}
+	if _, err := os.Lstat(filepath.Join(r.Dir, "standby.signal")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the source's role came back: %v", err)
+	}
+	// A server that says that it replayed less has not reached the target.
+	short := stats
+	if err := p.confirm(t.Context(), s, uint64(p.goal.Record.End)-1, &short); err == nil {
+		t.Error("a replay that ended below the target counts as one that reached it")
 	}
 	if !stats.Promoted || stats.Timeline != 2 || stats.LastCommit.IsZero() || stats.LastCommit.After(st.last.time) || stats.Reached < stats.Goal {
 		t.Errorf("stats %+v", stats)
