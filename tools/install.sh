@@ -1,0 +1,97 @@
+#!/bin/bash
+# Install what is missing on this machine: install.sh demo|test|bench.
+#
+# Nothing is installed that is there already, so a second run is quick and needs
+# no network. Where it cannot install, it names what is needed and stops.
+set -euo pipefail
+
+# An exact version: the checker must not change while the pages do not.
+AXE=4.14.1
+
+say() { echo "holdfast: $*" >&2; }
+
+server() { # is there a PostgreSQL server of version 13 or newer?
+	local d
+	for d in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/local/pgsql/bin; do
+		[[ -x $d/postgres && -x $d/initdb ]] && return
+	done
+	command -v postgres >/dev/null && command -v initdb >/dev/null
+}
+
+# contrib carries the modules that check a restored database.
+contrib() { compgen -G '/usr/share/postgresql/*/extension/amcheck.control' >/dev/null || compgen -G '/usr/pgsql-*/share/extension/amcheck.control' >/dev/null; }
+browser() { [[ -n ${HOLDFAST_CHROMIUM:-} ]] || command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null
+program() { command -v "$1" >/dev/null; }
+
+missing=()
+need() { # need PACKAGE CHECK...: the package is missing unless the check passes
+	local package=$1
+	shift
+	"$@" || missing+=("$package")
+}
+
+install() {
+	((${#missing[@]})) || return 0
+	if ! command -v apt-get >/dev/null; then
+		say "needed and not here: ${missing[*]} (names of Debian packages); there is no apt-get, so install them by hand"
+		return 1
+	fi
+	if ((EUID != 0)); then
+		say "needed and not here: ${missing[*]}; run this as root:"
+		say "    apt-get update && apt-get install ${missing[*]}"
+		return 1
+	fi
+	say "installing ${missing[*]}"
+	local log
+	log=$(mktemp)
+	if ! { apt-get -q update && DEBIAN_FRONTEND=noninteractive apt-get -q -y install --no-install-recommends "${missing[@]}"; } >"$log" 2>&1 </dev/null; then
+		tail -n 30 "$log" >&2
+		rm -f "$log"
+		say "apt-get could not install ${missing[*]}"
+		return 1
+	fi
+	rm -f "$log"
+}
+
+# axe checks in the browser whether a page shuts somebody out.
+axe() {
+	local file=${HOLDFAST_AXE:-$HOLDFAST_TEST_TOOLS/axe.min.js}
+	if [[ -f $file ]] && head -c 200 "$file" | grep -qF "axe v$AXE"; then
+		return
+	fi
+	say "fetching axe-core $AXE"
+	mkdir -p "$HOLDFAST_TEST_TOOLS" "$(dirname "$file")"
+	npm install --prefix "$HOLDFAST_TEST_TOOLS" --no-save --no-audit --no-fund --ignore-scripts --loglevel=error "axe-core@$AXE" </dev/null >&2
+	cp "$HOLDFAST_TEST_TOOLS/node_modules/axe-core/axe.min.js" "$file.new"
+	mv "$file.new" "$file"
+}
+
+case ${1:-} in
+demo)
+	need postgresql server
+	install
+	;;
+test)
+	: "${HOLDFAST_TEST_TOOLS:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/holdfast-test-tools}"
+	need postgresql server
+	need postgresql-contrib contrib
+	need chromium browser
+	need openssh-client program ssh-keygen
+	need openssl program openssl
+	need python3 program python3
+	need npm program npm
+	need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
+	install
+	axe
+	;;
+bench)
+	need postgresql server
+	need postgresql-contrib contrib
+	need pgbackrest program pgbackrest
+	install
+	;;
+*)
+	say "usage: tools/install.sh demo|test|bench"
+	exit 2
+	;;
+esac
