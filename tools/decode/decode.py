@@ -1,0 +1,486 @@
+#!/usr/bin/env python3
+"""Reads a Holdfast repository without Holdfast.
+
+Written from docs/format/repository.md alone. It is slow (BLAKE3 in plain Python,
+about a megabyte per second: --fast leaves content hashes out and trusts the
+authenticated encryption) and careful. It needs Python 3.9, the "cryptography"
+module, and for zstd either the "zstandard" module or the zstd program.
+
+    decode.py --identity FILE REPOSITORY list
+    decode.py --identity FILE REPOSITORY restore SCOPE/ID DIRECTORY
+    decode.py --identity FILE REPOSITORY log OBJECT-NAME > FILE
+
+REPOSITORY is a directory. FILE holds a line AGE-SECRET-KEY-1... With
+--verify-key FILE every manifest and log piece must be signed by that key.
+"""
+import argparse
+import base64
+import hashlib
+import hmac
+import json
+import os
+import stat
+import struct
+import subprocess
+import sys
+
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+MAX_PLAIN = 16 << 20
+
+
+class Damaged(Exception):
+    pass
+
+
+def need(ok, what):
+    if not ok:
+        raise Damaged(what)
+
+
+# BLAKE3, from its specification.
+
+IV = (0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19)
+PERM = (2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8)
+CHUNK_START, CHUNK_END, PARENT, ROOT, KEYED = 1, 2, 4, 8, 16
+M32 = 0xFFFFFFFF
+
+
+def compress(cv, block, counter, length, flags):
+    m = list(struct.unpack("<16I", block))
+    v = list(cv) + [IV[0], IV[1], IV[2], IV[3], counter & M32, counter >> 32, length, flags]
+
+    def g(a, b, c, d, x, y):
+        va, vb, vc, vd = v[a], v[b], v[c], v[d]
+        va = (va + vb + x) & M32
+        vd ^= va
+        vd = (vd >> 16) | (vd << 16) & M32
+        vc = (vc + vd) & M32
+        vb ^= vc
+        vb = (vb >> 12) | (vb << 20) & M32
+        va = (va + vb + y) & M32
+        vd ^= va
+        vd = (vd >> 8) | (vd << 24) & M32
+        vc = (vc + vd) & M32
+        vb ^= vc
+        vb = (vb >> 7) | (vb << 25) & M32
+        v[a], v[b], v[c], v[d] = va, vb, vc, vd
+
+    for r in range(7):
+        g(0, 4, 8, 12, m[0], m[1])
+        g(1, 5, 9, 13, m[2], m[3])
+        g(2, 6, 10, 14, m[4], m[5])
+        g(3, 7, 11, 15, m[6], m[7])
+        g(0, 5, 10, 15, m[8], m[9])
+        g(1, 6, 11, 12, m[10], m[11])
+        g(2, 7, 8, 13, m[12], m[13])
+        g(3, 4, 9, 14, m[14], m[15])
+        if r < 6:
+            m = [m[i] for i in PERM]
+    return [v[i] ^ v[i + 8] for i in range(8)]
+
+
+def chunk_value(data, counter, key, flags, root):
+    cv = key
+    count = max(1, (len(data) + 63) // 64)
+    for i in range(count):
+        block = data[64 * i : 64 * i + 64]
+        f = flags | (CHUNK_START if i == 0 else 0)
+        if i == count - 1:
+            f |= CHUNK_END | (ROOT if root else 0)
+        cv = compress(cv, block.ljust(64, b"\0"), counter, len(block), f)
+    return cv
+
+
+def tree_value(data, counter, key, flags, root):
+    if len(data) <= 1024:
+        return chunk_value(data, counter, key, flags, root)
+    left = 1024
+    while left * 2 < len(data):
+        left *= 2
+    a = tree_value(data[:left], counter, key, flags, False)
+    b = tree_value(data[left:], counter + left // 1024, key, flags, False)
+    return compress(key, struct.pack("<16I", *a, *b), 0, 64, flags | PARENT | (ROOT if root else 0))
+
+
+def blake3(data, key=None):
+    words, flags = (IV, 0) if key is None else (struct.unpack("<8I", key), KEYED)
+    return struct.pack("<8I", *tree_value(bytes(data), 0, words, flags, True))
+
+
+# S2, the block format of github.com/klauspost/compress/s2.
+
+
+def s2_decode(src, want):
+    n = shift = i = 0
+    while True:
+        b = src[i]
+        i += 1
+        n |= (b & 0x7F) << shift
+        shift += 7
+        if b < 0x80:
+            break
+    need(n == want, "s2 length")
+    out = bytearray()
+    offset = 0
+    while i < len(src):
+        tag = src[i]
+        kind, top = tag & 3, tag >> 2
+        i += 1
+        if kind == 0:
+            if top >= 60:
+                k = top - 59
+                top = int.from_bytes(src[i : i + k], "little")
+                i += k
+            need(i + top + 1 <= len(src), "s2 literal")
+            out += src[i : i + top + 1]
+            i += top + 1
+            continue
+        if kind == 1:
+            to = (tag & 0xE0) << 3 | src[i]
+            i += 1
+            length = top & 7
+            if to:
+                offset = to
+            elif length >= 5:  # a repeat of the last offset with a long length
+                k = length - 4
+                length = int.from_bytes(src[i : i + k], "little") + (4, 1 << 8, 1 << 16)[k - 1]
+                i += k
+            length += 4
+        else:
+            k = 2 if kind == 2 else 4
+            offset = int.from_bytes(src[i : i + k], "little")
+            i += k
+            length = top + 1
+        need(0 < offset <= len(out) and len(out) + length <= n, "s2 copy")
+        if offset >= length:
+            at = len(out) - offset
+            out += out[at : at + length]
+        else:
+            run = bytes(out[-offset:])
+            out += (run * (length // offset + 1))[:length]
+    need(len(out) == n, "s2 end")
+    return bytes(out)
+
+
+def zstd_decode(src, want):
+    try:
+        import zstandard
+
+        return zstandard.ZstdDecompressor().decompress(src, max_output_size=want)
+    except ImportError:
+        return subprocess.run(["zstd", "-dc"], input=src, stdout=subprocess.PIPE, check=True).stdout
+
+
+def decompress(code, stored, want):
+    need(0 < want <= MAX_PLAIN and code in (0, 1, 2), "plain length or codec")
+    plain = (lambda b, n: b, zstd_decode, s2_decode)[code](stored, want)
+    need(len(plain) == want, "decompressed length")
+    return plain
+
+
+# age, age-encryption.org/v1.
+
+
+def unbase64(s):
+    return base64.b64decode(s + "=" * (-len(s) % 4), validate=True)
+
+
+def bech32_secret(text):
+    alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+    hrp, _, rest = text.strip().lower().rpartition("1")
+    need(hrp == "age-secret-key-", "not an age identity")
+    values = [alphabet.index(c) for c in rest]
+    chk = 1
+    for v in [ord(c) >> 5 for c in hrp] + [0] + [ord(c) & 31 for c in hrp] + values:
+        top = chk >> 25
+        chk = (chk & 0x1FFFFFF) << 5 ^ v
+        for i, gen in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
+            chk ^= gen if top >> i & 1 else 0
+    need(chk == 1, "mistyped age identity")
+    acc = 0
+    for v in values[:-6]:
+        acc = acc << 5 | v
+    bits = 5 * len(values[:-6])
+    return (acc >> bits % 8).to_bytes(bits // 8, "big")
+
+
+def hkdf(secret, salt, info):
+    key = hmac.new(salt or bytes(32), secret, hashlib.sha256).digest()
+    return hmac.new(key, info + b"\x01", hashlib.sha256).digest()
+
+
+def age_decrypt(data, secret):
+    end = data.index(b"\n--- ") + 1
+    mac_end = data.index(b"\n", end)
+    lines = data[:end].decode().splitlines()
+    need(lines[0] == "age-encryption.org/v1", "age version")
+    private = X25519PrivateKey.from_private_bytes(secret)
+    public = private.public_key().public_bytes_raw()
+    i = 1
+    while i < len(lines):
+        args = lines[i].split(" ")
+        need(args[0] == "->", "age stanza")
+        i += 1
+        body = ""
+        while True:
+            line = lines[i]
+            body += line
+            i += 1
+            if len(line) < 64:
+                break
+        if args[1] != "X25519":
+            continue
+        share = unbase64(args[2])
+        shared = private.exchange(X25519PublicKey.from_public_bytes(share))
+        wrap = hkdf(shared, share + public, b"age-encryption.org/v1/X25519")
+        try:
+            file_key = ChaCha20Poly1305(wrap).decrypt(bytes(12), unbase64(body), None)
+        except InvalidTag:
+            continue
+        mac = hmac.new(hkdf(file_key, b"", b"header"), data[: end + 3], hashlib.sha256).digest()
+        need(hmac.compare_digest(mac, unbase64(data[end + 4 : mac_end].decode())), "age header")
+        nonce, payload = data[mac_end + 1 : mac_end + 17], data[mac_end + 17 :]
+        # The key is 32 bytes: one chunk, the last, with counter 0.
+        return ChaCha20Poly1305(hkdf(file_key, nonce, b"payload")).decrypt(bytes(11) + b"\x01", payload, None)
+    raise Damaged("the identity opens none of the recipients' stanzas")
+
+
+def open_sealed(key, number, sealed, context):
+    try:
+        return AESGCM(key).decrypt(number.to_bytes(12, "big"), sealed, context)
+    except InvalidTag:
+        raise Damaged("sealed bytes do not authenticate") from None
+
+
+class Repository:
+    def __init__(self, path, secret, verify, fast):
+        self.path, self.secret, self.verify, self.fast = path, secret, verify, fast
+        marker = json.loads(self.read("holdfast-repository"))
+        need(marker["format"] == 1, "repository format")
+        self.id = marker["repository"]
+
+    def read(self, name):
+        with open(os.path.join(self.path, *name.split("/")), "rb") as f:
+            return f.read()
+
+    def check_signature(self, domain, message, sig):
+        if self.verify is None:
+            return
+        try:
+            self.verify.verify(sig, b"holdfast/1 " + domain + b"\n" + message)
+        except InvalidSignature:
+            raise Damaged("signature") from None
+
+    def manifest(self, scope_id):
+        line, sig, rest = self.read("snapshots/" + scope_id).split(b"\n")
+        need(rest == b"", "manifest lines")
+        self.check_signature(b"manifest", line, base64.b64decode(sig, validate=True))
+        m = json.loads(line)
+        need(m["format"] == 1 and m["type"] == "manifest" and m["repository"] == self.id, "manifest")
+        need(m["scope"] + "/" + m["id"] == scope_id, "manifest of another name")
+        return m
+
+    def log(self, name):
+        b = self.read(name)
+        need(b[:8] == b"HFLOG01\n", "log magic")
+        (j,) = struct.unpack(">I", b[8:12])
+        h = json.loads(b[12 : 12 + j])
+        at = 12 + j
+        (w,) = struct.unpack(">I", b[at : at + 4])
+        wrapped, at = b[at + 4 : at + 4 + w], at + 4 + w
+        (s,) = struct.unpack(">I", b[at : at + 4])
+        sealed = b[at + 4 : at + 4 + s]
+        need(len(b) == at + 4 + s + 64, "log length")
+        self.check_signature(b"log", blake3(b[:-64]), b[-64:])
+        need(h["format"] == 1 and h["repository"] == self.id, "log header")
+        parts = ["logs", h["scope"], h["lineage"]]
+        if h["type"] == "piece":
+            parts += ["%08x" % h["timeline"], h["start"] + "-" + h["end"]]
+        else:
+            parts += [h["name"]]
+        need("/".join(parts) == name, "log object of another name")
+        context = "holdfast/1 log\n%s\n%s\n%s" % (self.id, name, blake3(b[:at]).hex())
+        stored = open_sealed(age_decrypt(wrapped, self.secret), 0, sealed, context.encode())
+        return decompress(h["codec"], stored, h["plain"])
+
+
+class Pack:
+    def __init__(self, repo, ref):
+        self.repo = repo
+        self.data = b = repo.read("packs/%s/%s" % (ref["id"][:2], ref["id"]))
+        need(len(b) == ref["size"], "pack size")
+        if not repo.fast:
+            need(blake3(b).hex() == ref["hash"], "pack hash")
+        need(b[:8] == b"HFPACK1\n" and b[-8:] == b"HFPACKE\n", "pack magic")
+        (w,) = struct.unpack(">I", b[8:12])
+        header = b[: 12 + w]
+        need(blake3(header)[:16].hex() == ref["id"], "pack id")
+        self.key = age_decrypt(header[12:], repo.secret)
+        self.context = ("holdfast/1 pack\n%s\n%s" % (repo.id, ref["id"])).encode()
+        off, length, n = struct.unpack(">QII", b[-24:-8])
+        f = open_sealed(self.key, 0xFFFFFFFF, b[off : off + length], self.context)
+        need(not any(b[off + length : -24]), "padding")
+        need(f[0] == 1 and struct.unpack(">I", f[33:37])[0] == n, "footer")
+        self.mac, at, end = f[1:33], 37, 12 + w
+        self.segments = []
+        for _ in range(n):
+            o, stored, plain, code, kind, count = struct.unpack(">QIIBBI", f[at : at + 22])
+            at += 22
+            chunks = []
+            for _ in range(count):
+                chunks.append((f[at : at + 32], struct.unpack(">I", f[at + 32 : at + 36])[0]))
+                at += 36
+            need(o == end and sum(c[1] for c in chunks) == plain, "segment")
+            end = o + stored
+            self.segments.append((o, stored, plain, code, kind, chunks))
+        need(end == off and at == len(f), "footer end")
+        self.cache = {}
+
+    def segment(self, i, kind):
+        if i in self.cache:
+            return self.cache[i]
+        o, stored, plain, code, k, chunks = self.segments[i]
+        need(k == kind, "kind of segment")
+        out = decompress(code, open_sealed(self.key, i, self.data[o : o + stored], self.context), plain)
+        if not self.repo.fast:
+            at = 0
+            for cid, n in chunks:
+                need(blake3(out[at : at + n], self.mac) == cid, "chunk id")
+                at += n
+        self.cache = {i: out}
+        return out
+
+
+def text(v):
+    return base64.b64decode(v["b"]) if isinstance(v, dict) else v.encode()
+
+
+class Snapshot:
+    def __init__(self, repo, name):
+        self.repo, self.m, self.packs = repo, repo.manifest(name), {}
+        r = self.m["root"]
+        self.root = json.loads(self.segment(r["pack"], r["segment"], 3))
+        need([self.root[k] for k in ("scope", "kind", "id")] == [self.m[k] for k in ("scope", "kind", "id")], "root")
+
+    def segment(self, pack, i, kind):
+        if pack not in self.packs:
+            if len(self.packs) > 4:
+                self.packs.pop(next(iter(self.packs)))
+            self.packs[pack] = Pack(self.repo, self.m["packs"][pack])
+        return self.packs[pack].segment(i, kind)
+
+    def entries(self):
+        entry = None
+        for part in self.root["entries"]:
+            for line in self.segment(part["pack"], part["segment"], 2).split(b"\n")[:-1]:
+                v = json.loads(line)
+                if "more" in v:
+                    entry["x"] += v["more"]
+                    continue
+                if entry is not None:
+                    yield entry
+                entry = v
+        if entry is not None:
+            yield entry
+
+    def restore(self, top):
+        top = os.fsencode(top)
+        os.makedirs(top)
+        later = []
+        for e in self.entries():
+            path = text(e["p"])
+            parts = path.split(b"/")
+            need(path == b"." or not any(p in (b"", b".", b"..") for p in parts), "path leads outside")
+            to = os.path.join(top, path)
+            if e["t"] == "dir":
+                os.makedirs(to, exist_ok=True)
+            elif e["t"] == "file":
+                os.makedirs(os.path.dirname(to), exist_ok=True)
+                self.restore_file(e, to)
+                continue
+            later.append((e, to))
+        for e, to in later:
+            os.makedirs(os.path.dirname(to), exist_ok=True)
+            if e["t"] == "symlink":
+                os.symlink(text(e["l"]), to)
+                self.stamp(e, to, follow_symlinks=False)
+            elif e["t"] == "hardlink":
+                os.link(os.path.join(top, text(e["l"])), to)
+            elif e["t"] in ("fifo", "socket", "char", "block"):
+                kind = {"fifo": stat.S_IFIFO, "socket": stat.S_IFSOCK, "char": stat.S_IFCHR, "block": stat.S_IFBLK}
+                os.mknod(to, kind[e["t"]] | e.get("m", 0) & 0o777, e.get("d", 0))
+        for e, to in reversed(later):
+            if e["t"] == "dir":
+                os.chmod(to, e.get("m", 0))
+                self.stamp(e, to)
+
+    def restore_file(self, e, to):
+        extents, size, end = e.get("x", []), e.get("s", 0), 0
+        need(len(extents) == e.get("n", 0), "number of extents")
+        with open(to, "xb") as f:
+            f.truncate(size)
+            for off, n, pack, seg, at in extents:
+                need(off >= end and off + n <= size, "extent")
+                end = off + n
+                plain = self.segment(pack, seg, 1)
+                need(at + n <= len(plain), "extent beyond its segment")
+                f.seek(off)
+                f.write(plain[at : at + n])
+        if "h" in e and not self.repo.fast:
+            with open(to, "rb") as f:
+                need(blake3(f.read()).hex() == e["h"], "content hash of %r" % to)
+        for name, value in e.get("xa", []):
+            try:
+                os.setxattr(to, text(name), base64.b64decode(value))
+            except OSError as err:
+                print("attribute of %r: %s" % (to, err), file=sys.stderr)
+        os.chmod(to, e.get("m", 0))
+        self.stamp(e, to)
+
+    @staticmethod
+    def stamp(e, to, **kw):
+        if "mt" in e:
+            ns = e["mt"][0] * 10**9 + e["mt"][1]
+            os.utime(to, ns=(ns, ns), **kw)
+
+
+def first_line(path):
+    with open(path) as f:
+        return next(l.strip() for l in f if l.strip() and not l.startswith("#"))
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--identity", required=True)
+    p.add_argument("--verify-key")
+    p.add_argument("--fast", action="store_true")
+    p.add_argument("repository")
+    p.add_argument("verb", choices=["list", "restore", "log"])
+    p.add_argument("args", nargs="*")
+    a = p.parse_args()
+    verify = None
+    if a.verify_key:
+        verify = Ed25519PublicKey.from_public_bytes(base64.b64decode(first_line(a.verify_key).split(":")[2]))
+    repo = Repository(a.repository, bech32_secret(first_line(a.identity)), verify, a.fast)
+    if a.verb == "list":
+        for kind in ("snapshots", "logs"):
+            for d, _, names in sorted(os.walk(os.path.join(a.repository, kind))):
+                for n in sorted(names):
+                    print(os.path.relpath(os.path.join(d, n), a.repository))
+    elif a.verb == "restore" and len(a.args) == 2:
+        Snapshot(repo, a.args[0]).restore(a.args[1])
+    elif a.verb == "log" and len(a.args) == 1:
+        sys.stdout.buffer.write(repo.log(a.args[0]))
+    else:
+        p.error("restore takes SCOPE/ID and DIRECTORY, log takes an object name")
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (Damaged, OSError, ValueError, KeyError, IndexError, struct.error) as err:
+        sys.exit("decode.py: %s: %s" % (type(err).__name__, err))
