@@ -180,7 +180,8 @@ func (x *extractor) plan(e Entry, parts chan<- part) error {
 	}
 	f := &outFile{e: e, ready: map[int]written{}}
 	if len(e.Hash) > 0 {
-		f.hash = seal.NewHash()
+		f.hash = hashes.Get().(hash.Hash)
+		f.hash.Reset()
 	}
 	var runs [][]Extent
 	xs := e.Extents
@@ -337,6 +338,9 @@ func (x *extractor) complete(p part, w written, err error) {
 	}
 }
 
+// A running hash has kilobytes of state, and there may be millions of files.
+var hashes = sync.Pool{New: func() any { return seal.NewHash() }}
+
 var zeros = make([]byte, zeroRun)
 
 // zeros brings the hash over a hole.
@@ -355,6 +359,9 @@ func (x *extractor) close(f *outFile) {
 		if !bytes.Equal(f.hash.Sum(nil), f.e.Hash) {
 			f.err = fmt.Errorf("%q: restored content is not what was read: %w", f.e.Path, ErrDamaged)
 		}
+	}
+	if f.hash != nil {
+		hashes.Put(f.hash)
 	}
 	if f.direct != nil {
 		_ = f.direct.Close() // a second descriptor of f.f

@@ -93,6 +93,45 @@ func TestEveryFault(t *testing.T) {
 	}
 }
 
+// A place that takes small objects and no packs, as a full disk may, lists nothing.
+func TestPlaceWithoutRoomForPacks(t *testing.T) {
+	ctx := t.Context()
+	b := newBed(t)
+	other := repotest.NewMemory()
+	repotest.Init(ctx, t, other, "r1")
+	seen := 0
+	faulty := &repotest.Faulty{Store: other, Refuse: func(name string) bool {
+		if strings.HasPrefix(name, "packs/") {
+			seen++
+		}
+		return strings.HasPrefix(name, "packs/") && seen > 1 // the first one still fits
+	}}
+	away, err := repo.Open(ctx, faulty)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := b.config(repo.Place{Name: "here", Repo: b.repo}, repo.Place{Name: "away", Repo: away})
+	cfg.PackSize = 64 << 10
+	m, copies, err := write(ctx, cfg, smallTree())
+	if err != nil || copies[0].Err != nil || !errors.Is(copies[1].Err, repotest.ErrInjected) {
+		t.Fatal(copies, err)
+	}
+	if ms, err := away.Manifests(ctx, ""); err != nil || len(ms) > 0 {
+		t.Error("listed", ms, err)
+	}
+	if err := away.Replicate(ctx, b.repo, m); !errors.Is(err, repotest.ErrInjected) {
+		t.Errorf("replicate: %v", err)
+	}
+	if ms, err := away.Manifests(ctx, ""); err != nil || len(ms) > 0 {
+		t.Error("listed by replicate", ms, err)
+	}
+	faulty.Refuse = nil
+	if err := away.Replicate(ctx, b.repo, m); err != nil {
+		t.Fatal(err)
+	}
+	sameFiles(t, restored(ctx, t, away, m, b.keys.Identity), smallTree())
+}
+
 // With one place alone a fault that does not heal is an error of the run.
 func TestEveryFaultAlone(t *testing.T) {
 	ctx := t.Context()

@@ -56,7 +56,7 @@ type job struct {
 	uses []*use
 }
 
-var jobPool = sync.Pool{New: func() any { return &job{buf: make([]byte, 0, maxChunk)} }}
+var jobPool = sync.Pool{New: func() any { return &job{buf: make([]byte, 0, bundleSize)} }}
 
 func newJob() *job { return jobPool.Get().(*job) }
 

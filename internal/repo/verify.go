@@ -25,14 +25,23 @@ func (s *Snapshot) Verify(ctx context.Context, progress func(bytes int64)) ([]Da
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	packs := make(chan int)
+	largest := int64(0)
+	for _, ref := range s.m.Packs {
+		largest = max(largest, ref.Size)
+	}
 	var wg sync.WaitGroup
 	for range min(runtime.GOMAXPROCS(0), len(s.m.Packs)) {
 		wg.Go(func() {
+			buf, err := allocate(int(largest))
+			if err != nil {
+				cancel(err)
+			}
+			defer deallocate(buf)
 			for n := range packs {
 				if ctx.Err() != nil {
 					continue
 				}
-				if err := v.pack(ctx, n); err != nil {
+				if err := v.pack(ctx, n, buf); err != nil {
 					cancel(err)
 				}
 			}
@@ -74,8 +83,8 @@ func (v *verifier) add(d Damage) {
 	v.damage = append(v.damage, d)
 }
 
-// pack reads one pack. Its error is what kept it from looking.
-func (v *verifier) pack(ctx context.Context, n int) error {
+// pack reads one pack into buf. Its error is what kept it from looking.
+func (v *verifier) pack(ctx context.Context, n int, buf []byte) error {
 	ref := v.s.m.Packs[n]
 	id, err := parsePackID(ref.ID)
 	if err != nil {
@@ -88,7 +97,7 @@ func (v *verifier) pack(ctx context.Context, n int) error {
 		v.add(Damage{Pack: id.object(), Segment: -1, Err: err})
 		return nil
 	}
-	b := make([]byte, ref.Size)
+	b := buf[:ref.Size]
 	if err := readRange(ctx, v.s.repo.store, id.object(), 0, b); err != nil {
 		return whole(err)
 	}

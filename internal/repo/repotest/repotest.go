@@ -263,6 +263,9 @@ type Faulty struct {
 	Landed  bool
 	Forever bool
 
+	// Refuse breaks every Put of a name for which it is true.
+	Refuse func(name string) bool
+
 	mu      sync.Mutex
 	calls   int
 	tripped bool
@@ -297,6 +300,9 @@ func (f *Faulty) trip() (fails, lands bool) {
 func (f *Faulty) Put(ctx context.Context, name string, size int64, body io.Reader) error {
 	fails, lands := f.trip()
 	if fails && !lands {
+		return fmt.Errorf("put %q: %w", name, ErrInjected)
+	}
+	if f.Refuse != nil && f.Refuse(name) {
 		return fmt.Errorf("put %q: %w", name, ErrInjected)
 	}
 	err := f.Store.Put(ctx, name, size, body)
