@@ -507,3 +507,24 @@ func TestLogs(t *testing.T) {
 		t.Errorf("one recipient: %v", err)
 	}
 }
+
+// Snapshots of one second are listed in the order in which they were made.
+func TestSameSecond(t *testing.T) {
+	b := newBed(t)
+	b.clock = func() time.Time { return start }
+	previous := ""
+	for range 4 {
+		m, _, err := write(t.Context(), b.config(), smallTree()[:1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Previous != previous {
+			t.Errorf("%s follows %q, want %q", m.ID, m.Previous, previous)
+		}
+		previous = m.Hash()
+	}
+	ms, err := b.repo.Manifests(t.Context(), "files")
+	if err != nil || len(ms) != 4 || ms[3].Hash() != previous {
+		t.Error(ms, err)
+	}
+}

@@ -5,9 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A placeState is what a writer knows of one place during a run.
@@ -70,6 +73,7 @@ func (w *Writer) survey(ctx context.Context) error {
 	if err := w.anyPlace(); err != nil {
 		return err
 	}
+	w.id = idAfter(w.now, newest)
 	var err error
 	if w.cache, err = openCache(w.cfg.CacheDir, w.repoID, w.cfg.Scope); err != nil {
 		return err
@@ -80,6 +84,18 @@ func (w *Writer) survey(ctx context.Context) error {
 	}
 	w.cache.begin(w.id)
 	return nil
+}
+
+// idAfter makes an id that sorts behind the newest one where that one was made just
+// now, in the same second or by a clock slightly ahead. A clock that jumped is not
+// followed: ids are the writer's claim, and the chain has the order.
+func idAfter(now time.Time, newest string) string {
+	const tolerated = time.Minute
+	last, err := time.Parse("20060102T150405Z", strings.Split(path.Base(newest), "-")[0])
+	if now = now.Truncate(time.Second); err == nil && !last.Before(now) && last.Sub(now) < tolerated {
+		now = last.Add(time.Second)
+	}
+	return newSnapshotID(now)
 }
 
 // recall finds out what earlier snapshots left to build on.

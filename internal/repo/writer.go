@@ -148,7 +148,6 @@ func NewWriter(ctx context.Context, cfg WriterConfig) (*Writer, error) {
 		cfg: cfg, now: cfg.Clock().UTC(), repoID: cfg.Places[0].Repo.id, cutter: newCutter(cfg.MAC), hash: seal.NewHash(), labels: map[string]string{},
 		jobs: make(chan *job, cfg.Workers), index: map[chunkKey]location{}, flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
 	}
-	w.id = newSnapshotID(w.now)
 	if err := w.survey(ctx); err != nil {
 		return nil, fmt.Errorf("write snapshot of %q: %w", cfg.Scope, err)
 	}
