@@ -120,6 +120,8 @@ func (e *Blocked) Error() string {
 	}
 	if len(why) == 0 {
 		why = append(why, "no location holds a complete backup of it")
+	} else {
+		why = append(why, "no location within reach holds a complete backup of it")
 	}
 	return fmt.Sprintf("store %q cannot be recovered from any location: %s", e.Store, strings.Join(why, "; "))
 }
@@ -128,7 +130,11 @@ func (e *Blocked) Error() string {
 // same plan. Steps depend on what they need and on nothing else, so independent
 // stores come back at the same time.
 func Make(in Input) (Plan, error) {
-	p := Plan{Parent: in.Parent, Made: in.Now.UTC(), Disruption: in.Disruption.UTC(), Lost: slices.Sorted(slices.Values(in.Lost))}
+	// A store that was reported twice still comes back once.
+	p := Plan{Parent: in.Parent, Made: in.Now.UTC(), Disruption: in.Disruption.UTC(), Lost: slices.Compact(slices.Sorted(slices.Values(in.Lost)))}
+	if len(p.Lost) == 0 {
+		return Plan{}, fmt.Errorf("nothing is lost, so there is nothing to recover: %w", holdfast.ErrUsage)
+	}
 	for _, l := range slices.Sorted(maps.Keys(in.Away)) {
 		p.Notes = append(p.Notes, fmt.Sprintf("location %q is out of reach: %s", l, in.Away[l]))
 	}
@@ -189,11 +195,24 @@ func choose(offers []Offer) (Offer, string, bool) {
 		}
 		return cmp.Or(b.Until.Compare(a.Until), cmp.Compare(a.Location, b.Location))
 	})
-	why := fmt.Sprintf("its data there reaches %s", o[0].Until.UTC().Format("2006-01-02 15:04:05.0Z"))
-	if len(o) > 1 {
-		why += fmt.Sprintf(", the newest of %d locations within reach", len(o))
-	} else {
+	locations, newest := map[string]bool{}, o[0]
+	for _, x := range o {
+		locations[x.Location] = true
+		// A restore takes all that its location has: only others can be newer.
+		if x.Location != o[0].Location && x.Until.After(newest.Until) {
+			newest = x
+		}
+	}
+	const instant = "2006-01-02 15:04:05.0Z"
+	why := fmt.Sprintf("its data there reaches %s", o[0].Until.UTC().Format(instant))
+	switch {
+	case len(locations) == 1:
 		why += ", the only location within reach"
+	case newest.Location != o[0].Location:
+		// People may want to choose otherwise, so they must hear of it.
+		why += fmt.Sprintf(", the newest that the vault has countersigned; %q claims %s without a receipt", newest.Location, newest.Until.UTC().Format(instant))
+	default:
+		why += fmt.Sprintf(", the newest of %d locations within reach", len(locations))
 	}
 	if !o[0].Received {
 		why += " (without a vault receipt)"
@@ -217,7 +236,8 @@ func affected(in Input) ([]string, error) {
 		}
 		switch state[id] {
 		case 1:
-			return false, fmt.Errorf("services need each other in a circle: %s", strings.Join(append(path, id), " needs "))
+			circle := append(path[slices.Index(path, id):len(path):len(path)], id)
+			return false, fmt.Errorf("services need each other in a circle: %s", strings.Join(circle, " needs "))
 		case 2, 3:
 			return state[id] == 2, nil
 		}
@@ -264,11 +284,25 @@ func serviceSteps(in Input, id string) []Step {
 
 func humanSteps(in Input, order []string) []Step {
 	var out []Step
+	taken := map[string]bool{}
+	for _, id := range in.Lost {
+		taken["restore-"+id], taken["protect-"+id] = true, true
+	}
+	for _, id := range order {
+		taken["check-"+id] = true
+	}
 	for _, id := range order {
 		last := "check-" + id
 		for _, h := range in.Services[id].Human {
 			h.Kind, h.Service, h.After = StepHuman, id, []string{last}
-			h.ID = id + "-" + h.ID
+			// "a-b" of service "c" and "b" of service "c-a" would be one id. No id
+			// of a plan holds a tilde, and within a service step ids differ.
+			if name := id + "-" + h.ID; taken[name] {
+				h.ID = id + "~" + h.ID
+			} else {
+				h.ID = name
+			}
+			taken[h.ID] = true
 			last = h.ID
 			out = append(out, h)
 		}
@@ -312,10 +346,11 @@ func sorted(steps []Step) ([]Step, error) {
 }
 
 // schedule computes when each step ends if all that can run does, the longest
-// path to the last usable service, and the predicted time.
+// path to the last usable service, and the predicted time. Where no service needs
+// what is lost, the last store that is back ends it.
 func (p *Plan) schedule() map[string]time.Duration {
 	finish, via := map[string]time.Duration{}, map[string]string{}
-	last := ""
+	var check, restore string
 	for _, s := range p.Steps {
 		var start time.Duration
 		for _, a := range s.After {
@@ -324,10 +359,14 @@ func (p *Plan) schedule() map[string]time.Duration {
 			}
 		}
 		finish[s.ID] = start + s.Estimate
-		if s.Kind == StepCheck && (last == "" || finish[s.ID] > finish[last]) {
-			last = s.ID
+		if s.Kind == StepCheck && (check == "" || finish[s.ID] > finish[check]) {
+			check = s.ID
+		}
+		if s.Kind == StepRestore && (restore == "" || finish[s.ID] > finish[restore]) {
+			restore = s.ID
 		}
 	}
+	last := cmp.Or(check, restore)
 	p.Time = finish[last]
 	for id := last; id != ""; id = via[id] {
 		p.Critical = append([]string{id}, p.Critical...)
