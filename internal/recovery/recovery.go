@@ -29,6 +29,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"sync"
 	"time"
 
 	"holdfast"
@@ -49,8 +50,13 @@ func Tables() db.Module {
 	return db.Module{Name: "recovery", Migrations: sub}
 }
 
-// KindStep is the job that carries one step out.
-const KindStep = "recovery.step"
+// KindStep is the job that carries one step out, and KindRestore the one of a
+// step that restores: it is tried a few times with growing pauses, where checks
+// and waits are looked at every second.
+const (
+	KindStep    = "recovery.step"
+	KindRestore = "recovery.restore"
+)
 
 // States of runs and steps.
 const (
@@ -134,15 +140,20 @@ type Module struct{ cfg Config }
 
 // retryEvery is how long a check or a protect step waits before it looks again.
 // maxLooks bounds it: a service that is not usable after about a day is failed.
+// Looking changes nothing; a restore is begun again restoreTries times at most,
+// and waits in between, because a location may be away for a moment.
 const (
-	retryEvery = time.Second
-	maxLooks   = 86400
+	retryEvery   = time.Second
+	maxLooks     = 86400
+	restoreTries = 3
+	stepTimeout  = 48 * time.Hour
 )
 
-// New registers the step handler. Restores of one machine run two at a time.
+// New registers the step handlers.
 func New(cfg Config) *Module {
 	m := &Module{cfg: cfg}
-	cfg.Jobs.Handle(KindStep, m.step, job.HandlerOptions{Timeout: 48 * time.Hour, MaxAttempts: maxLooks, Backoff: func(int) time.Duration { return retryEvery }})
+	cfg.Jobs.Handle(KindStep, m.step, job.HandlerOptions{Timeout: stepTimeout, MaxAttempts: maxLooks, Backoff: func(int) time.Duration { return retryEvery }})
+	cfg.Jobs.Handle(KindRestore, m.step, job.HandlerOptions{Timeout: stepTimeout, MaxAttempts: restoreTries})
 	return m
 }
 
@@ -194,12 +205,19 @@ func (m *Module) advance(ctx context.Context, tx *db.Tx, run string) error {
 			continue
 		}
 		if s.Kind == StepHuman {
+			// Its clock runs from here: how long people take is measured too.
+			if err := m.started(ctx, tx, run, s.ID); err != nil {
+				return err
+			}
 			if err := m.set(ctx, tx, run, s.ID, StateAwaiting, "waiting for "+s.Role); err != nil {
 				return err
 			}
 			continue
 		}
 		in := job.Insert{Kind: KindStep, Key: KindStep + ":" + run + ":" + s.ID, Args: stepArgs{run, s.ID}, Queue: "recovery", Priority: 10}
+		if s.Kind == StepRestore {
+			in.Kind = KindRestore
+		}
 		if _, err := m.cfg.Jobs.Enqueue(ctx, tx, in); err != nil {
 			return err
 		}
@@ -213,6 +231,7 @@ func (m *Module) advance(ctx context.Context, tx *db.Tx, run string) error {
 	return m.finish(ctx, tx, r, StateDone)
 }
 
+// finish ends a run that goes on. The caller has seen that it does.
 func (m *Module) finish(ctx context.Context, tx *db.Tx, r Run, state string) error {
 	r.State, r.Finished = state, m.cfg.Clock()
 	if _, err := tx.Exec(ctx, `UPDATE recovery_runs SET state = ?, finished = ? WHERE id = ?`, state, db.Micros(r.Finished), r.ID); err != nil {
@@ -242,14 +261,14 @@ func (m *Module) step(ctx context.Context, w *job.Work) error {
 	var detail string
 	switch s.Kind {
 	case StepRestore:
-		out, err = m.cfg.Hands.Restore(ctx, a.Run, s.Step, func(p holdfast.Progress) { _ = w.Progress(ctx, p) })
+		out, err = m.cfg.Hands.Restore(ctx, a.Run, s.Step, m.progress(ctx, w))
 		detail = out.Reached
 	case StepCheck:
 		detail, err = m.cfg.Hands.Usable(ctx, s.Service)
 	case StepProtect:
 		detail, err = m.cfg.Hands.Protected(ctx, s.Store, r.step("restore-"+s.Store).Finished)
 	default:
-		err = job.Permanent(fmt.Errorf("step %q has kind %q, which no machine can do", s.ID, s.Kind))
+		err = fmt.Errorf("step %q has kind %q: %w", s.ID, s.Kind, errImpossible)
 	}
 	if err != nil {
 		return m.stumbled(ctx, w, a, s, err)
@@ -259,41 +278,78 @@ func (m *Module) step(ctx context.Context, w *job.Work) error {
 	})
 }
 
-// restoreTries bounds how often a restore that fails is begun again. Checks
-// and waits are looked at much more often: they change nothing.
-const restoreTries = 3
-
 // stumbled records why a step did not end, so that a person can see it while it
 // is tried again, and fails the run when it is not.
+//
+// An attempt that was interrupted, because the server stops or another worker has
+// the step, did not fail: nothing is recorded, and the step goes on there. The end
+// of a run is settled with the job, so that a worker that lost the step without
+// knowing it cannot end what another is carrying out.
 func (m *Module) stumbled(ctx context.Context, w *job.Work, a stepArgs, s Done, err error) error {
-	final := s.Kind == StepRestore && w.Job().Attempt >= restoreTries || errors.Is(err, holdfast.ErrRefused)
-	if final {
-		err = job.Permanent(err)
+	cancelled := errors.Is(context.Cause(ctx), job.ErrCancelled)
+	if errors.Is(ctx.Err(), context.Canceled) && !cancelled {
+		return err
+	}
+	final := cancelled || w.Job().Attempt >= w.Job().MaxAttempts || errors.Is(err, holdfast.ErrRefused) || errors.Is(err, errImpossible)
+	if cancelled {
+		err = fmt.Errorf("%w: %w", job.ErrCancelled, err)
 	}
 	ctx = context.WithoutCancel(ctx)
-	terr := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+	record := func(tx *db.Tx) error {
+		r, rerr := m.get(ctx, tx, a.Run)
+		if rerr != nil {
+			return rerr
+		}
+		over := r.State != StateRunning // another step has ended the run meanwhile
 		state := StateRunning
-		if final {
+		if final || over {
 			state = StateFailed
 		}
-		if err := m.set(ctx, tx, a.Run, a.Step, state, err.Error()); err != nil {
-			return err
+		if serr := m.set(ctx, tx, a.Run, a.Step, state, err.Error()); serr != nil {
+			return serr
 		}
-		if s.Kind == StepRestore {
-			if ferr := m.fact(ctx, tx, "recovery.step-failed", a.Run, "holdfast", map[string]any{"step": a.Step, "error": err.Error(), "final": final}); ferr != nil {
+		if over {
+			return nil
+		}
+		if s.Kind == StepRestore || final {
+			if ferr := m.fact(ctx, tx, "recovery.step-failed", a.Run, "holdfast", map[string]any{"step": a.Step, "error": plain(err.Error()), "final": final}); ferr != nil {
 				return ferr
 			}
 		}
 		if !final {
 			return nil
 		}
-		r, gerr := m.get(ctx, tx, a.Run)
-		if gerr != nil {
-			return gerr
+		if r, rerr = m.get(ctx, tx, a.Run); rerr != nil {
+			return rerr
 		}
 		return m.finish(ctx, tx, r, StateFailed)
-	})
-	return errors.Join(err, terr)
+	}
+	if final {
+		return w.Done(ctx, map[string]string{"failed": plain(err.Error())}, record)
+	}
+	return errors.Join(err, m.cfg.DB.Tx(ctx, record))
+}
+
+// errImpossible marks a step that no attempt can carry out.
+var errImpossible = errors.New("no machine can do it")
+
+// progressEvery bounds how often progress is written down: the database is not a
+// progress bar, and a restore may report every file.
+const progressEvery = 500 * time.Millisecond
+
+func (m *Module) progress(ctx context.Context, w *job.Work) func(holdfast.Progress) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(p holdfast.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		now := m.cfg.Clock()
+		if d := now.Sub(last); d >= 0 && d < progressEvery {
+			return
+		}
+		last = now
+		_ = w.Progress(ctx, p) // a restore does not fail because nobody could be told how far it is
+	}
 }
 
 func (m *Module) begin(ctx context.Context, a stepArgs) (r Run, s Done, err error) {
@@ -307,9 +363,11 @@ func (m *Module) begin(ctx context.Context, a stepArgs) (r Run, s Done, err erro
 		if r.State != StateRunning {
 			return job.Permanent(fmt.Errorf("recovery %s is %s", a.Run, r.State))
 		}
+		if s.State == StateDone {
+			return job.Permanent(fmt.Errorf("step %q of recovery %s is done", a.Step, a.Run))
+		}
 		if s.Started.IsZero() {
-			_, err = tx.Exec(ctx, `UPDATE recovery_steps SET started = ? WHERE run = ? AND id = ?`, db.Micros(m.cfg.Clock()), a.Run, a.Step)
-			if err != nil {
+			if err := m.started(ctx, tx, a.Run, a.Step); err != nil {
 				return err
 			}
 		}
@@ -325,10 +383,10 @@ func (m *Module) settle(ctx context.Context, tx *db.Tx, a stepArgs, actor, detai
 		return err
 	}
 	if _, err := tx.Exec(ctx, `UPDATE recovery_steps SET state = ?, finished = ?, actor = ?, detail = ?, outcome = ? WHERE run = ? AND id = ?`,
-		StateDone, db.Micros(m.cfg.Clock()), actor, detail, string(b), a.Run, a.Step); err != nil {
+		StateDone, db.Micros(m.cfg.Clock()), actor, plain(detail), string(b), a.Run, a.Step); err != nil {
 		return err
 	}
-	if err := m.fact(ctx, tx, "recovery.step", a.Run, actor, map[string]any{"step": a.Step, "detail": detail, "outcome": out}); err != nil {
+	if err := m.fact(ctx, tx, "recovery.step", a.Run, actor, map[string]any{"step": a.Step, "detail": plain(detail), "outcome": out}); err != nil {
 		return err
 	}
 	r, err := m.get(ctx, tx, a.Run)
@@ -396,15 +454,20 @@ func (r Run) Parts(service string, disruption, detected time.Time) holdfast.Part
 			slow = s
 		}
 	}
+	// The clocks of a disruption, a detection and a restore need not agree: no
+	// part is longer than what is left of the whole.
+	left := max(0, usable.Sub(disruption))
 	p := func(name string, d time.Duration) holdfast.Part {
-		return holdfast.Part{Name: name, Duration: max(0, d), Basis: holdfast.Measured}
+		d = min(max(0, d), left)
+		left -= d
+		return holdfast.Part{Name: name, Duration: d, Basis: holdfast.Measured}
 	}
 	o := slow.Outcome
 	parts := holdfast.Parts{
 		p("detect", detected.Sub(disruption)), p("decide", r.Activated.Sub(detected)),
 		p("provision", slow.Started.Sub(r.Activated)+o.Provision), p("fetch", o.Fetch), p("replay", o.Replay), p("verify", o.Verify),
 	}
-	return append(parts, p("hand over", usable.Sub(disruption)-parts.Sum()))
+	return append(parts, p("hand over", left))
 }
 
 // needs lists the steps that a step follows, directly or not.
