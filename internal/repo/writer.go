@@ -216,6 +216,13 @@ func (w *Writer) SetLabel(k, v string) {
 	w.labels[k] = v
 }
 
+// Label returns a label that was set.
+func (w *Writer) Label(k string) string {
+	w.addMu.Lock()
+	defer w.addMu.Unlock()
+	return w.labels[k]
+}
+
 // fail ends the writer: whatever waits stops waiting.
 func (w *Writer) fail(err error) { w.cancel(err) }
 

@@ -19,6 +19,7 @@ package source
 
 import (
 	"context"
+	"errors"
 	"os/exec"
 	"time"
 
@@ -26,6 +27,11 @@ import (
 	"holdfast/internal/repo"
 	"holdfast/internal/seal"
 )
+
+// ErrIncomplete marks a snapshot that holds everything except what could not be
+// read. It may be finished: a hole that is known is better than no copy. It does
+// not count as a success.
+var ErrIncomplete = errors.New("the snapshot is incomplete")
 
 // A Store is one data store under protection. Methods may be called
 // concurrently; two Snapshots of one store at the same time are the caller's

@@ -1,0 +1,164 @@
+//go:build linux
+
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/repo"
+	"holdfast/internal/source"
+)
+
+// A Store is a directory as the modules see it: the source.Store of kind files.
+type Store struct{ *Source }
+
+var _ source.Store = (*Store)(nil)
+
+// Open returns the store. It does not touch the directory.
+func Open(cfg Config) (*Store, error) {
+	s, err := New(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{s}, nil
+}
+
+// Is makes an IncompleteError the kind of error that the modules know.
+func (e *IncompleteError) Is(target error) bool { return target == source.ErrIncomplete }
+
+// Windows lists the instants of the snapshots: each is a window of its own.
+func (s *Store) Windows(ctx context.Context, r *repo.Repository) ([]holdfast.Window, error) {
+	ms, err := r.Manifests(ctx, s.cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	var out []holdfast.Window
+	for _, m := range ms {
+		out = append(out, holdfast.Window{Store: s.cfg.Store, Snapshot: m.ID, From: m.Created, To: m.Created, Bases: 1})
+	}
+	return out, nil
+}
+
+// Restore brings the directory back as it was in one snapshot.
+func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restored, error) {
+	man, err := s.pick(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	snap, err := req.Repo.Snapshot(ctx, man, req.Identities...)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	stats, err := snap.Extract(ctx, repo.ExtractConfig{Dir: req.Dir, Workers: req.Workers, Owners: os.Geteuid() == 0, Progress: func(n int64) {
+		if req.Progress != nil {
+			req.Progress(holdfast.Progress{Stage: "files", Done: n, Total: man.Bytes, Unit: "bytes"})
+		}
+	}})
+	if err != nil {
+		return nil, err
+	}
+	g := &restored{snap: snap, dir: req.Dir, report: source.Report{Snapshot: man.ID, Asked: req.Target, Reached: "snapshot of " + man.Created.UTC().Format("2006-01-02 15:04:05.000Z"),
+		DataUntil: man.Created, Bytes: stats.Bytes, Files: stats.Files, Fetch: time.Since(began)}}
+	g.check(holdfast.L1, "snapshot is whole", holdfast.Passed, fmt.Sprintf("manifest, entry list and every extent of %s", man.ID))
+	switch {
+	case len(stats.Damage) > 0:
+		g.check(holdfast.L3, "content equals the snapshot", holdfast.Failed, fmt.Sprintf("%d places are damaged, the first: %s", len(stats.Damage), stats.Damage[0]))
+		return g, nil
+	case len(stats.Lost) > 0:
+		g.check(holdfast.L3, "content equals the snapshot", holdfast.Passed, fmt.Sprintf("%d entries, each hash compared; metadata that could not be set: %s", stats.Files, stats.Lost[0]))
+	default:
+		g.check(holdfast.L3, "content equals the snapshot", holdfast.Passed, fmt.Sprintf("%d entries, %d bytes, each hash compared", stats.Files, stats.Bytes))
+	}
+	g.check(holdfast.L4, "target reached", holdfast.Passed, fmt.Sprintf("asked for %s, reached the %s; a directory has no engine to start", req.Target, g.report.Reached))
+	return g, nil
+}
+
+// pick finds the newest snapshot at or before the target.
+func (s *Store) pick(ctx context.Context, req source.Request) (*repo.Manifest, error) {
+	if req.Snapshot != "" {
+		return req.Repo.Manifest(ctx, s.cfg.Store, req.Snapshot)
+	}
+	ms, err := req.Repo.Manifests(ctx, s.cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range slices.Backward(ms) {
+		switch req.Target.Kind {
+		case holdfast.TargetLatest, holdfast.TargetImmediate:
+			return m, nil
+		case holdfast.TargetTime:
+			if !m.Created.After(req.Target.Time) {
+				return m, nil
+			}
+		default:
+			return nil, fmt.Errorf("a directory cannot be restored to %s: name a time, or latest: %w", req.Target, holdfast.ErrUsage)
+		}
+	}
+	err = fmt.Errorf("store %q: no snapshot is as old as %s", s.cfg.Store, req.Target)
+	if len(ms) > 0 {
+		err = fmt.Errorf("%w; the oldest is of %s", err, ms[0].Created.UTC().Format(time.RFC3339))
+	}
+	return nil, holdfast.WithHint(err, "\"holdfast points %s\" lists them", s.cfg.Store)
+}
+
+type restored struct {
+	snap   *repo.Snapshot
+	dir    string
+	report source.Report
+}
+
+func (g *restored) check(r holdfast.Rung, name string, o holdfast.Outcome, detail string) {
+	g.report.Checks = append(g.report.Checks, holdfast.Check{Rung: r, Name: name, Outcome: o, Grade: holdfast.Proved, Detail: detail})
+}
+
+func (g *restored) Report() source.Report { return g.report }
+
+// Integrity looks at what guards the files: owners and modes as they were.
+func (g *restored) Integrity(ctx context.Context) []holdfast.Check {
+	c := holdfast.Check{Rung: holdfast.L5, Name: "owners and modes", Outcome: holdfast.Passed, Grade: holdfast.Proved}
+	n, bad := 0, ""
+	err := g.snap.Entries(ctx, func(e repo.Entry) error {
+		if bad != "" || e.Type == "hardlink" {
+			return nil
+		}
+		info, err := os.Lstat(filepath.Join(g.dir, filepath.FromSlash(e.Path)))
+		if err != nil {
+			return err
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		n++
+		if e.Type != "symlink" && info.Mode().Perm() != fs.FileMode(e.Mode).Perm() {
+			bad = fmt.Sprintf("%q has mode %s, had %s", e.Path, info.Mode().Perm(), fs.FileMode(e.Mode).Perm())
+		} else if ok && os.Geteuid() == 0 && (int(st.Uid) != e.UID || int(st.Gid) != e.GID) {
+			bad = fmt.Sprintf("%q belongs to %d:%d, belonged to %d:%d", e.Path, st.Uid, st.Gid, e.UID, e.GID)
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		c.Outcome, c.Detail = holdfast.NotProven, err.Error()
+	case bad != "":
+		c.Outcome, c.Detail = holdfast.Failed, bad
+	default:
+		c.Detail = fmt.Sprintf("%d entries as they were", n)
+	}
+	return []holdfast.Check{c}
+}
+
+// Value refuses: a directory answers no questions.
+func (g *restored) Value(context.Context, string) (any, error) {
+	return nil, errors.New("a directory answers no questions in SQL")
+}
+
+// Close does nothing: no engine runs.
+func (g *restored) Close(context.Context) error { return nil }

@@ -1,0 +1,351 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"holdfast"
+	"holdfast/internal/repo"
+	"holdfast/internal/source"
+)
+
+// A Store is a cluster as the modules see it: the source.Store of kind postgres.
+type Store struct {
+	*Source
+	cfg StoreConfig
+
+	mu     sync.Mutex
+	places map[string]Frontier // of the running stream
+}
+
+var (
+	_ source.Store    = (*Store)(nil)
+	_ source.Streamer = (*Store)(nil)
+)
+
+// StoreConfig is a Config with what restores and the log need.
+type StoreConfig struct {
+	Config
+	BinDir     string // of the server's programs; found by version if empty
+	Durability string // when received log counts as safe; local if empty
+}
+
+// Open returns the store. It does not connect.
+func Open(cfg StoreConfig) (*Store, error) {
+	s, err := New(cfg.Config)
+	if err != nil {
+		return nil, err
+	}
+	return &Store{Source: s, cfg: cfg, places: map[string]Frontier{}}, nil
+}
+
+// WithPassword adds a password to a connection string.
+func WithPassword(dsn, password string) (string, error) {
+	if strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://") {
+		c, err := pgconn.ParseConfig(dsn)
+		if err != nil {
+			return "", err
+		}
+		if c.Password != "" {
+			return "", errors.New("the connection string has a password already")
+		}
+		sep := "?"
+		if strings.Contains(dsn, "?") {
+			sep = "&"
+		}
+		return dsn + sep + "password=" + urlEscape(password), nil
+	}
+	return dsn + " password=" + quoteValue(password), nil
+}
+
+// urlEscape escapes a value for the query of a connection URL.
+func urlEscape(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		c := s[i]
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.' {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+// Windows lists to which instants a location can bring the store back.
+func (s *Store) Windows(ctx context.Context, r *repo.Repository) ([]holdfast.Window, error) {
+	ws, err := Points(ctx, r, s.cfg.Store)
+	var out []holdfast.Window
+	for _, w := range ws {
+		if !w.To.IsZero() { // a window without times only says why there is none
+			out = append(out, w)
+		}
+	}
+	if len(out) > 0 {
+		return out, nil // what is damaged beside them is the business of verification
+	}
+	return nil, err
+}
+
+// streamWithin bounds how long a base backup waits for the log stream, before it
+// begins and before it counts.
+const (
+	streamWithin = 2 * time.Minute
+	streamLook   = 50 * time.Millisecond
+)
+
+// Snapshot takes a base backup that the log stream covers: it begins only when the
+// stream runs, and ends only when a place has the log up to the backup's end. So no
+// instant between the first base and the first log is uncovered, and an idle
+// database needs no segment switch (PostgreSQL rule 12).
+func (s *Store) Snapshot(ctx context.Context, w *repo.Writer, progress func(holdfast.Progress)) error {
+	if err := s.awaitStream(ctx, "before the base backup", func(f Frontier) bool { return f.LSN > 0 && f.Err == "" }); err != nil {
+		return err
+	}
+	if err := s.Source.Snapshot(ctx, w, progress); err != nil {
+		return err
+	}
+	stop, err := ParseLSN(w.Label(LabelStop))
+	if err != nil {
+		return fmt.Errorf("end of the base backup: %w", err)
+	}
+	return s.awaitStream(ctx, "up to the end of the base backup", func(f Frontier) bool { return f.LSN >= stop })
+}
+
+// awaitStream waits until the log stream is far enough at one place.
+func (s *Store) awaitStream(ctx context.Context, what string, far func(Frontier) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, streamWithin)
+	defer cancel()
+	for {
+		why := "it does not run"
+		s.mu.Lock()
+		for _, f := range s.places {
+			if far(f) {
+				s.mu.Unlock()
+				return nil
+			}
+			if f.Err != "" {
+				why = f.Err
+			}
+		}
+		s.mu.Unlock()
+		select {
+		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+				return holdfast.WithHint(fmt.Errorf("the log of %q is not in any location %s: %s", s.cfg.Store, what, why),
+					"a base backup without its log cannot be restored; \"holdfast status\" shows the log, and the plan's \"log\" must be set")
+			}
+			return ctx.Err()
+		case <-time.After(streamLook):
+		}
+	}
+}
+
+// Stream follows the log.
+func (s *Store) Stream(ctx context.Context, cfg source.StreamConfig) error {
+	defer func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		clear(s.places)
+	}()
+	return s.Source.Stream(ctx, StreamConfig{
+		Places: cfg.Places, Keys: repo.LogKeys{Recipients: cfg.Recipients, Signer: cfg.Signer}, Durability: s.cfg.Durability,
+		Report: func(f Frontier) {
+			if f.Place != "" { // the spool is on the machine that may burn
+				s.mu.Lock()
+				s.places[f.Place] = f
+				s.mu.Unlock()
+			}
+			cfg.Report(f.shared())
+		},
+	})
+}
+
+// shared is the frontier in the words of all sources.
+func (f Frontier) shared() source.Frontier {
+	out := source.Frontier{Place: f.Place, Lineage: f.Lineage, Timeline: f.Timeline, Position: f.LSN, LastCommit: f.LastCommit, CaughtUp: f.CaughtUp, At: f.At, Err: f.Err}
+	if f.Gap != nil {
+		out.Gap = f.Gap.String()
+	}
+	return out
+}
+
+// Restore brings the cluster back: files, log, replay to the target, and on
+// request a server that takes over.
+func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restored, error) {
+	p, err := Plan(ctx, Restore{Repo: req.Repo, Scope: s.cfg.Store, Identities: req.Identities, Target: req.Target, Dir: req.Dir, Runner: req.Runner,
+		BinDir: s.cfg.BinDir, Workers: req.Workers, Progress: req.Progress, Snapshot: req.Snapshot, Clock: s.cfg.Clock})
+	if err != nil {
+		return nil, err
+	}
+	got := &restored{plan: p, serving: req.Serve != nil, database: s.conn.Database, slot: s.Source.cfg.Slot}
+	got.report = source.Report{Snapshot: p.Base.ID, Asked: req.Target, DataUntil: p.From}
+	got.check(holdfast.L1, "log is continuous", "%d pieces from the base to the target, on %s, each abutting the one before", p.Pieces, p.Lineage)
+	fetched, err := p.Fetch(ctx)
+	if err != nil {
+		return nil, err
+	}
+	got.report.Files, got.report.Bytes, got.report.Fetch = fetched.Files, fetched.Bytes+fetched.LogBytes, fetched.Total
+	began := time.Now()
+	compared, err := p.CompareManifest(ctx)
+	if err != nil {
+		return nil, err
+	}
+	got.report.Checks = append(got.report.Checks, compared...)
+	got.report.Verify = time.Since(began)
+	if req.FilesOnly {
+		got.report.Reached = "files and log of " + p.Base.ID + "; nothing was replayed"
+		return got, nil
+	}
+	return got, got.replay(ctx, req)
+}
+
+// A restored is what Restore gives back.
+type restored struct {
+	plan     *RestorePlan
+	server   *Server
+	serving  bool
+	slot     string
+	database string // that the plan's connection string names
+	report   source.Report
+}
+
+func (g *restored) check(r holdfast.Rung, name, format string, args ...any) {
+	g.report.Checks = append(g.report.Checks, holdfast.Check{Rung: r, Name: name, Outcome: holdfast.Passed, Grade: holdfast.Proved, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (g *restored) replay(ctx context.Context, req source.Request) error {
+	srv, stats, err := g.plan.Replay(ctx)
+	if err != nil {
+		return err
+	}
+	g.server = srv
+	g.report.Replay = stats.Replay + stats.FirstQuery
+	g.report.Reached = "LSN " + stats.Reached
+	if !stats.LastCommit.IsZero() {
+		g.report.DataUntil = stats.LastCommit
+		g.report.Reached += ", last commit " + stats.LastCommit.UTC().Format("2006-01-02 15:04:05.000000Z")
+	}
+	g.check(holdfast.L4, "engine started and target reached", "PostgreSQL %s, asked for %s, reached %s in %s", srv.Version(), req.Target, g.report.Reached, holdfast.FormatDuration(g.report.Replay))
+	if err := g.plan.Clean(); err != nil {
+		return errors.Join(err, srv.Kill())
+	}
+	if req.Serve == nil {
+		return nil
+	}
+	return g.takeOver(ctx, req)
+}
+
+// takeOver ends the private server and starts the one that others reach.
+//
+// A crash in between leaves a cleanly stopped, promoted cluster: the caller finds
+// its own note beside the directory and begins again.
+func (g *restored) takeOver(ctx context.Context, req source.Request) error {
+	private := g.server
+	g.server = nil
+	// The slot comes first: the restart would let the log go that begins at the
+	// fork, and what is written until the next base would be in no location.
+	if _, err := private.Query(ctx, "SELECT pg_create_physical_replication_slot('"+g.slot+"', true)"); err != nil {
+		return errors.Join(fmt.Errorf("replication slot on the recovered server: %w", err), private.Kill())
+	}
+	if err := private.Stop(ctx); err != nil {
+		return errors.Join(err, private.Kill())
+	}
+	srv, err := StartServer(ctx, req.Runner, ServerConfig{BinDir: g.plan.BinDir, DataDir: req.Dir, Port: req.Serve.Port, Listen: listen(req.Serve.Listen), Options: req.Serve.Options})
+	if err != nil {
+		return err
+	}
+	g.server = srv
+	g.report.Address = listen(req.Serve.Listen) + ":" + strconv.Itoa(req.Serve.Port)
+	return nil
+}
+
+func listen(addr string) string {
+	if addr == "" {
+		return "127.0.0.1"
+	}
+	return addr
+}
+
+func (g *restored) Report() source.Report { return g.report }
+
+// Integrity runs the engine's own checks.
+func (g *restored) Integrity(ctx context.Context) []holdfast.Check {
+	if g.server == nil {
+		return []holdfast.Check{{Rung: holdfast.L5, Name: "integrity", Outcome: holdfast.NotProven, Grade: holdfast.Proved, Detail: "no engine was started"}}
+	}
+	checks, err := Integrity(ctx, g.server)
+	if err != nil {
+		checks = append(checks, holdfast.Check{Rung: holdfast.L5, Name: "integrity", Outcome: holdfast.NotProven, Grade: holdfast.Proved, Detail: err.Error()})
+	}
+	return checks
+}
+
+// Value asks one question in SQL.
+func (g *restored) Value(ctx context.Context, question string) (any, error) {
+	if g.server == nil {
+		return nil, errors.New("no engine was started")
+	}
+	return Invariant(ctx, g.server.ConnStringTo(g.database), question)
+}
+
+// Close stops a private server; one that serves goes on.
+func (g *restored) Close(ctx context.Context) error {
+	if g.server == nil || g.serving {
+		return nil
+	}
+	srv := g.server
+	g.server = nil
+	if err := srv.Stop(ctx); err != nil {
+		return errors.Join(err, srv.Kill())
+	}
+	return nil
+}
+
+// NextStep says what a person does with a restored directory.
+func (s *Store) NextStep(dir string) string {
+	return fmt.Sprintf("it is an ordinary data directory: \"pg_ctl -D %s start\" as its owner starts it", dir)
+}
+
+// StopLeftover ends a server that an interrupted restore left running in dir.
+func (s *Store) StopLeftover(ctx context.Context, dir string) error { return StopLeftover(ctx, dir) }
+
+// maxPidFile bounds what is read of a postmaster.pid.
+const maxPidFile = 4 << 10
+
+// StopLeftover ends the server that runs in dir, if there is one, whoever started
+// it. It believes postmaster.pid only if that process works in dir.
+func StopLeftover(ctx context.Context, dir string) error {
+	f, err := os.Open(filepath.Join(dir, "postmaster.pid"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := make([]byte, maxPidFile)
+	n, _ := f.Read(b) // an empty file has no process
+	line, _, _ := strings.Cut(string(b[:n]), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	if err != nil || pid <= 1 {
+		return nil
+	}
+	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	if err != nil {
+		return nil // it is gone
+	}
+	if want, err := filepath.EvalSymlinks(dir); err != nil || cwd != want {
+		return nil // the number belongs to somebody else by now
+	}
+	return endProcess(ctx, pid)
+}
