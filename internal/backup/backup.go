@@ -126,6 +126,7 @@ type Module struct {
 	cfg    Config
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	again  map[string]chan struct{} // by store: follow its log anew, now
 }
 
 // New registers the job handlers. Nothing runs until Start.
@@ -176,6 +177,10 @@ func (m *Module) Start(ctx context.Context) error {
 	if err != nil {
 		m.cancel()
 		return fmt.Errorf("start backups: %w", err)
+	}
+	m.again = map[string]chan struct{}{}
+	for _, p := range m.cfg.Policies() {
+		m.again[p.Store] = make(chan struct{}, 1)
 	}
 	for _, p := range m.cfg.Policies() {
 		m.wg.Go(func() { m.watch(ctx, p) })
@@ -239,6 +244,9 @@ type SnapshotFact struct {
 	Locations map[string]string `json:"locations"` // location: "complete", or why not
 	Reason    string            `json:"reason,omitempty"`
 	Job       int64             `json:"job"`
+	// Incomplete says what is missing from the copy. Such a copy is kept, and is
+	// no success.
+	Incomplete string `json:"incomplete,omitempty"`
 }
 
 // snapshot copies one store to every location within reach.
@@ -254,11 +262,14 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 	}
 	started := m.cfg.Clock()
 	man, copies, stats, err := m.take(ctx, w, a.Store)
-	if err != nil {
+	var incomplete string
+	if errors.Is(err, source.ErrIncomplete) && man != nil {
+		incomplete = err.Error()
+	} else if err != nil {
 		return m.failed(ctx, w.Job().ID, a, started, err)
 	}
 	fact := SnapshotFact{Snapshot: man.ID, Manifest: man.Hash(), Created: man.Created, Seconds: m.cfg.Clock().Sub(started).Seconds(),
-		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Reason: a.Reason, Job: w.Job().ID}
+		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Reason: a.Reason, Job: w.Job().ID, Incomplete: incomplete}
 	for _, c := range copies {
 		fact.Locations[c.Place] = "complete"
 		if c.Err != nil {
@@ -289,7 +300,8 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 }
 
 // take writes the snapshot. The copies of locations out of reach are among the
-// copies, each with its error.
+// copies, each with its error. With source.ErrIncomplete there is a snapshot all
+// the same.
 func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Manifest, []repo.Copy, repo.Stats, error) {
 	p, err := m.policy(store)
 	if err != nil {
@@ -314,9 +326,10 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
-	if err := src.Snapshot(ctx, wr, progressTo(ctx, w, m.cfg.Log)); err != nil {
+	partial := src.Snapshot(ctx, wr, progressTo(ctx, w, m.cfg.Log))
+	if partial != nil && !errors.Is(partial, source.ErrIncomplete) {
 		wr.Abort()
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, partial
 	}
 	man, copies, err := wr.Finish(ctx)
 	if err != nil {
@@ -327,7 +340,7 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 		copies = append(copies, repo.Copy{Place: name, Err: err})
 	}
 	slices.SortFunc(copies, func(a, b repo.Copy) int { return strings.Compare(a.Place, b.Place) })
-	return man, copies, wr.Stats(), nil
+	return man, copies, wr.Stats(), partial
 }
 
 // parent returns the newest snapshot of store that every given place holds, so

@@ -86,7 +86,17 @@ func (m *Module) found(ctx context.Context, tx *db.Tx, store string, at time.Tim
 	if err := m.fact(ctx, tx, FactFound, store, map[string]any{"at": at}); err != nil {
 		return err
 	}
+	tx.AfterCommit(func() { m.followAgain(store) })
 	return m.cfg.Found(ctx, tx, store, at)
+}
+
+// followAgain begins a new round of following a store's log at once: a store that
+// came back is not kept waiting for the stream's own patience.
+func (m *Module) followAgain(store string) {
+	select {
+	case m.again[store] <- struct{}{}:
+	default: // it is asked already, or nothing is followed
+	}
 }
 
 // refollow is how long to wait before a log is followed again after its
@@ -100,20 +110,24 @@ func (m *Module) follow(ctx context.Context, p Policy) {
 		if ctx.Err() != nil {
 			return
 		}
-		if err != nil && !errors.Is(err, errPlacesChanged) {
+		if err != nil && !errors.Is(err, errAnew) {
 			m.cfg.Log.Warn("log is not followed", "store", p.Store, "err", err, "hint", holdfast.Hint(err))
 			m.reportAll(ctx, p, err)
+		}
+		if errors.Is(err, errAnew) {
+			continue
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-m.again[p.Store]:
 		case <-time.After(refollow):
 		}
 	}
 }
 
-// errPlacesChanged ends one round of following because a location came back.
-var errPlacesChanged = errors.New("the locations within reach changed")
+// errAnew ends one round of following because a location or the store came back.
+var errAnew = errors.New("the log is followed anew")
 
 func (m *Module) followOnce(ctx context.Context, p Policy) error {
 	src, err := m.cfg.Source(p.Store)
@@ -133,6 +147,13 @@ func (m *Module) followOnce(ctx context.Context, p Policy) error {
 	for name, err := range away {
 		m.report(ctx, p.Store, source.Frontier{Place: name, At: m.cfg.Clock(), Err: err.Error()})
 	}
+	m.wg.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-m.again[p.Store]:
+			cancel(errAnew)
+		}
+	})
 	if len(away) > 0 {
 		m.wg.Go(func() { m.awaitPlaces(ctx, cancel, away) })
 	}
@@ -140,7 +161,7 @@ func (m *Module) followOnce(ctx context.Context, p Policy) error {
 		Places: places, Recipients: m.cfg.Recipients(), Signer: m.cfg.Signer,
 		Report: func(f source.Frontier) { m.report(ctx, p.Store, f) },
 	})
-	if cause := context.Cause(ctx); errors.Is(cause, errPlacesChanged) {
+	if cause := context.Cause(ctx); errors.Is(cause, errAnew) {
 		return cause
 	}
 	return err
@@ -156,7 +177,7 @@ func (m *Module) awaitPlaces(ctx context.Context, cancel context.CancelCauseFunc
 		}
 		for name := range away {
 			if _, err := m.cfg.Place(ctx, name); err == nil {
-				cancel(errPlacesChanged)
+				cancel(errAnew)
 				return
 			}
 		}

@@ -105,6 +105,11 @@ type Drill struct {
 // Awaits reports whether the machine's part of rung L6 holds and only the
 // owner's word is missing.
 func (d Drill) Awaits() bool {
+	for _, c := range d.Checks {
+		if c.Rung == holdfast.L6 && c.Name != ownerConfirms && c.Outcome != holdfast.Passed {
+			return false
+		}
+	}
 	return !d.failedCheck() && d.Error == "" && d.Goal >= holdfast.L6 && d.Rung == holdfast.L5 && d.has(holdfast.L6, ownerConfirms, holdfast.NotProven)
 }
 
