@@ -1,0 +1,251 @@
+// Package api is the product's face for machines: JSON over HTTP with a published
+// schema. The command line and the web page have no other way in.
+//
+// A handler parses, calls one method of a module, and answers. What an operation
+// means is said by the module. Errors are problem documents (RFC 9457) with two
+// fields more: the hint, and the exit status that a command ends with.
+//
+// The server listens on a socket in the workspace that only its owner can open,
+// and on the loopback address. There is no other access control yet, so it
+// refuses to listen anywhere else; docs/THREATS.md says what follows.
+package api
+
+import (
+	"context"
+	"net/http"
+	"path"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"holdfast"
+	"holdfast/internal/backup"
+	"holdfast/internal/drill"
+	"holdfast/internal/incident"
+	"holdfast/internal/job"
+	"holdfast/internal/objective"
+	"holdfast/internal/recovery"
+)
+
+// Points is what is known of a store's recovery points.
+type Points struct {
+	Store     string            `json:"store"`
+	Windows   []holdfast.Window `json:"windows"`
+	Copies    []backup.Copy     `json:"copies"`
+	Frontiers []backup.Frontier `json:"frontiers"`
+	Away      map[string]string `json:"away,omitempty"` // locations that could not be asked, and why
+}
+
+// An IncidentLog is an incident with its log.
+type IncidentLog struct {
+	Incident incident.Incident `json:"incident"`
+	Events   []incident.Event  `json:"events"`
+}
+
+// Export asks for an evidence pack.
+type Export struct {
+	From      time.Time `json:"from"`
+	To        time.Time `json:"to"`
+	Framework string    `json:"framework,omitempty" required:"false"`
+}
+
+// A Core is what the API stands on: the running product.
+type Core interface {
+	Overview(ctx context.Context) (objective.Overview, error)
+	Points(ctx context.Context, store string) (Points, error)
+	Backup(ctx context.Context, store, reason string) (jobID int64, err error)
+	Evidence(ctx context.Context, e Export) (pack []byte, err error)
+}
+
+// People is what a person may do to what runs. by is the person.
+type People interface {
+	ConfirmDrill(ctx context.Context, id, by, note string) (drill.Drill, error)
+	ConfirmStep(ctx context.Context, run, step, by, note string) (recovery.Run, error)
+	CloseIncident(ctx context.Context, id int64, by, outcome string) (incident.Incident, error)
+	Recover(ctx context.Context, incident int64, by, reason string) (jobID int64, err error)
+}
+
+// Config is what the handler calls.
+type Config struct {
+	Core       Core
+	People     People
+	Jobs       *job.Engine
+	Drills     *drill.Module
+	Incidents  *incident.Module
+	Recoveries *recovery.Module
+}
+
+type body[T any] struct{ Body T }
+
+type jobRef struct {
+	Job   int64  `json:"job"`
+	Drill string `json:"drill,omitempty"`
+}
+
+type byID[T any] struct {
+	ID T `path:"id"`
+}
+
+type word struct {
+	By   string `json:"by" doc:"who says so: a person of the plan" minLength:"1" maxLength:"200"`
+	Note string `json:"note" doc:"what they say" maxLength:"4000" required:"false"`
+}
+
+// MaxBody bounds every request.
+const MaxBody = 1 << 20
+
+// New returns the handler. The schema is at /api/openapi.json.
+func New(cfg Config) http.Handler {
+	mux := http.NewServeMux()
+	hc := huma.DefaultConfig("Holdfast", holdfast.Version)
+	hc.OpenAPIPath, hc.DocsPath, hc.SchemasPath = "/api/openapi", "", "/api/schemas"
+	hc.CreateHooks = nil // no $schema links in bodies: clients compare them
+	hc.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
+	a := humago.New(mux, hc)
+	readOnly(a, cfg)
+	acts(a, cfg)
+	return http.MaxBytesHandler(mux, MaxBody)
+}
+
+// schemaName names a schema after its package too: an outcome of a check and one of
+// a recovery step are different things.
+func schemaName(t reflect.Type, hint string) string {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	name := huma.DefaultSchemaNamer(t, hint)
+	if pkg := path.Base(t.PkgPath()); t.Name() != "" && pkg != "." && pkg != "api" {
+		return strings.ToUpper(pkg[:1]) + pkg[1:] + name
+	}
+	return name
+}
+
+func readOnly(a huma.API, cfg Config) {
+	get(a, "overview", "/api/v1/overview", "What would be lost now, and how long it would take", func(ctx context.Context, _ *struct{}) (*body[objective.Overview], error) {
+		return answer(cfg.Core.Overview(ctx))
+	})
+	get(a, "points", "/api/v1/stores/{id}/points", "Recovery points of a store", func(ctx context.Context, in *byID[string]) (*body[Points], error) {
+		return answer(cfg.Core.Points(ctx, in.ID))
+	})
+	get(a, "job", "/api/v1/jobs/{id}", "A piece of work", func(ctx context.Context, in *byID[int64]) (*body[job.Job], error) {
+		return answer(cfg.Jobs.Get(ctx, in.ID))
+	})
+	get(a, "drills", "/api/v1/drills", "Drills, newest first", func(ctx context.Context, in *struct {
+		Store string `query:"store"`
+	}) (*body[[]drill.Drill], error) {
+		return answer(cfg.Drills.List(ctx, in.Store))
+	})
+	get(a, "drill", "/api/v1/drills/{id}", "One drill", func(ctx context.Context, in *byID[string]) (*body[drill.Drill], error) {
+		return answer(cfg.Drills.Get(ctx, in.ID))
+	})
+	get(a, "incidents", "/api/v1/incidents", "Incidents, newest first", func(ctx context.Context, in *struct {
+		Open bool `query:"open"`
+	}) (*body[[]incident.Incident], error) {
+		return answer(cfg.Incidents.List(ctx, in.Open))
+	})
+	get(a, "incident", "/api/v1/incidents/{id}", "One incident with its log", func(ctx context.Context, in *byID[int64]) (*body[IncidentLog], error) {
+		inc, err := cfg.Incidents.Get(ctx, in.ID)
+		if err != nil {
+			return nil, problem(err)
+		}
+		events, err := cfg.Incidents.Events(ctx, in.ID)
+		return answer(IncidentLog{inc, events}, err)
+	})
+	get(a, "recoveries", "/api/v1/recoveries", "Recoveries, newest first", func(ctx context.Context, _ *struct{}) (*body[[]recovery.Run], error) {
+		return answer(cfg.Recoveries.List(ctx))
+	})
+	get(a, "recovery", "/api/v1/recoveries/{id}", "One recovery with its steps", func(ctx context.Context, in *byID[string]) (*body[recovery.Run], error) {
+		return answer(cfg.Recoveries.Get(ctx, in.ID))
+	})
+}
+
+func acts(a huma.API, cfg Config) {
+	post(a, "backup", "/api/v1/stores/{id}/backups", "Back a store up now", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Body struct {
+			Reason string `json:"reason" maxLength:"1000" required:"false"`
+		}
+	}) (*body[jobRef], error) {
+		id, err := cfg.Core.Backup(ctx, in.ID, in.Body.Reason)
+		return answer(jobRef{Job: id}, err)
+	})
+	post(a, "start-drill", "/api/v1/drills", "Start a drill", func(ctx context.Context, in *body[DrillRequest]) (*body[jobRef], error) {
+		d, id, err := cfg.Drills.Start(ctx, in.Body.request())
+		return answer(jobRef{Job: id, Drill: d.ID}, err)
+	})
+	post(a, "confirm-drill", "/api/v1/drills/{id}/confirm", "The owner confirms a drill", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Body word
+	}) (*body[drill.Drill], error) {
+		return answer(cfg.People.ConfirmDrill(ctx, in.ID, in.Body.By, in.Body.Note))
+	})
+	post(a, "close-incident", "/api/v1/incidents/{id}/close", "End an incident with its review", func(ctx context.Context, in *struct {
+		ID   int64 `path:"id"`
+		Body word
+	}) (*body[incident.Incident], error) {
+		return answer(cfg.People.CloseIncident(ctx, in.ID, in.Body.By, in.Body.Note))
+	})
+	post(a, "recover", "/api/v1/incidents/{id}/recover", "A person activates the recovery of an incident", func(ctx context.Context, in *struct {
+		ID   int64 `path:"id"`
+		Body word
+	}) (*body[jobRef], error) {
+		id, err := cfg.People.Recover(ctx, in.ID, in.Body.By, in.Body.Note)
+		return answer(jobRef{Job: id}, err)
+	})
+	post(a, "confirm-step", "/api/v1/recoveries/{id}/steps/{step}/confirm", "A person did a step", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Step string `path:"step"`
+		Body word
+	}) (*body[recovery.Run], error) {
+		return answer(cfg.People.ConfirmStep(ctx, in.ID, in.Step, in.Body.By, in.Body.Note))
+	})
+	huma.Register(a, huma.Operation{OperationID: "evidence", Method: http.MethodPost, Path: "/api/v1/evidence", Summary: "Export an evidence pack (zip)",
+		Responses: map[string]*huma.Response{"200": {Description: "The pack", Content: map[string]*huma.MediaType{"application/zip": {}}}}},
+		func(ctx context.Context, in *body[Export]) (*huma.StreamResponse, error) {
+			pack, err := cfg.Core.Evidence(ctx, in.Body)
+			if err != nil {
+				return nil, problem(err)
+			}
+			return &huma.StreamResponse{Body: func(c huma.Context) {
+				c.SetHeader("Content-Type", "application/zip")
+				_, _ = c.BodyWriter().Write(pack) // the reader went away: it has no pack and knows
+			}}, nil
+		})
+}
+
+// DrillRequest asks for a drill; what is left out is drawn.
+type DrillRequest struct {
+	Name     string          `json:"name,omitempty" required:"false"`
+	Store    string          `json:"store"`
+	By       string          `json:"by,omitempty" required:"false"`
+	Goal     holdfast.Rung   `json:"goal" minimum:"0" maximum:"6"`
+	Pick     string          `json:"pick,omitempty" required:"false" enum:"random,latest,oldest"`
+	Location string          `json:"location,omitempty" required:"false"`
+	Target   holdfast.Target `json:"target,omitzero" required:"false"`
+}
+
+func (r DrillRequest) request() drill.Request {
+	by := r.By
+	if by == "" {
+		by = "operator"
+	}
+	return drill.Request{Name: r.Name, Store: r.Store, By: by, Reason: "asked for", Goal: r.Goal, Pick: r.Pick, Location: r.Location, Target: r.Target}
+}
+
+func get[I, O any](a huma.API, id, path, summary string, h func(context.Context, *I) (*O, error)) {
+	huma.Register(a, huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary}, h)
+}
+
+func post[I, O any](a huma.API, id, path, summary string, h func(context.Context, *I) (*O, error)) {
+	huma.Register(a, huma.Operation{OperationID: id, Method: http.MethodPost, Path: path, Summary: summary, MaxBodyBytes: MaxBody}, h)
+}
+
+func answer[T any](v T, err error) (*body[T], error) {
+	if err != nil {
+		return nil, problem(err)
+	}
+	return &body[T]{v}, nil
+}
