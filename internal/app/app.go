@@ -1,0 +1,276 @@
+// Package app puts the parts of Holdfast together. It is the only place that
+// knows them all: modules declare what they need of each other as small
+// interfaces, and app satisfies them.
+//
+// It holds no rules of its own. What happens when a store is lost, for example,
+// is told in wire.go as a sequence of calls; when each is allowed is decided by
+// the module that is called.
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/backup"
+	"holdfast/internal/db"
+	"holdfast/internal/drill"
+	"holdfast/internal/durable"
+	"holdfast/internal/incident"
+	"holdfast/internal/job"
+	"holdfast/internal/ledger"
+	"holdfast/internal/plan"
+	"holdfast/internal/recovery"
+	"holdfast/internal/seal"
+)
+
+// Options of a running Holdfast.
+type Options struct {
+	Workspace Workspace
+	// State is where the state is kept: empty for the SQLite file of the
+	// workspace, or a PostgreSQL connection string.
+	State string
+	Clock func() time.Time
+	Log   *slog.Logger
+}
+
+// App is one running Holdfast: everything on one workspace, in one process.
+type App struct {
+	opt    Options
+	Plan   *plan.Plan
+	Keys   Keys
+	Places *Places
+
+	DB         *db.DB
+	Jobs       *job.Engine
+	Ledger     *ledger.Log
+	Backups    *backup.Module
+	Drills     *drill.Module
+	Recoveries *recovery.Module
+	Incidents  *incident.Module
+
+	stores map[string]adapter
+	survey survey
+	lock   *durable.FileLock
+	wg     sync.WaitGroup
+	cancel context.CancelFunc
+}
+
+// trusted are the keys whose manifests and receipts are ours.
+func (a *App) trusted() []seal.VerifyKey {
+	return []seal.VerifyKey{a.Keys.Source.Public(), a.Keys.Vault.Public()}
+}
+
+// tables lists the modules that keep state, in the order of their migrations.
+func tables() []db.Module {
+	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables()}
+}
+
+// Open takes the state for this process and puts the parts together. Nothing
+// runs until Start. A second process on the same workspace is refused.
+func Open(ctx context.Context, opt Options) (_ *App, err error) {
+	if opt.Clock == nil {
+		opt.Clock = time.Now
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	a := &App{opt: opt}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, a.close())
+		}
+	}()
+	if a.Plan, err = plan.Load(opt.Workspace.Plan()); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(opt.Workspace.State(), 0o700); err != nil {
+		return nil, err
+	}
+	if a.lock, err = durable.Lock(opt.Workspace.lock()); err != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("another holdfast works on this state: %w", err),
+			"use it through its socket (the commands do so by themselves), or stop it first")
+	}
+	if a.Keys, err = opt.Workspace.LoadKeys(); err != nil {
+		return nil, err
+	}
+	if err := a.openState(ctx); err != nil {
+		return nil, err
+	}
+	a.Places = NewPlaces(a.Plan, a.trusted()...)
+	if err := a.openStores(); err != nil {
+		return nil, err
+	}
+	a.wire()
+	return a, nil
+}
+
+func (a *App) openState(ctx context.Context) (err error) {
+	dsn := a.opt.State
+	if dsn == "" {
+		dsn = "sqlite:" + a.opt.Workspace.Database()
+	}
+	if a.DB, err = db.Open(ctx, dsn); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	if err := a.DB.Migrate(ctx, tables()...); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
+	signer, err := seal.NoteSigner(a.Keys.Log)
+	if err != nil {
+		return err
+	}
+	a.Ledger, err = ledger.Open(a.DB, ledger.Config{Origin: origin(a.Plan), Signer: signer, Clock: a.opt.Clock})
+	return err
+}
+
+// Start takes up the work: jobs left by an earlier process, schedules, logs,
+// watches.
+func (a *App) Start(ctx context.Context) error {
+	ctx, a.cancel = context.WithCancel(ctx)
+	err := a.DB.Tx(ctx, func(tx *db.Tx) error {
+		if err := a.notePlan(ctx, tx); err != nil {
+			return err
+		}
+		return a.Jobs.SetSchedules(ctx, tx, a.schedules())
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.Jobs.Start(ctx); err != nil {
+		return err
+	}
+	if err := a.Backups.Start(ctx); err != nil {
+		return err
+	}
+	a.wg.Go(func() { a.survey.run(ctx, a) })
+	a.wg.Go(func() { a.anchor(ctx) })
+	return nil
+}
+
+// Stop ends the work in good order: what runs is interrupted and goes on after
+// the next start.
+func (a *App) Stop() error {
+	if a.cancel != nil {
+		a.cancel()
+		a.Backups.Stop()
+		ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
+		defer cancel()
+		if err := a.Jobs.Stop(ctx); err != nil {
+			a.opt.Log.Warn("jobs did not stop", "err", err)
+		}
+		a.wg.Wait()
+	}
+	return a.close()
+}
+
+// stopWithin is how long running jobs get to notice that we stop.
+const stopWithin = 30 * time.Second
+
+func (a *App) close() error {
+	var errs []error
+	if a.DB != nil {
+		errs = append(errs, a.DB.Close())
+		a.DB = nil
+	}
+	if a.lock != nil {
+		errs = append(errs, a.lock.Unlock())
+		a.lock = nil
+	}
+	return errors.Join(errs...)
+}
+
+// notePlan records the plan that is in force from now on, once for each version.
+func (a *App) notePlan(ctx context.Context, tx *db.Tx) error {
+	last, err := a.Ledger.FindTx(ctx, tx, ledger.Query{Type: factPlan, Limit: 1, Newest: true})
+	if err != nil {
+		return err
+	}
+	if len(last) == 1 && last[0].Plan == a.Plan.Digest() {
+		return nil
+	}
+	return a.fact(ctx, tx, factPlan, "plan", planFact{a.Plan.Plan.ID, a.Plan.Plan.Version, a.Plan.Digest(), string(a.Plan.Source())})
+}
+
+const factPlan = "plan.in-force"
+
+// A planFact keeps the exact text: a verdict of last year is judged by the plan of
+// last year.
+type planFact struct {
+	ID      string `json:"id"`
+	Version string `json:"version"`
+	Digest  string `json:"digest"`
+	Text    string `json:"text"`
+}
+
+func decodeFact(f ledger.Fact, v any) error {
+	if err := json.Unmarshal(f.Data, v); err != nil {
+		return fmt.Errorf("fact %d, %s: %w", f.Index, f.Type, err)
+	}
+	return nil
+}
+
+// facts stamps every fact with the plan in force.
+type facts struct{ a *App }
+
+// Append satisfies the Ledger interface of every module.
+func (f facts) Append(ctx context.Context, tx *db.Tx, fact ledger.Fact) (int64, error) {
+	fact.Plan = f.a.Plan.Digest()
+	return f.a.Ledger.Append(ctx, tx, fact)
+}
+
+// fact appends a fact of the app's own.
+func (a *App) fact(ctx context.Context, tx *db.Tx, kind, subject string, data any) error {
+	b, err := json.Marshal(data)
+	if err != nil {
+		return err
+	}
+	_, err = facts{a}.Append(ctx, tx, ledger.Fact{Type: kind, Subject: subject, Actor: "holdfast", At: a.opt.Clock().UTC(), Data: b})
+	return err
+}
+
+// anchorEvery is how often the head of the ledger is put out of our own reach.
+const anchorEvery = time.Minute
+
+// anchor puts signed checkpoints of the ledger into every location.
+func (a *App) anchor(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(anchorEvery):
+		}
+		if err := a.Anchor(ctx); err != nil && ctx.Err() == nil {
+			a.opt.Log.Warn("ledger not anchored everywhere", "err", err)
+		}
+	}
+}
+
+// Anchor puts a checkpoint of the ledger into every location within reach.
+func (a *App) Anchor(ctx context.Context) error {
+	signed, err := a.Ledger.Checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	size, err := a.Ledger.Size(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for name := range a.Plan.Locations {
+		r, err := a.Places.Open(ctx, name)
+		if err == nil {
+			err = r.PutAnchor(ctx, fmt.Sprintf("ledger-%012d", size), signed)
+		}
+		if err != nil && !errors.Is(err, os.ErrExist) {
+			errs = append(errs, fmt.Errorf("location %q: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,172 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/plan"
+	"holdfast/internal/sandbox"
+	"holdfast/internal/seal"
+	"holdfast/internal/source"
+)
+
+// A RestoreRequest asks for data back in a directory.
+type RestoreRequest struct {
+	Store, To, Location, Snapshot string
+	Target                        holdfast.Target
+	Identities                    []seal.Identity
+	FilesOnly                     bool
+	Progress                      func(holdfast.Progress)
+}
+
+// A RestoreReport is what came back, and what a person does with it.
+type RestoreReport struct {
+	source.Report
+	Location string `json:"location"`
+	To       string `json:"to"`
+	Next     string `json:"next,omitempty"`
+}
+
+// Windows asks every location of a store to which instants it alone can bring it
+// back. It needs neither state nor key.
+func Windows(ctx context.Context, p *plan.Plan, store string, opt Options) (ws []holdfast.Window, away map[string]string, err error) {
+	src, err := OpenStore(p, store, filepath.Join(opt.Workspace.spool(), store), opt)
+	if err != nil {
+		return nil, nil, err
+	}
+	names := p.Backups[p.Stores[store].Protect].Copies.Names()
+	if len(names) == 0 {
+		return nil, nil, holdfast.WithHint(fmt.Errorf("store %q: nothing protects it", store), "give stores.%s a \"protect\" in the plan", store)
+	}
+	places := NewPlaces(p)
+	away = map[string]string{}
+	var errs []error
+	for _, name := range names {
+		r, err := places.Open(ctx, name)
+		var got []holdfast.Window
+		if err == nil {
+			got, err = src.Windows(ctx, r)
+		}
+		if err != nil {
+			away[name] = err.Error()
+			errs = append(errs, fmt.Errorf("location %q: %w", name, err))
+			continue
+		}
+		for _, w := range got {
+			w.Location, w.Store = name, store
+			ws = append(ws, w)
+		}
+	}
+	if len(away) == len(names) {
+		return nil, away, fmt.Errorf("store %q: no location is within reach: %w", store, errors.Join(errs...))
+	}
+	return ws, away, nil
+}
+
+// ChooseWindow says from where a request would be answered.
+func ChooseWindow(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (holdfast.Window, error) {
+	ws, away, err := Windows(ctx, p, r.Store, opt)
+	if err != nil {
+		return holdfast.Window{}, err
+	}
+	if r.Location != "" {
+		if why, ok := away[r.Location]; ok {
+			return holdfast.Window{}, fmt.Errorf("location %q: %s", r.Location, why)
+		}
+		if _, ok := p.Locations[r.Location]; !ok {
+			return holdfast.Window{}, holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", r.Location, holdfast.ErrUsage),
+				"the plan's locations are %v", slices.Sorted(maps.Keys(p.Locations)))
+		}
+		ws = slices.DeleteFunc(ws, func(w holdfast.Window) bool { return w.Location != r.Location })
+	}
+	if len(ws) == 0 {
+		return holdfast.Window{}, holdfast.WithHint(fmt.Errorf("store %q has no recovery point there", r.Store), "\"holdfast points %s\" lists what each location holds", r.Store)
+	}
+	slices.SortStableFunc(ws, func(a, b holdfast.Window) int { return b.To.Compare(a.To) })
+	if r.Target.Kind != holdfast.TargetTime {
+		return ws[0], nil
+	}
+	var near holdfast.Window
+	for _, w := range ws {
+		if !r.Target.Time.Before(w.From) && !r.Target.Time.After(w.To) {
+			return w, nil
+		}
+		if near.From.IsZero() || gap(w, r.Target.Time) < gap(near, r.Target.Time) {
+			near = w
+		}
+	}
+	return holdfast.Window{}, holdfast.WithHint(fmt.Errorf("store %q cannot be brought back to %s: that instant is in no window", r.Store, r.Target),
+		"the nearest window is %s to %s, at %q; \"holdfast points %s\" lists them all",
+		near.From.UTC().Format(time.RFC3339), near.To.UTC().Format(time.RFC3339), near.Location, r.Store)
+}
+
+// gap is how far an instant is from a window.
+func gap(w holdfast.Window, t time.Time) time.Duration {
+	return max(w.From.Sub(t), t.Sub(w.To), 0)
+}
+
+// Restore brings a store back into a directory that a person named.
+func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (RestoreReport, error) {
+	if err := emptyDir(r.To); err != nil {
+		return RestoreReport{}, err
+	}
+	w, err := ChooseWindow(ctx, p, opt, r)
+	if err != nil {
+		return RestoreReport{}, err
+	}
+	src, err := OpenStore(p, r.Store, filepath.Join(opt.Workspace.spool(), r.Store), opt)
+	if err != nil {
+		return RestoreReport{}, err
+	}
+	repository, err := NewPlaces(p).Open(ctx, w.Location)
+	if err != nil {
+		return RestoreReport{}, err
+	}
+	account, err := sandbox.Unprivileged(ctx, "")
+	if err != nil {
+		return RestoreReport{}, err
+	}
+	to, err := filepath.Abs(r.To)
+	if err != nil {
+		return RestoreReport{}, err
+	}
+	got, err := src.Restore(ctx, source.Request{Repo: repository, Identities: r.Identities, Target: r.Target, Snapshot: r.Snapshot, Dir: to, Runner: account, FilesOnly: r.FilesOnly, Progress: r.Progress})
+	if err != nil {
+		return RestoreReport{}, holdfast.WithHint(fmt.Errorf("restore %s from %q: %w", r.Store, w.Location, err), "%s", holdfast.Hint(err))
+	}
+	rep := RestoreReport{Report: got.Report(), Location: w.Location, To: to}
+	if err := got.Close(ctx); err != nil {
+		return rep, err
+	}
+	for _, c := range rep.Checks {
+		if c.Outcome == holdfast.Failed {
+			return rep, fmt.Errorf("%s came back into %s, but %s failed: %s", r.Store, to, c.Name, c.Detail)
+		}
+	}
+	if n, ok := src.(interface{ NextStep(dir string) string }); ok {
+		rep.Next = n.NextStep(to)
+	}
+	return rep, nil
+}
+
+// emptyDir refuses a directory that holds something.
+func emptyDir(dir string) error {
+	es, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(es) > 0 {
+		return holdfast.WithHint(fmt.Errorf("%s is not empty: %w", dir, holdfast.ErrRefused), "a restore never overwrites: name an empty or absent directory")
+	}
+	return nil
+}

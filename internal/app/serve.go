@@ -1,0 +1,124 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/api"
+	"holdfast/internal/web"
+)
+
+// DefaultAddress is where the page is served.
+const DefaultAddress = "127.0.0.1:7878"
+
+// Listen says where a server listens.
+type Listen struct {
+	Socket  bool   // on the workspace's socket, for commands
+	Address string // "" for none; a loopback address
+}
+
+// A Server answers requests until it is stopped.
+type Server struct {
+	http      *http.Server
+	listeners []net.Listener
+	url       string
+}
+
+// URL is the address of the web page; empty without one.
+func (s *Server) URL() string { return s.url }
+
+// Serve starts the work and the listeners.
+func (a *App) Serve(ctx context.Context, l Listen) (*Server, error) {
+	pages, err := web.Handler(web.Config{Source: pages{a}, Stories: pages{a}, Commands: pages{a}, Clock: a.opt.Clock, Zone: a.Plan.Location(), Log: a.opt.Log})
+	if err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	// The same protection as for the pages: a foreign site must not start work
+	// through a visitor's browser.
+	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api.New(api.Config{
+		Core: a, People: a, Jobs: a.Jobs, Drills: a.Drills, Incidents: a.Incidents, Recoveries: a.Recoveries,
+	})))
+	mux.Handle("/", pages)
+	s := &Server{http: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}}
+	if err := s.listen(ctx, a.opt.Workspace, l); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	if err := a.Start(ctx); err != nil {
+		return nil, errors.Join(err, s.Stop())
+	}
+	for _, ln := range s.listeners {
+		go func() {
+			if err := s.http.Serve(ln); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				a.opt.Log.Error("listener ended", "address", ln.Addr(), "err", err)
+			}
+		}()
+	}
+	return s, nil
+}
+
+func (s *Server) listen(ctx context.Context, w Workspace, l Listen) error {
+	var lc net.ListenConfig
+	if l.Socket {
+		// We hold the lock of the state, so a socket that is there belongs to a
+		// process that was killed.
+		if err := os.Remove(w.Socket()); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		ln, err := lc.Listen(ctx, "unix", w.Socket())
+		if err != nil {
+			return holdfast.WithHint(err, "the path of a socket is limited to about 100 characters: a workspace with a shorter path helps")
+		}
+		s.listeners = append(s.listeners, ln)
+		if err := os.Chmod(w.Socket(), 0o600); err != nil {
+			return err
+		}
+	}
+	if l.Address != "" {
+		if err := loopback(l.Address); err != nil {
+			return err
+		}
+		ln, err := lc.Listen(ctx, "tcp", l.Address)
+		if err != nil {
+			return holdfast.WithHint(err, "another program has that port: choose another one with --listen 127.0.0.1:PORT")
+		}
+		s.listeners, s.url = append(s.listeners, ln), "http://"+ln.Addr().String()
+	}
+	return nil
+}
+
+// loopback refuses addresses that others can reach: there is no log-in yet.
+func loopback(addr string) error {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%w: %w", err, holdfast.ErrUsage)
+	}
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		return nil
+	}
+	return holdfast.WithHint(fmt.Errorf("listening on %q is refused: there is no log-in yet, and anybody there could start work: %w", addr, holdfast.ErrRefused),
+		"listen on 127.0.0.1 and reach it through SSH: ssh -L 7878:127.0.0.1:7878 this-host")
+}
+
+// Stop ends the listeners and waits for requests that are being answered.
+func (s *Server) Stop() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	err := s.http.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = s.http.Close()
+	}
+	for _, l := range s.listeners {
+		if cerr := l.Close(); cerr != nil && !errors.Is(cerr, net.ErrClosed) && !strings.Contains(cerr.Error(), "no such file") {
+			err = errors.Join(err, cerr)
+		}
+	}
+	return err
+}

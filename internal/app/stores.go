@@ -1,0 +1,204 @@
+package app
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/backup"
+	"holdfast/internal/db"
+	"holdfast/internal/drill"
+	"holdfast/internal/job"
+	"holdfast/internal/plan"
+	"holdfast/internal/sandbox"
+	"holdfast/internal/seal"
+	"holdfast/internal/source"
+	"holdfast/internal/source/files"
+	"holdfast/internal/source/postgres"
+)
+
+// An adapter is a store with its adapter.
+type adapter struct {
+	store source.Store
+	err   error // why it could not be opened
+}
+
+// probeEvery and lostAfter say how a store's loss is noticed: this many looks in
+// a row, this far apart, without an answer.
+const (
+	probeEvery = 2 * time.Second
+	lostAfter  = 3
+)
+
+// freshSlack is what a snapshot may be late before it counts as missing.
+const freshSlack = 2
+
+func (a *App) openStores() error {
+	a.stores = map[string]adapter{}
+	for id := range a.Plan.Stores {
+		st, err := OpenStore(a.Plan, id, filepath.Join(a.opt.Workspace.spool(), id), a.opt)
+		a.stores[id] = adapter{st, err}
+	}
+	return nil
+}
+
+// OpenStore makes the adapter of one store of a plan.
+func OpenStore(p *plan.Plan, id, spool string, opt Options) (source.Store, error) {
+	st, ok := p.Stores[id]
+	if !ok {
+		return nil, holdfast.WithHint(fmt.Errorf("store %q is not in the plan: %w", id, holdfast.ErrUsage),
+			"the plan's stores are %s", strings.Join(slices.Sorted(maps.Keys(p.Stores)), ", "))
+	}
+	switch st.Kind {
+	case plan.KindPostgres:
+		dsn, err := postgresDSN(p, st.Postgres)
+		if err != nil {
+			return nil, fmt.Errorf("store %q: %w", id, err)
+		}
+		return postgres.Open(postgres.StoreConfig{
+			Config:     postgres.Config{Store: id, ConnString: dsn, Slot: st.Postgres.Slot, SpoolDir: spool, UnboundedSlot: st.Postgres.AcceptUnboundedSlot, Clock: opt.Clock, Log: opt.Log},
+			BinDir:     p.Resolve(st.Postgres.BinDir),
+			Durability: string(st.Postgres.Durability),
+		})
+	case plan.KindFiles:
+		return files.Open(files.Config{Store: id, Path: p.Resolve(st.Files.Path), Exclude: st.Files.Exclude, OneFileSystem: st.Files.OneFileSystem, Clock: opt.Clock})
+	default:
+		return nil, fmt.Errorf("store %q: kind %q is not supported by this version", id, st.Kind)
+	}
+}
+
+// postgresDSN joins the connection string with the password from its file.
+func postgresDSN(p *plan.Plan, st *plan.PostgresStore) (string, error) {
+	if st.PasswordFile == "" {
+		return st.DSN, nil
+	}
+	path := p.Resolve(st.PasswordFile)
+	pw, err := seal.ReadKeyFile(path)
+	if err != nil {
+		return "", holdfast.WithHint(fmt.Errorf("password file: %w", err), "write the password alone into %s and chmod 600 it", path)
+	}
+	return postgres.WithPassword(st.DSN, pw)
+}
+
+// source satisfies the modules' need for adapters.
+func (a *App) source(id string) (source.Store, error) {
+	ad, ok := a.stores[id]
+	if !ok {
+		return nil, fmt.Errorf("store %q is not in the plan in force", id)
+	}
+	return ad.store, ad.err
+}
+
+// policies are what the plan in force says about each protected store.
+func (a *App) policies() []backup.Policy {
+	var out []backup.Policy
+	for _, id := range slices.Sorted(maps.Keys(a.Plan.Stores)) {
+		st := a.Plan.Stores[id]
+		b, ok := a.Plan.Backups[st.Protect]
+		if !ok {
+			continue
+		}
+		out = append(out, backup.Policy{Store: id, Kind: string(st.Kind), Locations: b.Copies.Names(), Log: b.Log != nil && st.Kind == plan.KindPostgres,
+			Probe: probeEvery, Failures: lostAfter})
+	}
+	return out
+}
+
+// schedules are the plan's recurring work. Each slot is written down before its
+// time, so that work that does not happen is a fact.
+func (a *App) schedules() []job.Schedule {
+	var out []job.Schedule
+	loc := a.Plan.Location()
+	for _, p := range a.policies() {
+		b := a.Plan.Backups[a.Plan.Stores[p.Store].Protect]
+		every := b.Every
+		out = append(out, job.Schedule{Name: backupSchedule(p.Store), Kind: backup.KindSnapshot, Args: backup.SnapshotJob(p.Store, "scheduled").Args,
+			Every: every, Location: loc, Deadline: every.Interval(), Missed: job.MissedOnce, Queue: "backup",
+			Key: backup.SnapshotJob(p.Store, "").Key})
+	}
+	for _, id := range slices.Sorted(maps.Keys(a.Plan.Drills)) {
+		d := a.Plan.Drills[id]
+		out = append(out, job.Schedule{Name: drillSchedule(id), Kind: drill.KindScheduled, Args: drill.ScheduledArgs{Drill: id}, Queue: "drill-slots",
+			Every: d.Every, Location: loc, Deadline: d.Every.Interval(), Missed: job.MissedOnce})
+	}
+	return out
+}
+
+// subject is a store as a drill sees it.
+func (a *App) subject(id string) (drill.Subject, error) {
+	st, ok := a.Plan.Stores[id]
+	if !ok {
+		return drill.Subject{}, holdfast.WithHint(fmt.Errorf("store %q is not in the plan: %w", id, holdfast.ErrUsage),
+			"the plan's stores are %s", strings.Join(slices.Sorted(maps.Keys(a.Plan.Stores)), ", "))
+	}
+	src, err := a.source(id)
+	if err != nil {
+		return drill.Subject{}, err
+	}
+	b := a.Plan.Backups[st.Protect]
+	sub := drill.Subject{Kind: string(st.Kind), Owner: a.Plan.Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, FreshFor: freshSlack * b.Every.Interval()}
+	last, _, err := a.Drills.LastPassed(context.Background(), id)
+	if err != nil {
+		return sub, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(st.Invariants)) {
+		inv := st.Invariants[name]
+		exp, err := plan.NewExpectation(inv.Expect)
+		if err != nil {
+			return sub, fmt.Errorf("invariant %q of %q: %w", name, id, err)
+		}
+		sub.Invariants = append(sub.Invariants, drill.Invariant{Name: name, Question: inv.SQL, Holds: func(value any, target time.Time) (bool, error) {
+			return exp.Eval(value, last.Answers[name], target)
+		}})
+	}
+	return sub, nil
+}
+
+// identities opens the runner's read key and records what for.
+func (a *App) identities(ctx context.Context, purpose string) ([]seal.Identity, error) {
+	id, err := ReadIdentity(a.opt.Workspace.Key(KeyRunner))
+	if err != nil {
+		return nil, err
+	}
+	err = a.DB.Tx(ctx, func(tx *db.Tx) error {
+		return a.fact(ctx, tx, "key.used", "keys."+KeyRunner, map[string]any{"purpose": purpose, "fingerprint": id.Recipient().Fingerprint()})
+	})
+	if err != nil {
+		return nil, err // a key is not used without a record of it
+	}
+	return []seal.Identity{id}, nil
+}
+
+// recipients are the keys that every backup is sealed to.
+func (a *App) recipients() []seal.Recipient {
+	var out []seal.Recipient
+	for _, text := range a.Plan.EncryptTo() {
+		if r, err := seal.ParseRecipient(text); err == nil { // a bad one is refused by check and by the writer's minimum
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// boxes is where this workspace's sandboxes are: on a path that the unprivileged
+// account of the engines can walk. The name is the workspace's own, so that what
+// a killed process left can be told from another workspace's.
+func (a *App) boxes() string {
+	h := seal.Hash([]byte(a.opt.Workspace.Dir))
+	return filepath.Join(os.TempDir(), "holdfast-drills-"+hex.EncodeToString(h[:6]))
+}
+
+// box makes the sandbox of a drill.
+func (a *App) box(ctx context.Context) (drill.Box, error) {
+	if err := os.MkdirAll(a.boxes(), 0o755); err != nil {
+		return nil, err
+	}
+	return sandbox.New(ctx, sandbox.Config{Parent: a.boxes(), Log: a.opt.Log})
+}

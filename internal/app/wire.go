@@ -1,0 +1,351 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/backup"
+	"holdfast/internal/db"
+	"holdfast/internal/drill"
+	"holdfast/internal/incident"
+	"holdfast/internal/job"
+	"holdfast/internal/plan"
+	"holdfast/internal/recovery"
+)
+
+// workers is how many jobs one process runs at once. Jobs wait on disks and
+// networks more than they compute.
+const workers = 8
+
+// Rung L2 of drills: every stored byte of a store is read back within this time,
+// at most this much in one drill.
+const (
+	readWithin = 30 * 24 * time.Hour
+	readBudget = 64 << 30
+)
+
+// kindActivate is the job that decides about a recovery after a loss was confirmed.
+const kindActivate = "recovery.activate"
+
+// kindReview is the job that leads an incident out of recovery.
+const kindReview = "incident.review"
+
+type activateArgs struct {
+	By       string `json:"by,omitempty"`
+	Incident int64  `json:"incident"`
+}
+
+// snapshotJob is backup.SnapshotJob, named here because hands need it too.
+func snapshotJob(store, reason string) job.Insert { return backup.SnapshotJob(store, reason) }
+
+// wire makes the modules and joins them.
+func (a *App) wire() {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	// What a killed process left of its sandboxes: the engines died with it.
+	if err := os.RemoveAll(a.boxes()); err != nil {
+		a.opt.Log.Warn("old sandboxes not removed", "err", err)
+	}
+	a.Jobs = job.New(a.DB, job.Config{Owner: host + ":" + a.opt.Workspace.Dir, Workers: workers, Clock: a.opt.Clock, Log: a.opt.Log})
+	a.Backups = backup.New(backup.Config{
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Recipients: a.recipients,
+		Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),
+		Lost: a.storeLost, Found: a.storeFound, Clock: a.opt.Clock, Log: a.opt.Log,
+	})
+	a.Drills = drill.New(drill.Config{
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Subject: a.subject, Place: a.Places.Open, Identities: a.identities, Trusted: a.trusted,
+		Box: a.box, Failed: a.drillFailed, Declared: a.declared, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
+	})
+	a.Recoveries = recovery.New(recovery.Config{
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Hands: hands{a}, Usable: a.servicesUsable, Finished: a.recoveryFinished, Clock: a.opt.Clock,
+	})
+	a.Incidents = incident.New(incident.Config{
+		DB: a.DB, Ledger: facts{a}, Impact: a.impact, Usable: a.protectedSince, Opened: a.incidentOpened, Clock: a.opt.Clock,
+	})
+	a.Jobs.Handle(kindReview, a.review, job.HandlerOptions{Timeout: time.Minute, MaxAttempts: 10000, Backoff: func(int) time.Duration { return 5 * time.Second }})
+	a.Jobs.Handle(kindActivate, a.activate, job.HandlerOptions{Timeout: 10 * time.Minute, MaxAttempts: 10000, Backoff: func(n int) time.Duration { return min(time.Duration(n)*time.Second, 10*time.Second) }})
+}
+
+// storeLost: a store stopped answering. It is a signal, and a signal that is not
+// covered yet opens an incident.
+func (a *App) storeLost(ctx context.Context, tx *db.Tx, l backup.Loss) error {
+	inc, err := a.Incidents.Signal(ctx, tx, incident.Signal{
+		Source: "probe", Dedup: "store-lost:" + l.Store, Store: l.Store, Title: "Store " + l.Store + " is lost", Began: l.LastOK, At: l.DetectedAt, Detail: l.Error,
+	})
+	if err != nil || !a.Plan.Activation.Automatically(plan.EventStoreLost) {
+		return err
+	}
+	_, err = a.Jobs.Enqueue(ctx, tx, job.Insert{
+		Kind: kindActivate, Key: fmt.Sprintf("%s:%d", kindActivate, inc.ID), Args: activateArgs{Incident: inc.ID}, Queue: "recovery", Priority: 10,
+		RunAt: l.DetectedAt.Add(a.Plan.Activation.ConfirmAfter.Approx()),
+	})
+	return err
+}
+
+func (a *App) storeFound(ctx context.Context, tx *db.Tx, store string, at time.Time) error {
+	return a.Incidents.Clear(ctx, tx, "store-lost:"+store, "store "+store+" answers again", at)
+}
+
+// incidentOpened acknowledges at once what the machine answers itself.
+func (a *App) incidentOpened(ctx context.Context, tx *db.Tx, inc incident.Incident) error {
+	if !a.Plan.Activation.Automatically(plan.EventStoreLost) || len(inc.Stores) == 0 {
+		return nil
+	}
+	_, err := a.Incidents.Advance(ctx, tx, inc.ID, incident.Move{To: incident.Assessment, Actor: "holdfast", Reason: "the plan lets the machine answer the loss of a store"})
+	return err
+}
+
+// activate decides about a recovery: the loss was confirmed by time, so what is
+// still lost is planned and carried out. A plan that cannot be made, because no
+// location is within reach, is tried again until one is; the incident says so.
+func (a *App) activate(ctx context.Context, w *job.Work) error {
+	var args activateArgs
+	if err := w.Decode(&args); err != nil {
+		return job.Permanent(err)
+	}
+	inc, err := a.Incidents.Get(ctx, args.Incident)
+	if err != nil {
+		return job.Permanent(err)
+	}
+	lost, err := a.stillLost(ctx, inc)
+	if err != nil {
+		return err
+	}
+	if wavering, err := a.wavering(ctx); err != nil {
+		return err
+	} else if wavering != "" && len(lost) > 0 {
+		// One plan for the whole loss is better than one for each store.
+		return fmt.Errorf("store %q fails its probes too: waiting to know whether it is lost", wavering)
+	}
+	if !inc.Open() || len(lost) == 0 {
+		return w.Done(ctx, nil, func(tx *db.Tx) error {
+			return a.Incidents.Note(ctx, tx, inc.ID, "holdfast", "note", "nothing is lost any more: no recovery is needed", nil)
+		})
+	}
+	in, err := a.recoveryInput(ctx, inc, lost)
+	if err != nil {
+		return err
+	}
+	p, err := recovery.Make(in)
+	if err != nil {
+		var blocked *recovery.Blocked
+		if errors.As(err, &blocked) && w.Job().Attempt == 1 {
+			if nerr := a.DB.Tx(ctx, func(tx *db.Tx) error {
+				return a.Incidents.Note(ctx, tx, inc.ID, "holdfast", "note", "no recovery is possible yet: "+err.Error(), nil)
+			}); nerr != nil {
+				return errors.Join(err, nerr)
+			}
+		}
+		return err
+	}
+	run := fmt.Sprintf("%s-%s", inc.Name(), p.Digest()[:8])
+	return w.Done(ctx, run, func(tx *db.Tx) error { return a.begin(ctx, tx, inc, run, p, args.By) })
+}
+
+// begin activates a plan and moves the incident along with it.
+func (a *App) begin(ctx context.Context, tx *db.Tx, inc incident.Incident, run string, p recovery.Plan, person string) error {
+	by, actor := person, person
+	if person == "" {
+		by, actor = "holdfast, as activation.automatic of the plan allows", "holdfast"
+	}
+	for _, mv := range []incident.Move{
+		{To: incident.Containment, Actor: actor, Activation: by, Reason: "lost: " + strings.Join(p.Lost, ", ")},
+		{To: incident.Recovery, Actor: actor, Recovery: run, Reason: "recovery " + run},
+	} {
+		if slices.Index(incident.Phases, inc.Phase) >= slices.Index(incident.Phases, mv.To) {
+			continue
+		}
+		var err error
+		if inc, err = a.Incidents.Advance(ctx, tx, inc.ID, mv); err != nil {
+			return err
+		}
+	}
+	if err := a.Incidents.Note(ctx, tx, inc.ID, "holdfast", "plan", strings.Join(p.Notes, "; "), nil); err != nil {
+		return err
+	}
+	return a.Recoveries.Activate(ctx, tx, run, inc.ID, p, actor)
+}
+
+// stillLost lists the stores of an incident that are lost now and that no running
+// recovery brings back.
+func (a *App) stillLost(ctx context.Context, inc incident.Incident) ([]string, error) {
+	runs, err := a.Recoveries.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, s := range inc.Stores {
+		p, ok, err := a.Backups.Probe(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		covered := slices.ContainsFunc(runs, func(r recovery.Run) bool {
+			return r.State == recovery.StateRunning && slices.Contains(r.Plan.Lost, s)
+		})
+		if ok && p.Lost && !covered {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+// wavering names a store that failed its last probe and is not yet lost; "" if
+// there is none. It is one or the other a few seconds later.
+func (a *App) wavering(ctx context.Context) (string, error) {
+	for _, p := range a.policies() {
+		pr, ok, err := a.Backups.Probe(ctx, p.Store)
+		if err != nil {
+			return "", err
+		}
+		if ok && !pr.OK && !pr.Lost && !pr.LastOK.IsZero() {
+			return p.Store, nil
+		}
+	}
+	return "", nil
+}
+
+// recoveryInput gathers what the planner asks for.
+func (a *App) recoveryInput(ctx context.Context, inc incident.Incident, lost []string) (recovery.Input, error) {
+	in := recovery.Input{Now: a.opt.Clock(), Disruption: inc.OccurredAt, Parent: inc.Recovery, Lost: lost,
+		Stores: map[string]recovery.Store{}, Services: map[string]recovery.Service{}, Away: map[string]string{}}
+	for _, id := range lost {
+		st, err := a.offers(ctx, id, in.Away)
+		if err != nil {
+			return in, err
+		}
+		in.Stores[id] = st
+	}
+	for id, svc := range a.Plan.Services {
+		promise := a.Plan.Promise(id)
+		s := recovery.Service{Needs: a.Plan.HardNeeds(id), RTO: promise.RTO, RPO: promise.RPO, Checked: svc.Probe != nil}
+		for _, step := range a.Plan.Runbooks[svc.Runbook].Steps {
+			switch kind, of := step.Kind(); kind {
+			case plan.StepHuman:
+				s.Human = append(s.Human, recovery.Step{ID: step.ID, Title: step.Text, Role: of, Estimate: step.Est.Duration(), Basis: holdfast.Estimated})
+			case plan.StepApprove:
+				s.Human = append(s.Human, recovery.Step{ID: step.ID, Title: "Approve: " + step.ID, Role: strings.Join(step.Approve, ", "), Estimate: step.Est.Duration(), Basis: holdfast.Estimated})
+			}
+		}
+		in.Services[id] = s
+	}
+	return in, nil
+}
+
+// offers asks each location what it can give back of a store.
+func (a *App) offers(ctx context.Context, id string, away map[string]string) (recovery.Store, error) {
+	out := recovery.Store{Basis: holdfast.Estimated, Estimate: time.Minute}
+	if d, ok, err := a.Drills.LastPassed(ctx, id); err != nil {
+		return out, err
+	} else if ok && d.Parts != nil {
+		out.Basis, out.Estimate = holdfast.Measured, d.Parts.Sum()
+	}
+	src, err := a.source(id)
+	if err != nil {
+		return out, err
+	}
+	for _, l := range a.Plan.Backups[a.Plan.Stores[id].Protect].Copies.Names() {
+		r, err := a.Places.Open(ctx, l)
+		if err != nil {
+			away[l] = err.Error()
+			continue
+		}
+		ws, err := src.Windows(ctx, r)
+		if err != nil {
+			away[l] = err.Error()
+			continue
+		}
+		receipts, err := r.Receipts(ctx, id)
+		if err != nil {
+			away[l] = err.Error()
+			continue
+		}
+		for _, w := range ws {
+			received := false
+			for _, rc := range receipts {
+				received = received || rc.Snapshot == w.Snapshot
+			}
+			out.Offers = append(out.Offers, recovery.Offer{Location: l, Until: w.To, Received: received})
+		}
+	}
+	return out, nil
+}
+
+func (a *App) servicesUsable(ctx context.Context, tx *db.Tx, r recovery.Run) error {
+	return a.Incidents.Note(ctx, tx, r.Incident, "holdfast", "recovery", "every service of the recovery is usable; its stores are being backed up again", nil)
+}
+
+// recoveryFinished leads the incident out of recovery, if everything that it is
+// about is back and protected. If not, it stays, and says why.
+func (a *App) recoveryFinished(ctx context.Context, tx *db.Tx, r recovery.Run) error {
+	if r.State == recovery.StateFailed {
+		return a.Incidents.Note(ctx, tx, r.Incident, "holdfast", "recovery", "recovery "+r.ID+" failed", nil)
+	}
+	_, err := a.Jobs.Enqueue(ctx, tx, job.Insert{Kind: kindReview, Key: fmt.Sprintf("%s:%d", kindReview, r.Incident), Args: activateArgs{Incident: r.Incident}})
+	return err
+}
+
+// review moves an incident on once its guards allow it. What they miss is asked
+// again: the job ends when the incident has moved.
+func (a *App) review(ctx context.Context, w *job.Work) error {
+	var args activateArgs
+	if err := w.Decode(&args); err != nil {
+		return job.Permanent(err)
+	}
+	return w.Done(ctx, nil, func(tx *db.Tx) error {
+		_, err := a.Incidents.Advance(ctx, tx, args.Incident, incident.Move{To: incident.Review, Actor: "holdfast", Reason: "everything is back, checked and backed up again"})
+		return err
+	})
+}
+
+// drillFailed: a backup that does not restore is an incident before it is needed.
+func (a *App) drillFailed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
+	detail := d.Error
+	for _, c := range d.Checks {
+		if detail == "" && c.Outcome == holdfast.Failed {
+			detail = c.Name + ": " + c.Detail
+		}
+	}
+	_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "drill", Dedup: "drill-failed:" + d.Store, Store: d.Store,
+		Title: "Drill of " + d.Store + " failed", At: d.Finished, Detail: detail})
+	return err
+}
+
+// declared is a drill of the plan.
+func (a *App) declared(name string) (drill.Declared, error) {
+	d, ok := a.Plan.Drills[name]
+	if !ok {
+		return drill.Declared{}, holdfast.WithHint(fmt.Errorf("drill %q is not in the plan: %w", name, holdfast.ErrUsage),
+			"the plan's drills are %s", strings.Join(slices.Sorted(maps.Keys(a.Plan.Drills)), ", "))
+	}
+	out := drill.Declared{Stores: d.Of, Pick: string(d.PickOr()), Goal: holdfast.L8}
+	for _, s := range d.Of {
+		out.Goal = min(out.Goal, a.Plan.DrillRung(name, s))
+	}
+	return out, nil
+}
+
+// impact judges what the loss of a store means: the tighter the time to recover,
+// the louder the call.
+func (a *App) impact(store string) incident.Impact {
+	im := incident.Impact{Severity: incident.SEV3, Commander: a.Plan.Person("incident_commander", false)}
+	if store == "" {
+		return im
+	}
+	im.Services = a.Plan.ServicesOf(store)
+	switch rto := a.Plan.Promise(store).RTO; {
+	case rto > 0 && rto <= 4*time.Hour:
+		im.Severity = incident.SEV1
+	case rto > 0 && rto <= 24*time.Hour:
+		im.Severity = incident.SEV2
+	}
+	return im
+}
