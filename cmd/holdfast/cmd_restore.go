@@ -1,0 +1,278 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/app"
+	"holdfast/internal/plan"
+	"holdfast/internal/seal"
+)
+
+func decode(raw json.RawMessage, v any) error {
+	if len(raw) == 0 {
+		return nil
+	}
+	return json.Unmarshal(raw, v)
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// workspacePlan opens the plan without taking the state: commands that need no
+// server work beside a running one, and when there is nothing but the files.
+func (c *cli) workspacePlan() (app.Options, *plan.Plan, error) {
+	opt, err := c.options(slog.LevelError)
+	if err != nil {
+		return opt, nil, err
+	}
+	p, err := plan.Load(opt.Workspace.Plan())
+	return opt, p, err
+}
+
+func (c *cli) pointsCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "points STORE",
+		Short: "Recovery points, windows and holes of a store, per location",
+		Long: `Ask every location to which instants it alone can bring STORE back. No server and
+no key are needed.
+
+Exit status: 0 listed, 1 error (also when no location can be asked), 3 a location
+could not be asked or holds nothing.`,
+		Example: "  $ holdfast points db\n  LOCATION  FROM                  TO                    BASES  …",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			opt, p, err := c.workspacePlan()
+			if err != nil {
+				return err
+			}
+			ws, away, err := app.Windows(cmd.Context(), p, a[0], opt)
+			if err != nil {
+				return err
+			}
+			if err := c.print(map[string]any{"store": a[0], "windows": notNil(ws), "away": away}, func(o io.Writer) { printWindows(o, ws, away) }); err != nil {
+				return err
+			}
+			if len(away) > 0 || len(ws) == 0 {
+				c.reported = true
+				return holdfast.ErrMissed
+			}
+			return nil
+		},
+	}
+}
+
+func printWindows(o io.Writer, ws []holdfast.Window, away map[string]string) {
+	w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "LOCATION\tFROM\tTO\tBASES\tFIRST SNAPSHOT\tENDS BECAUSE")
+	for _, x := range ws {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\n", x.Location, when(x.From), when(x.To), x.Bases, x.Snapshot, x.Hole)
+	}
+	w.Flush()
+	if len(ws) == 0 {
+		fmt.Fprintln(o, "nothing: no location holds a recovery point")
+	}
+	for _, l := range sortedKeys(away) {
+		fmt.Fprintf(o, "%s could not be asked: %s\n", l, away[l])
+	}
+}
+
+func (c *cli) restoreCmd() *cobra.Command {
+	var r app.RestoreRequest
+	var at, lsn, xid, name, key string
+	var latest, dry bool
+	cmd := &cobra.Command{
+		Use:   "restore STORE --to DIR [--at TIME | --lsn LSN | --xid XID | --name NAME | --latest]",
+		Short: "Get data back into a directory",
+		Long: `Restore STORE into DIR, which must be empty or absent. Production is not touched
+and no server is needed: a plan, one location and one read key are enough.
+
+For PostgreSQL the engine is started on a private socket, replays the log to the
+target, is asked whether it got there, and is stopped: DIR is then an ordinary
+data directory. --files-only leaves the replay to you.
+
+Without a target the newest state held at the location is restored.
+
+Exit status: 0 the target was reached, 1 error, 2 usage.`,
+		Example: `  $ holdfast restore db --to /tmp/db --at 2026-11-22T10:15:30Z
+  $ holdfast restore uploads --to /tmp/uploads --location offsite
+  $ holdfast restore db --to /tmp/db --dry-run      # which snapshot, from where, how far`,
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			opt, p, err := c.workspacePlan()
+			if err != nil {
+				return err
+			}
+			r.Store = a[0]
+			if r.Target, err = target(p, at, lsn, xid, name, latest); err != nil {
+				return &usageError{err}
+			}
+			if r.To == "" && !dry {
+				return &usageError{holdfast.WithHint(errors.New("restore needs --to DIR"), "name an empty or absent directory, for example --to /tmp/restored")}
+			}
+			if key == "" {
+				key = opt.Workspace.Key(app.KeyRunner)
+			}
+			id, err := app.ReadIdentity(key)
+			if err != nil {
+				return err
+			}
+			r.Identities = []seal.Identity{id}
+			if dry {
+				return c.dryRestore(cmd.Context(), p, opt, r)
+			}
+			b := newBar(c.stderr, "restore "+r.Store)
+			r.Progress = b.progress
+			rep, err := app.Restore(cmd.Context(), p, opt, r)
+			b.end()
+			if err != nil {
+				return err
+			}
+			return c.print(rep, func(o io.Writer) { printRestored(o, r, rep) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&r.To, "to", "", "directory to restore into; empty or absent")
+	f.StringVar(&r.Location, "location", "", "restore from this location (default: the one that holds the newest fitting state)")
+	f.StringVar(&r.Snapshot, "snapshot", "", "start from this snapshot (default: the newest that can reach the target)")
+	f.StringVar(&at, "at", "", "instant to go back to: 2026-03-01T14:05:00Z, or without zone in the plan's time zone")
+	f.StringVar(&lsn, "lsn", "", "PostgreSQL log position to go to")
+	f.StringVar(&xid, "xid", "", "PostgreSQL transaction to go to")
+	f.StringVar(&name, "name", "", "named PostgreSQL restore point to go to")
+	f.BoolVar(&latest, "latest", false, "newest state held at the location")
+	f.StringVar(&key, "key", "", "file of the private read key (default: the workspace's keys/runner.age)")
+	f.BoolVar(&r.FilesOnly, "files-only", false, "do not start an engine")
+	f.BoolVar(&dry, "dry-run", false, "say what would be restored, and restore nothing")
+	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "latest")
+	return cmd
+}
+
+// target reads the target flags.
+func target(p *plan.Plan, at, lsn, xid, name string, _ bool) (holdfast.Target, error) {
+	switch {
+	case at != "":
+		t, err := holdfast.ParseTime(at, p.Location())
+		return holdfast.Target{Kind: holdfast.TargetTime, Time: t}, err
+	case lsn != "":
+		return holdfast.Target{Kind: holdfast.TargetLSN, Value: lsn}, nil
+	case xid != "":
+		return holdfast.Target{Kind: holdfast.TargetXID, Value: xid}, nil
+	case name != "":
+		return holdfast.Target{Kind: holdfast.TargetName, Value: name}, nil
+	}
+	return holdfast.Target{Kind: holdfast.TargetLatest}, nil
+}
+
+func (c *cli) dryRestore(ctx context.Context, p *plan.Plan, opt app.Options, r app.RestoreRequest) error {
+	w, err := app.ChooseWindow(ctx, p, opt, r)
+	if err != nil {
+		return err
+	}
+	return c.print(w, func(o io.Writer) {
+		fmt.Fprintf(o, "would restore %s to %s from %q, which can bring it back to any instant from %s to %s\n", r.Store, r.Target, w.Location, when(w.From), when(w.To))
+	})
+}
+
+func printRestored(o io.Writer, r app.RestoreRequest, rep app.RestoreReport) {
+	to := r.To
+	if abs, err := filepath.Abs(to); err == nil {
+		to = abs
+	}
+	fmt.Fprintf(o, "%s restored into %s from %q, snapshot %s\n", r.Store, to, rep.Location, rep.Snapshot)
+	fmt.Fprintf(o, "asked for %s, reached %s\n", rep.Asked, rep.Reached)
+	if !rep.DataUntil.IsZero() {
+		fmt.Fprintf(o, "newest data from %s\n", rep.DataUntil.UTC().Format("2006-01-02 15:04:05.000Z"))
+	}
+	fmt.Fprintf(o, "%s in %d files; fetch %s, replay %s, verify %s\n", size(rep.Bytes), rep.Files, holdfast.FormatDuration(rep.Fetch), holdfast.FormatDuration(rep.Replay), holdfast.FormatDuration(rep.Verify))
+	for _, ch := range rep.Checks {
+		fmt.Fprintf(o, "  %s %-10s %s: %s\n", ch.Rung, ch.Outcome, ch.Name, ch.Detail)
+	}
+	if rep.Next != "" {
+		fmt.Fprintf(o, "next: %s\n", rep.Next)
+	}
+}
+
+func (c *cli) locationCmd() *cobra.Command {
+	var all bool
+	initCmd := &cobra.Command{
+		Use:   "init NAME | --all",
+		Short: "Make the repository at a location",
+		Long: `Make the repository at a location of the plan. One of the same name that is there
+stays as it is; another one is refused. Nothing makes a repository by itself: a
+disk that is not mounted must not look like a new location.
+
+Exit status: 0 made or there already, 1 error.`,
+		Example: "  $ holdfast location init --all",
+		Args:    args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			_, p, err := c.workspacePlan()
+			if err != nil {
+				return err
+			}
+			names := a
+			if all {
+				names = sortedKeys(p.Locations)
+			}
+			if len(names) == 0 {
+				return &usageError{holdfast.WithHint(errors.New("which location?"), "the plan's locations are %s; --all takes them all", strings.Join(sortedKeys(p.Locations), ", "))}
+			}
+			places := app.NewPlaces(p)
+			for _, n := range names {
+				if err := places.Init(cmd.Context(), n, time.Now()); err != nil {
+					return err
+				}
+			}
+			return c.print(map[string]any{"locations": names, "repository": p.Repository.ID}, func(o io.Writer) {
+				for _, n := range names {
+					fmt.Fprintf(o, "%s: repository %s\n", n, p.Repository.ID)
+				}
+			})
+		},
+	}
+	initCmd.Flags().BoolVar(&all, "all", false, "every location of the plan")
+	return group("location", "The places that hold backups", initCmd)
+}
+
+func (c *cli) keyCmd() *cobra.Command {
+	create := &cobra.Command{
+		Use:   "create FILE",
+		Short: "Make a read key and print its public half",
+		Long: `Make a new private read key in FILE, readable by its owner only, and print the
+public half for the plan's "keys". A file that is there is never overwritten.
+
+Exit status: 0 made, 1 error.`,
+		Example: "  $ holdfast key create /media/usb/holdfast-recovery.age\n  age1…",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(_ *cobra.Command, a []string) error {
+			id, err := seal.GenerateIdentity()
+			if err != nil {
+				return err
+			}
+			pub := id.Recipient()
+			text := fmt.Sprintf("# holdfast read key: whoever has it can read every backup made for it\n# public half: %s\n%s\n", pub, id.String())
+			if err := seal.WriteKeyFile(a[0], text); err != nil {
+				return err
+			}
+			return c.print(map[string]string{"file": a[0], "recipient": pub.String(), "fingerprint": pub.Fingerprint()}, func(o io.Writer) {
+				fmt.Fprintln(o, pub)
+				if isTerminal(os.Stdout) {
+					fmt.Fprintf(c.stderr, "private half in %s; fingerprint %s\n", a[0], pub.Fingerprint())
+				}
+			})
+		},
+	}
+	return group("key", "Keys that can read backups", create)
+}

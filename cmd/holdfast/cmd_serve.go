@@ -1,0 +1,259 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/api"
+	"holdfast/internal/app"
+	"holdfast/internal/backup"
+	"holdfast/internal/objective"
+)
+
+func (c *cli) serveCmd() *cobra.Command {
+	var listen string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the server: schedules, logs, drills, incidents, the web page",
+		Long: `Run everything in one process, until interrupted. What an interrupted or killed
+server left unfinished goes on at the next start.
+
+The page is at the listen address. There is no log-in yet, so the server
+listens on the loopback address only and refuses any other.
+
+Exit status: 0 stopped, 1 error (also when another server works on this state).`,
+		Example: "  $ holdfast serve\n  holdfast: page at http://127.0.0.1:7878",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			opt, err := c.options(slog.LevelInfo)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			a, err := app.Open(ctx, opt)
+			if err != nil {
+				return err
+			}
+			s, err := a.Serve(ctx, app.Listen{Socket: true, Address: listen})
+			if err != nil {
+				return errors.Join(err, a.Stop())
+			}
+			if err := c.print(map[string]string{"url": s.URL(), "socket": opt.Workspace.Socket()}, func(o io.Writer) { fmt.Fprintf(o, "holdfast: page at %s\n", s.URL()) }); err != nil {
+				return err
+			}
+			<-ctx.Done()
+			return errors.Join(s.Stop(), a.Stop())
+		},
+	}
+	cmd.Flags().StringVar(&listen, "listen", app.DefaultAddress, "loopback address of the web page and the API")
+	return cmd
+}
+
+func (c *cli) statusCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status [SERVICE]",
+		Short: "Declared, proven and exposed, right now",
+		Long: `Say for each service and store what the plan promises, what drills and incidents
+have proven, and what would be lost if it burned down now.
+
+Exit status: 0 within objectives, 3 an objective is missed or unproven.`,
+		Example: "  $ holdfast status\n  $ holdfast status api --json",
+		Args:    args(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+				o, err := cl.Overview(ctx)
+				if err != nil {
+					return err
+				}
+				if len(a) == 1 {
+					if o, err = only(o, a[0]); err != nil {
+						return err
+					}
+				}
+				if err := c.print(o, func(w io.Writer) { printOverview(w, o) }); err != nil {
+					return err
+				}
+				if o.Posture != holdfast.PostureProved && o.Posture != holdfast.PostureExcepted && o.Posture != holdfast.PostureDue {
+					c.reported = true
+					return holdfast.ErrMissed
+				}
+				return nil
+			})
+		},
+	}
+}
+
+// only keeps one service of an overview and its stores.
+func only(o objective.Overview, id string) (objective.Overview, error) {
+	for _, s := range o.Services {
+		if s.ID != id {
+			continue
+		}
+		o.Services, o.Posture = []objective.ServiceOverview{s}, s.Posture
+		var keep []objective.StoreOverview
+		for _, st := range o.Stores {
+			for _, n := range s.Stores {
+				if st.ID == n {
+					keep = append(keep, st)
+				}
+			}
+		}
+		o.Stores = keep
+		return o, nil
+	}
+	var ids []string
+	for _, s := range o.Services {
+		ids = append(ids, s.ID)
+	}
+	return o, holdfast.WithHint(fmt.Errorf("service %q is not in the plan: %w", id, holdfast.ErrUsage), "the plan's services are %s", strings.Join(ids, ", "))
+}
+
+func printOverview(o io.Writer, v objective.Overview) {
+	fmt.Fprintf(o, "%s\n%s\n\n", v.Organisation, v.Sentence)
+	w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "SERVICE\tRPO\tWOULD LOSE\tRTO\tWOULD TAKE\tPOSTURE")
+	for _, s := range v.Services {
+		lose := "unknown"
+		if len(s.Losses) > 0 {
+			lose = s.Losses[0].Text()
+			if worst := s.Losses[len(s.Losses)-1].Text(); worst != lose {
+				lose += " to " + worst
+			}
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.RPO.Declared, lose, s.RTO.Declared, s.Outage.Text(), s.Posture)
+	}
+	w.Flush()
+	fmt.Fprintln(o)
+	w = tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "STORE\tLOCATION\tWOULD LOSE\tNEWEST POINT\tRECEIPT\tLAST DRILL")
+	for _, s := range v.Stores {
+		drilled := "never"
+		if s.LastDrill != nil {
+			drilled = fmt.Sprintf("%s %s, %s ago", s.LastDrill.Rung, s.LastDrill.Outcome, holdfast.FormatDuration(v.At.Sub(s.LastDrill.At)))
+		}
+		if len(s.Exposures) == 0 {
+			fmt.Fprintf(w, "%s\t-\teverything\t-\t-\t%s\n", s.ID, drilled)
+		}
+		for _, e := range s.Exposures {
+			lose := string(e.State)
+			if e.State == objective.LossBounded {
+				lose = e.Age.String()
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, e.Location, lose, when(e.Newest), when(e.Received), drilled)
+		}
+	}
+	w.Flush()
+	for _, f := range v.Findings {
+		fmt.Fprintf(o, "%s %s: %s\n    %s\n", f.Severity, f.Code, f.Message, f.Hint)
+	}
+}
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.UTC().Format("2006-01-02 15:04:05Z")
+}
+
+func (c *cli) backupCmd() *cobra.Command {
+	var reason string
+	cmd := &cobra.Command{
+		Use:   "backup STORE",
+		Short: "Copy a store now, to every location",
+		Long: `Make a snapshot of STORE (for PostgreSQL a base backup) in every location within
+reach, and wait until the vault has countersigned it. A location that is away is
+caught up later, by the server.
+
+Exit status: 0 complete in every location, 1 error, 3 complete, but not in every
+location.`,
+		Example: "  $ holdfast backup db\n  db: snapshot 20261122T101530Z-1a2b3c4d, 41.2 MiB read, 9.1 MiB stored in 3.1s; complete at far, near",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+				id, err := cl.Backup(ctx, a[0], reason)
+				if err != nil {
+					return err
+				}
+				j, err := c.wait(ctx, cl, id, "backup "+a[0])
+				if err != nil {
+					return err
+				}
+				var f backup.SnapshotFact
+				if err := decode(j.Result, &f); err != nil {
+					return err
+				}
+				if err := c.awaitReceipts(ctx, cl, a[0], f); err != nil {
+					return err
+				}
+				return c.printBackup(a[0], f)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&reason, "reason", "asked for on the command line", "why, for the record")
+	return cmd
+}
+
+// receiptsWithin bounds how long a command waits for the vault.
+const receiptsWithin = 2 * time.Minute
+
+// awaitReceipts waits until every complete copy of the snapshot is countersigned.
+func (c *cli) awaitReceipts(ctx context.Context, cl *api.Client, store string, f backup.SnapshotFact) error {
+	ctx, cancel := context.WithTimeout(ctx, receiptsWithin)
+	defer cancel()
+	for {
+		p, err := cl.Points(ctx, store)
+		if err != nil {
+			return err
+		}
+		missing := 0
+		for _, cp := range p.Copies {
+			if cp.Snapshot == f.Snapshot && cp.State == "complete" && cp.Received.IsZero() {
+				missing++
+			}
+		}
+		if missing == 0 {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("the snapshot is written, but the vault has not countersigned it: %w", ctx.Err())
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+func (c *cli) printBackup(store string, f backup.SnapshotFact) error {
+	var complete, missing []string
+	for _, l := range sortedKeys(f.Locations) {
+		if f.Locations[l] == "complete" {
+			complete = append(complete, l)
+		} else {
+			missing = append(missing, fmt.Sprintf("  %s: %s", l, f.Locations[l]))
+		}
+	}
+	err := c.print(f, func(o io.Writer) {
+		fmt.Fprintf(o, "%s: snapshot %s, %s read, %s stored in %s; complete at %s\n", store, f.Snapshot, size(f.Bytes), size(f.Stored),
+			holdfast.FormatDuration(time.Duration(f.Seconds*float64(time.Second))), strings.Join(complete, ", "))
+		for _, m := range missing {
+			fmt.Fprintln(o, m)
+		}
+		if f.Incomplete != "" {
+			fmt.Fprintf(o, "  incomplete: %s\n", f.Incomplete)
+		}
+	})
+	if err == nil && (len(missing) > 0 || f.Incomplete != "") {
+		c.reported = true
+		return holdfast.ErrMissed
+	}
+	return err
+}

@@ -1,0 +1,151 @@
+// Command holdfast keeps a company recoverable and proves it.
+//
+// Every command takes --json, writes results to standard output and progress to
+// standard error, and ends with the same exit statuses: 0 done and within
+// objectives, 1 error, 2 usage, 3 done but an objective was missed or a finding
+// of severity error exists, 4 refused by policy or waiting for approval.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"holdfast"
+	"holdfast/internal/source/postgres"
+)
+
+// restoreCommand is how PostgreSQL calls us during a replay.
+const restoreCommand = "restore-command"
+
+func main() {
+	// PostgreSQL calls us for every piece of log during a replay; that path
+	// must not depend on anything but its arguments.
+	if len(os.Args) > 1 && os.Args[1] == restoreCommand {
+		os.Exit(postgres.RestoreCommandMain(os.Args[2:]))
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run carries one command line out and returns the exit status.
+func run(args []string, stdout, stderr io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c := &cli{stdout: stdout, stderr: stderr}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return holdfast.ExitDone
+	}
+	status := holdfast.ExitStatus(err)
+	var usage *usageError
+	if errors.As(err, &usage) {
+		status = holdfast.ExitUsage
+	}
+	// A missed objective was already reported as the result; it is no failure
+	// of the command.
+	if !(status == holdfast.ExitMissed && c.reported) {
+		c.complain(err)
+	}
+	return status
+}
+
+// A cli is one invocation.
+type cli struct {
+	stdout, stderr io.Writer
+	dir            string
+	state          string
+	json           bool
+	reported       bool // the result says itself what was missed
+}
+
+// usageError is a command line that cannot be understood.
+type usageError struct{ error }
+
+func (e *usageError) Unwrap() error { return e.error }
+
+func (c *cli) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "holdfast",
+		Short: "Keep a company recoverable, and prove it",
+		Long: `Holdfast takes a continuity policy as one plan file and makes it measured
+reality: it protects data, proves by real restores that it comes back, recovers
+in dependency order, answers incidents and keeps evidence of all of it.
+
+Exit status: 0 done and within objectives · 1 error · 2 usage · 3 done, but an
+objective was missed or a finding of severity error exists · 4 refused by policy
+or waiting for approval.`,
+		Example:           "  $ holdfast demo          # the whole story on this machine\n  $ holdfast init          # a workspace of your own\n  $ holdfast check         # what the plan promises and cannot keep",
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		Version:           holdfast.Version,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+	}
+	root.PersistentFlags().StringVar(&c.dir, "dir", "", "workspace folder (default: the nearest parent with a plan.yaml, or $HOLDFAST_DIR)")
+	root.PersistentFlags().StringVar(&c.state, "state", os.Getenv("HOLDFAST_STATE"), "where the state is kept: a PostgreSQL connection string (default: a file in the workspace)")
+	root.PersistentFlags().BoolVar(&c.json, "json", false, "print one JSON object instead of text")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return &usageError{holdfast.WithHint(err, "%q shows what it takes", cmd.CommandPath()+" --help")}
+	})
+	root.AddCommand(c.initCmd(), c.checkCmd(), c.serveCmd(), c.demoCmd(), c.statusCmd(), c.backupCmd(), c.pointsCmd(), c.restoreCmd(), c.drillCmd(),
+		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.locationCmd())
+	return root
+}
+
+// args makes the number of arguments a usage error with a hint.
+func args(want cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, a []string) error {
+		if err := want(cmd, a); err != nil {
+			return &usageError{holdfast.WithHint(err, "%q shows what it takes", cmd.CommandPath()+" --help")}
+		}
+		return nil
+	}
+}
+
+// group is a command that only holds others.
+func group(use, short string, cmds ...*cobra.Command) *cobra.Command {
+	g := &cobra.Command{Use: use, Short: short, Args: args(cobra.NoArgs), RunE: func(cmd *cobra.Command, _ []string) error {
+		return &usageError{holdfast.WithHint(fmt.Errorf("%q needs a verb", cmd.CommandPath()), "%q lists them", cmd.CommandPath()+" --help")}
+	}}
+	g.AddCommand(cmds...)
+	return g
+}
+
+// complain writes one error for people: the chain, then what to do.
+func (c *cli) complain(err error) {
+	msg := strings.TrimSpace(err.Error())
+	if c.json {
+		// Scripts that asked for JSON get the error as JSON too, on standard error.
+		b, jerr := json.Marshal(map[string]any{"error": msg, "hint": holdfast.Hint(err), "exit": holdfast.ExitStatus(err)})
+		if jerr == nil {
+			fmt.Fprintln(c.stderr, string(b))
+			return
+		}
+	}
+	fmt.Fprintf(c.stderr, "holdfast: error: %s\n", msg)
+	if h := holdfast.Hint(err); h != "" {
+		fmt.Fprintf(c.stderr, "holdfast: hint: %s\n", h)
+	}
+}
+
+// print writes a result: v as JSON, or text as text writes it.
+func (c *cli) print(v any, text func(w io.Writer)) error {
+	if !c.json {
+		text(c.stdout)
+		return nil
+	}
+	e := json.NewEncoder(c.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
