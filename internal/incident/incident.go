@@ -9,7 +9,8 @@
 // # Invariants
 //
 //   - A signal that is still firing belongs to at most one open incident, and
-//     never opens a second one.
+//     never opens a second one. One that ended and comes back does not join an
+//     incident that is in review: that one was over.
 //   - The times of an incident are ordered: occurred, detected, acknowledged,
 //     assessed, contained, recovered, closed.
 //   - An incident about a store cannot leave recovery before the store is back
@@ -163,11 +164,17 @@ var ErrGuard = fmt.Errorf("guard: %w", holdfast.ErrRefused)
 // Signal takes a signal in. It joins the open incident that covers it, or opens
 // one. The caller's transaction carries both.
 func (m *Module) Signal(ctx context.Context, tx *db.Tx, s Signal) (Incident, error) {
-	old, err := m.signalIncident(ctx, tx, s.Dedup)
+	if s.Dedup == "" {
+		return Incident{}, fmt.Errorf("a signal of %q has no key that tells it from others: %w", s.Source, holdfast.ErrUsage)
+	}
+	if s.At.IsZero() {
+		s.At = m.cfg.Clock()
+	}
+	old, firing, err := m.signal(ctx, tx, s.Dedup)
 	if err != nil {
 		return Incident{}, err
 	}
-	inc, err := m.cover(ctx, tx, old, s)
+	inc, err := m.cover(ctx, tx, old, firing, s)
 	if err != nil {
 		return Incident{}, err
 	}
@@ -179,12 +186,19 @@ func (m *Module) Signal(ctx context.Context, tx *db.Tx, s Signal) (Incident, err
 	return inc, nil
 }
 
-// cover finds or opens the incident that a signal belongs to.
-func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, s Signal) (Incident, error) {
+// cover finds or opens the incident that a signal belongs to. old is the incident
+// that it last belonged to, and firing whether it had not ended since.
+func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s Signal) (Incident, error) {
 	if old != 0 {
 		inc, err := m.get(ctx, tx, old)
-		if err != nil || inc.Open() {
-			return inc, err // the same thing, still being answered
+		switch {
+		case err != nil:
+			return inc, err
+		case inc.Open() && firing && inc.Phase != Review:
+			return inc, nil // the same thing, still being answered
+		case inc.Open() && (firing || inc.Phase != Review):
+			// The log said that it was over.
+			return inc, m.event(ctx, tx, inc, s.At, "holdfast", "signal", s.Title+" again", s)
 		}
 	}
 	impact := m.cfg.Impact(s.Store)
@@ -204,8 +218,11 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, s Signal) (Inc
 				inc.Services = append(inc.Services, svc)
 			}
 		}
-		if impact.Severity < inc.Severity {
+		if impact.Severity != "" && impact.Severity < inc.Severity {
 			inc.Severity = impact.Severity // SEV1 sorts before SEV2: worse wins
+		}
+		if !s.Began.IsZero() && s.Began.Before(inc.OccurredAt) {
+			inc.OccurredAt = s.Began // a later instant would flatter the recovery time
 		}
 		if err := m.save(ctx, tx, inc); err != nil {
 			return Incident{}, err
@@ -228,7 +245,10 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, s Signal) (Inc
 	if err := m.event(ctx, tx, inc, s.At, "holdfast", "opened", s.Title+": "+s.Detail, inc); err != nil {
 		return Incident{}, err
 	}
-	return inc, m.cfg.Opened(ctx, tx, inc)
+	if err := m.cfg.Opened(ctx, tx, inc); err != nil {
+		return Incident{}, err
+	}
+	return m.get(ctx, tx, inc.ID) // Opened may have moved it
 }
 
 func overlap(inc Incident, store string, services []string) bool {
@@ -241,8 +261,8 @@ func overlap(inc Incident, store string, services []string) bool {
 // Clear marks a signal as no longer firing. It never ends an incident by itself:
 // people and the guards do.
 func (m *Module) Clear(ctx context.Context, tx *db.Tx, dedup, text string, at time.Time) error {
-	id, err := m.signalIncident(ctx, tx, dedup)
-	if err != nil || id == 0 {
+	id, firing, err := m.signal(ctx, tx, dedup)
+	if err != nil || !firing {
 		return err
 	}
 	if _, err := tx.Exec(ctx, `UPDATE incident_signals SET state = 'cleared', last_seen = ? WHERE dedup = ?`, db.Micros(at), dedup); err != nil {
@@ -263,10 +283,15 @@ type Move struct {
 	Activation string // who activated the plan and why; required to enter containment
 	Recovery   string // the recovery that is carried out; required to enter recovery
 	Outcome    string // what was learned and what will be done; required to close
+	// Early says why the incident ends without the phases between: a false alarm,
+	// or a duplicate of another. Only with To Closed, before recovery, and only
+	// when nothing of the incident fires any more.
+	Early string
 }
 
 // Advance moves an incident to another phase. Going forward over several phases
-// meets every guard on the way. An ErrGuard says what is missing.
+// meets every guard on the way, and moves over all or none. An ErrGuard says what
+// is missing; then nothing was written.
 func (m *Module) Advance(ctx context.Context, tx *db.Tx, id int64, mv Move) (Incident, error) {
 	inc, err := m.get(ctx, tx, id)
 	if err != nil {
@@ -283,33 +308,71 @@ func (m *Module) Advance(ctx context.Context, tx *db.Tx, id int64, mv Move) (Inc
 	case to < from && !(mv.To == Assessment && (inc.Phase == Containment || inc.Phase == Recovery)):
 		return inc, fmt.Errorf("%s cannot go back from %s to %s: %w", inc.Name(), inc.Phase, mv.To, ErrGuard)
 	case to < from:
-		inc.Phase = mv.To
+		// What was reached is not reached any more; the log keeps when it was.
+		inc.Phase, inc.AssessedAt, inc.ContainedAt = mv.To, time.Time{}, time.Time{}
 		return inc, m.moved(ctx, tx, inc, mv)
+	case mv.Early != "":
+		return m.endEarly(ctx, tx, inc, mv)
 	}
+	passed := []Incident{inc}
 	for _, next := range Phases[from+1 : to+1] {
 		if err := m.enter(ctx, &inc, next, mv); err != nil {
-			return inc, err
+			return passed[0], err
 		}
+		passed = append(passed, inc)
+	}
+	for _, inc := range passed[1:] {
 		if err := m.moved(ctx, tx, inc, mv); err != nil {
-			return inc, err
+			return passed[0], err
 		}
 	}
 	return inc, nil
 }
 
-// enter checks the guard of a phase and sets its time. Times stay ordered even
-// if the clock was set back meanwhile.
-func (m *Module) enter(ctx context.Context, inc *Incident, next Phase, mv Move) error {
-	now := m.cfg.Clock().UTC()
+// endEarly closes an incident that was none.
+func (m *Module) endEarly(ctx context.Context, tx *db.Tx, inc Incident, mv Move) (Incident, error) {
+	if mv.To != Closed || inc.Phase == Recovery || inc.Phase == Review {
+		return inc, fmt.Errorf("%s cannot end early from %s to %s: %w", inc.Name(), inc.Phase, mv.To, ErrGuard)
+	}
+	firing, err := m.firing(ctx, tx, inc.ID)
+	if err != nil {
+		return inc, err
+	}
+	if len(firing) > 0 {
+		return inc, holdfast.WithHint(fmt.Errorf("%s is no false alarm while %q fires: %w", inc.Name(), firing[0], ErrGuard),
+			"when it has ended, or lead the incident through its phases")
+	}
+	inc.Phase, inc.Outcome, inc.ClosedAt = Closed, mv.Early, m.ordered(inc)
+	mv.Reason = "ended early: " + mv.Early
+	return inc, m.moved(ctx, tx, inc, mv)
+}
+
+// ordered is now, or the newest time of the incident if the clock was set back
+// behind it.
+func (m *Module) ordered(inc Incident) time.Time {
+	now := m.cfg.Clock().UTC().Truncate(time.Microsecond) // as it is stored
 	for _, t := range []time.Time{inc.DetectedAt, inc.AcknowledgedAt, inc.AssessedAt, inc.ContainedAt, inc.RecoveredAt} {
 		if now.Before(t) {
 			now = t
 		}
 	}
+	return now
+}
+
+// enter checks the guard of a phase and sets its time. Times stay ordered even
+// if the clock was set back meanwhile.
+func (m *Module) enter(ctx context.Context, inc *Incident, next Phase, mv Move) error {
+	now := m.ordered(*inc)
 	switch next {
 	case Assessment:
 		inc.AcknowledgedAt = now
 	case Containment:
+		for _, s := range slices.Concat(inc.Stores, []string{""}) {
+			// The plan may have named one since the incident was opened.
+			if inc.Commander == "" {
+				inc.Commander = m.cfg.Impact(s).Commander
+			}
+		}
 		if inc.Commander == "" {
 			return holdfast.WithHint(fmt.Errorf("%s has no commander: %w", inc.Name(), ErrGuard), "give the plan's role incident_commander a holder")
 		}
@@ -375,10 +438,10 @@ func (m *Module) event(ctx context.Context, tx *db.Tx, inc Incident, at time.Tim
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO incident_events (incident, seq, at, actor, type, text, payload)
 		SELECT ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ?, ?, ? FROM incident_events WHERE incident = ?`,
-		inc.ID, db.Micros(at), actor, typ, text, string(b), inc.ID); err != nil {
+		inc.ID, db.Micros(at), plain(actor), plain(typ), plain(text), string(b), inc.ID); err != nil {
 		return err
 	}
-	data, err := json.Marshal(map[string]any{"incident": inc.ID, "phase": inc.Phase, "severity": inc.Severity, "text": text, "payload": json.RawMessage(b)})
+	data, err := json.Marshal(map[string]any{"incident": inc.ID, "phase": inc.Phase, "severity": inc.Severity, "text": plain(text), "payload": json.RawMessage(b)})
 	if err != nil {
 		return err
 	}

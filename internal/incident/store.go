@@ -2,8 +2,11 @@ package incident
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"holdfast/internal/db"
@@ -75,9 +78,9 @@ func (m *Module) values(i Incident) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []any{i.Title, i.Kind, string(services), string(stores), string(i.Severity), string(i.Phase), i.Commander, i.DeclaredBy,
+	return []any{plain(i.Title), i.Kind, string(services), string(stores), string(i.Severity), string(i.Phase), i.Commander, plain(i.DeclaredBy),
 		db.Micros(i.OccurredAt), db.Micros(i.DetectedAt), db.Micros(i.AcknowledgedAt), db.Micros(i.AssessedAt), db.Micros(i.ContainedAt),
-		db.Micros(i.RecoveredAt), db.Micros(i.ClosedAt), i.Activation, i.Recovery, i.Outcome}, nil
+		db.Micros(i.RecoveredAt), db.Micros(i.ClosedAt), plain(i.Activation), plain(i.Recovery), plain(i.Outcome)}, nil
 }
 
 func (m *Module) insert(ctx context.Context, tx *db.Tx, i Incident) (id int64, err error) {
@@ -102,19 +105,32 @@ func (m *Module) save(ctx context.Context, tx *db.Tx, i Incident) error {
 	return err
 }
 
-func (m *Module) signalIncident(ctx context.Context, tx *db.Tx, dedup string) (int64, error) {
-	rows, err := tx.Query(ctx, `SELECT incident FROM incident_signals WHERE dedup = ?`, dedup)
-	if err != nil {
-		return 0, err
+// signal returns the incident that a signal belongs to, 0 if it is new, and
+// whether it fires.
+func (m *Module) signal(ctx context.Context, tx *db.Tx, dedup string) (id int64, firing bool, err error) {
+	var state string
+	err = tx.QueryRow(ctx, `SELECT incident, state FROM incident_signals WHERE dedup = ?`, dedup).Scan(&id, &state)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, false, nil
 	}
-	defer rows.Close()
-	var id int64
-	if rows.Next() {
-		if err := rows.Scan(&id); err != nil {
-			return 0, err
-		}
-	}
-	return id, rows.Err()
+	return id, state == "open", err
+}
+
+// firing lists the keys of an incident's signals that have not ended.
+func (m *Module) firing(ctx context.Context, tx *db.Tx, id int64) ([]string, error) {
+	return db.Collect(func(r *sql.Rows) (key string, err error) { return key, r.Scan(&key) })(
+		tx.Query(ctx, `SELECT dedup FROM incident_signals WHERE incident = ? AND state = 'open' ORDER BY dedup LIMIT ?`, id, MaxIncidents))
+}
+
+// maxText bounds what is kept of one line of words, in bytes.
+const maxText = 16 << 10
+
+// plain makes words fit to be stored: PostgreSQL takes neither zero bytes nor
+// broken UTF-8, and what a failing program said must not keep an incident from
+// being opened.
+func plain(s string) string {
+	s = strings.ReplaceAll(s[:min(len(s), maxText)], "\x00", "\uFFFD")
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // Events returns the log of an incident, oldest first.
