@@ -26,7 +26,7 @@ help: ## say what there is
 .PHONY: build
 build: ## build bin/holdfast
 	@command -v go >/dev/null || { echo "holdfast is built with Go 1.26 or newer, and there is no \"go\" in PATH: see https://go.dev/dl" >&2; exit 1; }
-	go build -trimpath -ldflags "-X holdfast.Version=$(VERSION)" -o bin/holdfast ./cmd/holdfast
+	go build -trimpath -ldflags "-s -w -X holdfast.Version=$(VERSION)" -o bin/holdfast ./cmd/holdfast
 
 .PHONY: demo
 demo: ## play the whole story on this machine; ARGS="--keep" leaves it running

@@ -27,7 +27,7 @@ missing=()
 need() { # need PACKAGE CHECK...: the package is missing unless the check passes
 	local package=$1
 	shift
-	"$@" || missing+=("$package")
+	"$@" >/dev/null 2>&1 || missing+=("$package")
 }
 
 install() {
@@ -79,6 +79,8 @@ test)
 	need openssh-client program ssh-keygen
 	need openssl program openssl
 	need python3 program python3
+	need python3-cryptography python3 -c 'import cryptography'
+	need zstd program zstd
 	need npm program npm
 	need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
 	install
