@@ -3,6 +3,7 @@ package holdfast
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Exit statuses of the command line. They are part of the interface: scripts
@@ -65,4 +66,28 @@ func ExitStatus(err error) int {
 	default:
 		return ExitError
 	}
+}
+
+// hintMark separates message and hint where only text is kept.
+const hintMark = "\nhint: "
+
+// told is an error whose text carries its hint.
+type told struct{ error }
+
+func (t told) Error() string { return t.error.Error() + hintMark + Hint(t.error) }
+func (t told) Unwrap() error { return t.error }
+
+// Tell returns err with its hint as part of its text, for places that keep only
+// the text of an error, such as a job. Heard takes it apart again.
+func Tell(err error) error {
+	if err == nil || Hint(err) == "" {
+		return err
+	}
+	return told{err}
+}
+
+// Heard splits a text that Tell made.
+func Heard(text string) (message, hint string) {
+	message, hint, _ = strings.Cut(text, hintMark)
+	return message, hint
 }

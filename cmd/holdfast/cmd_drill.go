@@ -167,7 +167,11 @@ func printDrill(o io.Writer, d drill.Drill) {
 		fmt.Fprintf(o, "  %.1f %% of the stored bytes at this location were not read back\n", 100*d.Unread)
 	}
 	if d.Error != "" {
-		fmt.Fprintf(o, "  failed: %s\n", d.Error)
+		message, hint := holdfast.Heard(d.Error)
+		fmt.Fprintf(o, "  failed: %s\n", message)
+		if hint != "" {
+			fmt.Fprintf(o, "  hint: %s\n", hint)
+		}
 	}
 	if d.Awaits() {
 		fmt.Fprintf(o, "  all that a machine can prove of L6 holds; the owner confirms with \"holdfast drill confirm %s --by PERSON\"\n", d.ID)

@@ -52,10 +52,14 @@ func (c *cli) withServer(ctx context.Context, f func(ctx context.Context, api *a
 // pollEvery is how often a waiting command asks how far its job is.
 const pollEvery = 300 * time.Millisecond
 
+// askSlack is what passes between the request for a job and the first look at it.
+const askSlack = 2 * time.Second
+
 // wait follows a job to its end and shows its progress on a terminal.
 func (c *cli) wait(ctx context.Context, cl *api.Client, id int64, what string) (job.Job, error) {
 	bar := newBar(c.stderr, what)
 	defer bar.end()
+	asked := time.Now()
 	for {
 		j, err := cl.Job(ctx, id)
 		if err != nil {
@@ -66,11 +70,12 @@ func (c *cli) wait(ctx context.Context, cl *api.Client, id int64, what string) (
 		case job.Done:
 			return j, nil
 		case job.Failed, job.Cancelled:
-			return j, holdfast.WithHint(fmt.Errorf("%s: %s", what, j.Error), "%s", hintOf(j.Error))
+			return j, jobError(what, j.Error, "\"holdfast status\" shows what is protected now")
 		case job.Waiting:
-			if j.Attempt > 0 && j.Error != "" {
+			// An attempt from before we asked is old news: asking makes the next one.
+			if j.Attempt > 0 && j.Error != "" && j.StartedAt.After(asked.Add(-askSlack)) {
 				// It will be tried again later; the person at the terminal wants to know now.
-				return j, holdfast.WithHint(fmt.Errorf("%s: %s", what, j.Error), "the server tries again by itself; mend the cause, and \"holdfast status\" shows how it went")
+				return j, jobError(what, j.Error, "a running server tries again by itself; \"holdfast status\" shows how it went")
 			}
 		}
 		select {
@@ -81,7 +86,14 @@ func (c *cli) wait(ctx context.Context, cl *api.Client, id int64, what string) (
 	}
 }
 
-func hintOf(string) string { return "\"holdfast status\" shows what is protected now" }
+// jobError makes an error of what a job left: its own hint, or another one.
+func jobError(what, text, otherwise string) error {
+	message, hint := holdfast.Heard(text)
+	if hint == "" {
+		hint = otherwise
+	}
+	return holdfast.WithHint(fmt.Errorf("%s: %s", what, message), "%s", hint)
+}
 
 func isTerminal(f any) bool {
 	file, ok := f.(*os.File)

@@ -179,13 +179,16 @@ func (a *App) proofs(ctx context.Context, f *objective.Facts) error {
 		return err
 	}
 	for _, d := range ds {
-		if d.State != drill.StatePassed && d.State != drill.StateFailed {
+		if !d.Ended() {
 			continue
 		}
 		p := objective.Proof{Kind: objective.ProofDrill, ID: d.ID, Name: d.Name, Store: d.Store, At: d.Finished, Outcome: holdfast.Passed, Rung: d.Rung,
 			Parts: d.Parts, Location: d.Location, Snapshot: d.Report.Snapshot, Note: d.Error}
-		if d.State == drill.StateFailed {
+		switch d.State {
+		case drill.StateFailed:
 			p.Outcome = holdfast.Failed
+		case drill.StateShort:
+			p.Outcome = holdfast.NotProven
 		}
 		if d.Target.Kind == holdfast.TargetTime && !d.Report.DataUntil.IsZero() {
 			p.DataAge, p.DataAgeKnown = max(0, d.Target.Time.Sub(d.Report.DataUntil)), true

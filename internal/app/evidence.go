@@ -114,7 +114,7 @@ func (a *App) slots(ctx context.Context, from, to time.Time) ([]evidence.Slot, e
 // slotFacts finds, for each scheduled job, the fact that tells how its work ended.
 func (a *App) slotFacts(ctx context.Context, from time.Time) (map[int64]int64, error) {
 	ends := map[int64]int64{}
-	for _, kind := range []string{backup.FactFailed, backup.FactSnapshot, "drill." + drill.StateFailed, "drill." + drill.StatePassed} {
+	for _, kind := range []string{backup.FactFailed, backup.FactSnapshot, "drill." + drill.StateFailed, "drill." + drill.StateShort, "drill." + drill.StatePassed} {
 		fs, err := a.Ledger.Find(ctx, ledger.Query{Type: kind, From: from})
 		if err != nil {
 			return nil, err

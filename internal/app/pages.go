@@ -285,6 +285,13 @@ func drillLine(d drill.Drill) web.DrillLine {
 		if d.Awaits() {
 			l.Why = "the owner has not confirmed it"
 		}
+	case drill.StateShort:
+		l.State, l.Took = web.RunDone, d.Finished.Sub(d.Started)
+		for _, c := range d.Checks {
+			if l.Why == "" && c.Outcome == holdfast.NotProven {
+				l.Why = "not proven: " + c.Name
+			}
+		}
 	case drill.StateFailed:
 		l.State, l.Took = web.RunFailed, d.Finished.Sub(d.Started)
 		for _, c := range d.Checks {

@@ -34,6 +34,9 @@ const (
 // kindActivate is the job that decides about a recovery after a loss was confirmed.
 const kindActivate = "recovery.activate"
 
+// kindAvailability is the kind of incident that a recovery answers.
+const kindAvailability = "availability"
+
 // kindReview is the job that leads an incident out of recovery.
 const kindReview = "incident.review"
 
@@ -79,7 +82,7 @@ func (a *App) wire() {
 // covered yet opens an incident.
 func (a *App) storeLost(ctx context.Context, tx *db.Tx, l backup.Loss) error {
 	inc, err := a.Incidents.Signal(ctx, tx, incident.Signal{
-		Source: "probe", Dedup: "store-lost:" + l.Store, Store: l.Store, Title: "Store " + l.Store + " is lost", Began: l.LastOK, At: l.DetectedAt, Detail: l.Error,
+		Source: "probe", Dedup: "store-lost:" + l.Store, Store: l.Store, Title: "Store " + l.Store + " is lost", Kind: kindAvailability, Began: l.LastOK, At: l.DetectedAt, Detail: l.Error,
 	})
 	if err != nil || !a.Plan.Activation.Automatically(plan.EventStoreLost) {
 		return err
@@ -97,7 +100,7 @@ func (a *App) storeFound(ctx context.Context, tx *db.Tx, store string, at time.T
 
 // incidentOpened acknowledges at once what the machine answers itself.
 func (a *App) incidentOpened(ctx context.Context, tx *db.Tx, inc incident.Incident) error {
-	if !a.Plan.Activation.Automatically(plan.EventStoreLost) || len(inc.Stores) == 0 {
+	if !a.Plan.Activation.Automatically(plan.EventStoreLost) || inc.Kind != kindAvailability {
 		return nil
 	}
 	_, err := a.Incidents.Advance(ctx, tx, inc.ID, incident.Move{To: incident.Assessment, Actor: "holdfast", Reason: "the plan lets the machine answer the loss of a store"})
@@ -315,7 +318,7 @@ func (a *App) drillFailed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
 		}
 	}
 	_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "drill", Dedup: "drill-failed:" + d.Store, Store: d.Store,
-		Title: "Drill of " + d.Store + " failed", At: d.Finished, Detail: detail})
+		Title: "Drill of " + d.Store + " failed", Kind: "recovery-drill", At: d.Finished, Detail: detail})
 	return err
 }
 

@@ -311,6 +311,12 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
+	// What would make the backup worthless is said before hours are spent on it.
+	for _, f := range src.Check(ctx) {
+		if f.Severity == holdfast.SeverityError {
+			return nil, nil, repo.Stats{}, holdfast.WithHint(fmt.Errorf("%s: %s", f.Code, f.Message), "%s", f.Hint)
+		}
+	}
 	places, away, err := m.places(ctx, p)
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
@@ -375,7 +381,7 @@ func (m *Module) failed(ctx context.Context, jobID int64, a storeArgs, started t
 			"error": err.Error(), "hint": holdfast.Hint(err), "reason": a.Reason, "started": started, "job": jobID,
 		})
 	})
-	return errors.Join(err, ferr)
+	return errors.Join(holdfast.Tell(err), ferr)
 }
 
 // copy catches one location up with one snapshot.

@@ -68,8 +68,14 @@ const (
 	StatePlanned = "planned"
 	StateRunning = "running"
 	StatePassed  = "passed"
+	StateShort   = "short" // nothing failed, but something below the goal could not be proven
 	StateFailed  = "failed"
 )
+
+// Ended reports whether the drill is over, well or badly.
+func (d Drill) Ended() bool {
+	return d.State == StatePassed || d.State == StateShort || d.State == StateFailed
+}
 
 // A Drill is one rehearsal of one store, planned or done.
 type Drill struct {
@@ -300,7 +306,7 @@ const awaitEvery = time.Second
 func (m *Module) await(ctx context.Context, id string) (Drill, error) {
 	for {
 		d, err := m.Get(ctx, id)
-		if err != nil || d.State == StatePassed || d.State == StateFailed {
+		if err != nil || d.Ended() {
 			return d, err
 		}
 		select {

@@ -36,14 +36,18 @@ func (m *Module) run(ctx context.Context, w *job.Work) error {
 		if ctx.Err() != nil && w.Job().Attempt < drillAttempts {
 			return err // we are being stopped: the drill goes on after the restart
 		}
-		d.Error = err.Error()
+		d.Error = holdfast.Tell(err).Error()
 	}
 	ctx = context.WithoutCancel(ctx)
 	d.Finished = m.cfg.Clock().UTC()
 	d.Rung = min(d.Goal, holdfast.HighestRung(d.Checks))
-	d.State = StatePassed
-	if d.Error != "" || d.failedCheck() || d.Rung < d.Goal && !d.Awaits() {
+	switch {
+	case d.Error != "" || d.failedCheck():
 		d.State = StateFailed
+	case d.Rung < d.Goal && !d.Awaits():
+		d.State = StateShort
+	default:
+		d.State = StatePassed
 	}
 	d.Parts = c.parts()
 	return w.Done(ctx, d.ID, func(tx *db.Tx) error {

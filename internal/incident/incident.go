@@ -121,6 +121,7 @@ type Signal struct {
 	Dedup  string    // the same thing noticed again has the same key
 	Store  string    // "" if it is about no store
 	Title  string    // what an incident that it opens is called
+	Kind   string    // of that incident: availability, recovery-drill, backup, …
 	Began  time.Time // earliest instant at which it can have begun
 	At     time.Time
 	Detail string
@@ -230,7 +231,7 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s
 		return inc, m.event(ctx, tx, inc, s.At, "holdfast", "signal", s.Title, s)
 	}
 	inc := Incident{
-		Title: s.Title, Kind: "availability", Services: impact.Services, Severity: impact.Severity, Phase: Detection,
+		Title: s.Title, Kind: s.Kind, Services: impact.Services, Severity: impact.Severity, Phase: Detection,
 		Commander: impact.Commander, DeclaredBy: "holdfast (" + s.Source + ")", OccurredAt: s.Began, DetectedAt: s.At,
 	}
 	if s.Store != "" {

@@ -25,6 +25,7 @@ type Store struct {
 
 	mu     sync.Mutex
 	places map[string]Frontier // of the running stream
+	ended  error               // why the last stream gave up; nil while one runs
 }
 
 var (
@@ -121,23 +122,33 @@ func (s *Store) Snapshot(ctx context.Context, w *repo.Writer, progress func(hold
 	return s.awaitStream(ctx, "up to the end of the base backup", func(f Frontier) bool { return f.LSN >= stop })
 }
 
-// awaitStream waits until the log stream is far enough at one place.
+// awaitStream waits until the log stream is far enough at every place that takes
+// log now, and that is at least one.
 func (s *Store) awaitStream(ctx context.Context, what string, far func(Frontier) bool) error {
 	ctx, cancel := context.WithTimeout(ctx, streamWithin)
 	defer cancel()
 	for {
-		why := "it does not run"
+		why := "nothing follows it"
 		s.mu.Lock()
+		if s.ended != nil {
+			defer s.mu.Unlock()
+			return s.ended
+		}
+		reached, behind := 0, 0
 		for _, f := range s.places {
-			if far(f) {
-				s.mu.Unlock()
-				return nil
-			}
-			if f.Err != "" {
+			switch {
+			case far(f):
+				reached++
+			case f.Err != "":
 				why = f.Err
+			default:
+				behind++
 			}
 		}
 		s.mu.Unlock()
+		if reached > 0 && behind == 0 {
+			return nil
+		}
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
@@ -151,11 +162,17 @@ func (s *Store) awaitStream(ctx context.Context, what string, far func(Frontier)
 }
 
 // Stream follows the log.
-func (s *Store) Stream(ctx context.Context, cfg source.StreamConfig) error {
+func (s *Store) Stream(ctx context.Context, cfg source.StreamConfig) (err error) {
+	s.mu.Lock()
+	s.ended = nil
+	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		clear(s.places)
+		if ctx.Err() == nil {
+			s.ended = err
+		}
 	}()
 	return s.Source.Stream(ctx, StreamConfig{
 		Places: cfg.Places, Keys: repo.LogKeys{Recipients: cfg.Recipients, Signer: cfg.Signer}, Durability: s.cfg.Durability,
