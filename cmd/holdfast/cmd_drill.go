@@ -50,7 +50,7 @@ that a machine can prove holds, and the owner's confirmation is waited for.`,
 			if err != nil {
 				return err
 			}
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), app.Work{Asked: true, Jobs: []string{drill.KindRun}}, func(ctx context.Context, cl *api.Client) error {
 				var done []drill.Drill
 				for _, r := range reqs {
 					d, err := c.runDrill(ctx, cl, r)
@@ -190,7 +190,7 @@ func (c *cli) drillListCmd() *cobra.Command {
 			if len(a) == 1 {
 				store = a[0]
 			}
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				ds, err := cl.Drills(ctx, store)
 				if err != nil {
 					return err
@@ -213,7 +213,7 @@ func (c *cli) drillShowCmd() *cobra.Command {
 		Use: "show ID", Short: "Show one drill with its checks", Args: args(cobra.ExactArgs(1)),
 		Example: "  $ holdfast drill show 20261122-101530-1a2b3c",
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				d, err := cl.Drill(ctx, a[0])
 				if err != nil {
 					return err
@@ -234,7 +234,7 @@ vouches for it. It is kept as attested, never as proved.
 Exit status: 0 recorded, 4 refused: not the owner, or nothing to confirm.`,
 		Example: "  $ holdfast drill confirm 20261122-101530-1a2b3c --by founder-b --note \"looked at the newest orders\"",
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				d, err := cl.ConfirmDrill(ctx, a[0], by, note)
 				if err != nil {
 					return err
@@ -274,7 +274,7 @@ Exit status: 0 written, 1 error.`,
 			if out == "" {
 				out = filepath.Join(opt.Workspace.Evidence(), "evidence-"+e.To.UTC().Format("20060102T150405Z")+".zip")
 			}
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				pack, err := cl.Evidence(ctx, e)
 				if err != nil {
 					return err
@@ -392,7 +392,7 @@ func (c *cli) incidentCmd() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List incidents, newest first", Args: args(cobra.NoArgs), Example: "  $ holdfast incident list --open",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				is, err := cl.Incidents(ctx, open)
 				if err != nil {
 					return err
@@ -416,7 +416,7 @@ func (c *cli) incidentCmd() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				l, err := cl.Incident(ctx, id)
 				if err != nil {
 					return err
@@ -444,7 +444,7 @@ Exit status: 0 closed, 4 refused: a guard does not hold yet.`,
 			if err != nil {
 				return err
 			}
-			return c.withServer(cmd.Context(), func(ctx context.Context, api *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, api *api.Client) error {
 				inc, err := api.CloseIncident(ctx, id, by, outcome)
 				if err != nil {
 					return err

@@ -17,7 +17,7 @@ func (c *cli) recoverCmd() *cobra.Command {
 	list := &cobra.Command{
 		Use: "list", Short: "List recoveries, newest first", Args: args(cobra.NoArgs), Example: "  $ holdfast recover list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				rs, err := cl.Recoveries(ctx)
 				if err != nil {
 					return err
@@ -36,7 +36,7 @@ func (c *cli) recoverCmd() *cobra.Command {
 	show := &cobra.Command{
 		Use: "show RECOVERY", Short: "Show a recovery with its steps", Args: args(cobra.ExactArgs(1)), Example: "  $ holdfast recover show INC-3-1a2b3c4d",
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				r, err := cl.Recovery(ctx, a[0])
 				if err != nil {
 					return err
@@ -58,7 +58,7 @@ Exit status: 0 activated, 4 refused: this person may not.`,
 			if err != nil {
 				return err
 			}
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				job, err := cl.Recover(ctx, id, by, note)
 				if err != nil {
 					return err
@@ -71,7 +71,7 @@ Exit status: 0 activated, 4 refused: this person may not.`,
 		Use: "confirm RECOVERY STEP --by PERSON", Short: "A person says that a step is done", Args: args(cobra.ExactArgs(2)),
 		Example: "  $ holdfast recover confirm INC-3-1a2b3c4d api-reconnect --by founder-b",
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				r, err := cl.ConfirmStep(ctx, a[0], a[1], by, note)
 				if err != nil {
 					return err

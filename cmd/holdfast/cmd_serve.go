@@ -70,7 +70,7 @@ Exit status: 0 within objectives, 3 an objective is missed or unproven.`,
 		Example: "  $ holdfast status\n  $ holdfast status api --json",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				o, err := cl.Overview(ctx)
 				if err != nil {
 					return err
@@ -179,7 +179,7 @@ location.`,
 		Example: "  $ holdfast backup db\n  db: snapshot 20261122T101530Z-1a2b3c4d, 41.2 MiB read, 9.1 MiB stored in 3.1s; complete at far, near",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			return c.withServer(cmd.Context(), func(ctx context.Context, cl *api.Client) error {
+			return c.withServer(cmd.Context(), app.Work{Asked: true, Jobs: []string{backup.KindSnapshot, backup.KindReceive}, Logs: true}, func(ctx context.Context, cl *api.Client) error {
 				id, err := cl.Backup(ctx, a[0], reason)
 				if err != nil {
 					return err
@@ -251,6 +251,9 @@ func (c *cli) printBackup(store string, f backup.SnapshotFact) error {
 			fmt.Fprintf(o, "  incomplete: %s\n", f.Incomplete)
 		}
 	})
+	if c.alone {
+		fmt.Fprintln(c.stderr, "holdfast: note: no server is running; schedules, drills and the log of databases are followed only while \"holdfast serve\" runs")
+	}
 	if err == nil && (len(missing) > 0 || f.Incomplete != "") {
 		c.reported = true
 		return holdfast.ErrMissed

@@ -26,17 +26,23 @@ func (c *cli) options(level slog.Level) (app.Options, error) {
 	return app.Options{Workspace: w, State: c.state, Clock: time.Now, Log: slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))}, nil
 }
 
-// withServer calls f with a client of the running server. Without one it starts
-// the product in this process for as long as f runs: the same code answers.
-func (c *cli) withServer(ctx context.Context, f func(ctx context.Context, api *api.Client) error) error {
+// reading is the work of a command that only asks.
+var reading = app.Work{Asked: true}
+
+// withServer calls f with a client of the running server. Without one it opens the
+// product in this process for as long as f runs, with just the work that f needs:
+// the same code answers.
+func (c *cli) withServer(ctx context.Context, work app.Work, f func(ctx context.Context, api *api.Client) error) error {
 	opt, err := c.options(slog.LevelError)
 	if err != nil {
 		return err
 	}
+	opt.Work = work
 	if conn, err := net.DialTimeout("unix", opt.Workspace.Socket(), time.Second); err == nil {
 		conn.Close()
 		return f(ctx, api.NewClient(opt.Workspace.Socket()))
 	}
+	c.alone = true
 	a, err := app.Open(ctx, opt)
 	if err != nil {
 		return err

@@ -68,6 +68,7 @@ type cli struct {
 	state          string
 	json           bool
 	reported       bool // the result says itself what was missed
+	alone          bool // no server runs
 }
 
 // usageError is a command line that cannot be understood.

@@ -36,8 +36,18 @@ type Options struct {
 	// State is where the state is kept: empty for the SQLite file of the
 	// workspace, or a PostgreSQL connection string.
 	State string
+	Work  Work
 	Clock func() time.Time
 	Log   *slog.Logger
+}
+
+// Work is what a process does of its own accord. The zero Work is everything: a
+// server. A command that only asks, or does one thing, must not begin other work,
+// declare a store lost or hold a replication slot that nobody will read.
+type Work struct {
+	Asked bool     // only what follows
+	Jobs  []string // kinds of jobs to run
+	Logs  bool     // follow the logs of stores
 }
 
 // App is one running Holdfast: everything on one workspace, in one process.
@@ -130,10 +140,13 @@ func (a *App) openState(ctx context.Context) (err error) {
 	return err
 }
 
-// Start takes up the work: jobs left by an earlier process, schedules, logs,
-// watches.
+// Start takes up the work: for a server, jobs left by an earlier process,
+// schedules, logs and watches.
 func (a *App) Start(ctx context.Context) error {
 	ctx, a.cancel = context.WithCancel(ctx)
+	if work := a.opt.Work; work.Asked {
+		return a.startAsked(ctx, work)
+	}
 	err := a.DB.Tx(ctx, func(tx *db.Tx) error {
 		if err := a.notePlan(ctx, tx); err != nil {
 			return err
@@ -142,6 +155,10 @@ func (a *App) Start(ctx context.Context) error {
 	})
 	if err != nil {
 		return err
+	}
+	// What a killed server left of its sandboxes: the engines died with it.
+	if err := os.RemoveAll(a.boxes()); err != nil {
+		a.opt.Log.Warn("old sandboxes not removed", "err", err)
 	}
 	if err := a.Jobs.Start(ctx); err != nil {
 		return err
@@ -152,6 +169,19 @@ func (a *App) Start(ctx context.Context) error {
 	a.wg.Go(func() { a.survey.run(ctx, a) })
 	a.wg.Go(func() { a.anchor(ctx) })
 	return nil
+}
+
+func (a *App) startAsked(ctx context.Context, work Work) error {
+	if len(work.Jobs) == 0 {
+		return nil
+	}
+	if err := a.DB.Tx(ctx, func(tx *db.Tx) error { return a.notePlan(ctx, tx) }); err != nil {
+		return err
+	}
+	if work.Logs {
+		a.Backups.Follow(ctx)
+	}
+	return a.Jobs.Start(ctx)
 }
 
 // Stop ends the work in good order: what runs is interrupted and goes on after
@@ -222,6 +252,9 @@ type facts struct{ a *App }
 // Append satisfies the Ledger interface of every module.
 func (f facts) Append(ctx context.Context, tx *db.Tx, fact ledger.Fact) (int64, error) {
 	fact.Plan = f.a.Plan.Digest()
+	if fact.Type == backup.FactReceipt {
+		f.a.DB.Notify(ctx, tx, surveyChannel) // a location holds more than was seen
+	}
 	return f.a.Ledger.Append(ctx, tx, fact)
 }
 

@@ -54,11 +54,11 @@ func (a *App) wire() {
 	if err != nil {
 		host = "localhost"
 	}
-	// What a killed process left of its sandboxes: the engines died with it.
-	if err := os.RemoveAll(a.boxes()); err != nil {
-		a.opt.Log.Warn("old sandboxes not removed", "err", err)
+	only := a.opt.Work.Jobs
+	if a.opt.Work.Asked && only == nil {
+		only = []string{}
 	}
-	a.Jobs = job.New(a.DB, job.Config{Owner: host + ":" + a.opt.Workspace.Dir, Workers: workers, Clock: a.opt.Clock, Log: a.opt.Log})
+	a.Jobs = job.New(a.DB, job.Config{Owner: host + ":" + a.opt.Workspace.Dir, Workers: workers, Only: only, Clock: a.opt.Clock, Log: a.opt.Log})
 	a.Backups = backup.New(backup.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Recipients: a.recipients,
 		Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),

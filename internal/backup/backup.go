@@ -164,7 +164,6 @@ func SnapshotJob(store, reason string) job.Insert {
 
 // Start follows the logs, watches the stores and asks the locations what they hold.
 func (m *Module) Start(ctx context.Context) error {
-	ctx, m.cancel = context.WithCancel(ctx)
 	err := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
 		for _, p := range m.cfg.Policies() {
 			in := job.Insert{Kind: KindReconcile, Key: KindReconcile + ":" + p.Store, Args: storeArgs{Store: p.Store}}
@@ -175,20 +174,29 @@ func (m *Module) Start(ctx context.Context) error {
 		return nil
 	})
 	if err != nil {
-		m.cancel()
 		return fmt.Errorf("start backups: %w", err)
 	}
+	ctx = m.Follow(ctx)
+	for _, p := range m.cfg.Policies() {
+		m.wg.Go(func() { m.watch(ctx, p) })
+	}
+	return nil
+}
+
+// Follow only follows the logs, until Stop: for a process that makes one backup and
+// must not declare anything lost. It returns the context of what it began.
+func (m *Module) Follow(ctx context.Context) context.Context {
+	ctx, m.cancel = context.WithCancel(ctx)
 	m.again = map[string]chan struct{}{}
 	for _, p := range m.cfg.Policies() {
 		m.again[p.Store] = make(chan struct{}, 1)
 	}
 	for _, p := range m.cfg.Policies() {
-		m.wg.Go(func() { m.watch(ctx, p) })
 		if p.Log {
 			m.wg.Go(func() { m.follow(ctx, p) })
 		}
 	}
-	return nil
+	return ctx
 }
 
 // Stop ends what Start began and waits for it.

@@ -7,6 +7,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/db"
+	"holdfast/internal/repo"
 	"holdfast/internal/source"
 )
 
@@ -138,9 +139,16 @@ func (m *Module) followOnce(ctx context.Context, p Policy) error {
 	if !ok {
 		return errors.New("this kind of store has no log to follow")
 	}
-	places, away, err := m.places(ctx, p)
-	if err != nil {
-		return err
+	// A location that is away stands in the list without a repository: the spool
+	// keeps what it misses.
+	var places []repo.Place
+	away := map[string]error{}
+	for _, name := range p.Locations {
+		r, err := m.cfg.Place(ctx, name)
+		if err != nil {
+			r, away[name] = nil, err
+		}
+		places = append(places, repo.Place{Name: name, Repo: r})
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

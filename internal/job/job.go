@@ -201,6 +201,10 @@ type Config struct {
 	// Lease is how long a job stays with a worker that gives no sign of life.
 	// Zero: 30s.
 	Lease time.Duration
+	// Only names the kinds that this engine runs, of those that it handles, and
+	// keeps it from starting the jobs of schedules. It is for a process that was
+	// asked for one thing and ends after it. Nil: all.
+	Only []string
 }
 
 // An Engine enqueues and runs jobs. Enqueue and the reading methods work without

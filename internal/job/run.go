@@ -72,6 +72,9 @@ func (e *Engine) Tick(ctx context.Context) error {
 	if err := e.afterClockJump(ctx, now); err != nil {
 		return err
 	}
+	if e.config.Only != nil {
+		return nil
+	}
 	return e.tickSchedules(ctx, now)
 }
 

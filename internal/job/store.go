@@ -138,6 +138,9 @@ const claimLock = 0x6a6f62717565
 func (e *Engine) claim(ctx context.Context) (j Job, ok bool, err error) {
 	now := e.config.Clock()
 	kinds := slices.Collect(maps.Keys(e.handlers))
+	if only := e.config.Only; only != nil {
+		kinds = slices.DeleteFunc(kinds, func(k string) bool { return !slices.Contains(only, k) })
+	}
 	if len(kinds) == 0 {
 		return j, false, nil
 	}
