@@ -7,6 +7,8 @@ set -euo pipefail
 
 # An exact version: the checker must not change while the pages do not.
 AXE=4.14.1
+# The S3 server that the tests of locations start: internal/location/locationtest.
+VERSITYGW=v1.8.0
 
 say() { echo "holdfast: $*" >&2; }
 
@@ -66,6 +68,15 @@ axe() {
 	mv "$file.new" "$file"
 }
 
+# objectstore builds the S3 server that tests run against.
+objectstore() {
+	local dir=$HOLDFAST_TEST_TOOLS/versitygw-$VERSITYGW
+	[[ -x $dir/versitygw ]] && return
+	say "building versitygw $VERSITYGW, which takes some minutes"
+	mkdir -p "$dir"
+	(cd "$dir" && GOFLAGS='' CGO_ENABLED=0 GOBIN=$dir go install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW") >&2
+}
+
 case ${1:-} in
 demo)
 	need postgresql server
@@ -77,6 +88,7 @@ test)
 	need postgresql-contrib contrib
 	need chromium browser
 	need openssh-client program ssh-keygen
+	need openssh-server test -x /usr/sbin/sshd
 	need openssl program openssl
 	need python3 program python3
 	need python3-cryptography python3 -c 'import cryptography'
@@ -85,6 +97,7 @@ test)
 	need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
 	install
 	axe
+	objectstore
 	;;
 bench)
 	need postgresql server

@@ -21,6 +21,8 @@ var (
 	ErrFull        = errors.New("location is full")
 	ErrReadOnly    = errors.New("location is read-only")
 	ErrDenied      = errors.New("location denied access")
+	ErrLocked      = errors.New("object is locked") // by a retention that nobody can lift before its end
+	ErrOverwrites  = errors.New("location overwrites objects")
 	ErrName        = errors.New("not the name of an object")
 	ErrSize        = errors.New("content has another size than announced")
 )

@@ -202,7 +202,7 @@ func (s *Store) Put(ctx context.Context, name string, size int64, body io.Reader
 		}
 		return s.explain("put", name, fs.ErrExist)
 	}
-	if err := durable.Create(fsys, name, &exactReader{ctx: ctx, r: body, left: size}, filePerm); err != nil {
+	if err := durable.Create(fsys, name, location.Exactly(ctx, body, size), filePerm); err != nil {
 		return s.explain("put", name, err)
 	}
 	return nil
@@ -237,51 +237,6 @@ func (s *Store) makeDir(fsys durable.FS, dir string) error {
 	}
 	s.dirs[dir] = true
 	return nil
-}
-
-// exactReader reads exactly the announced number of bytes, or fails.
-type exactReader struct {
-	ctx  context.Context
-	r    io.Reader
-	left int64
-}
-
-func (e *exactReader) Read(p []byte) (int, error) {
-	if err := e.ctx.Err(); err != nil {
-		return 0, err
-	}
-	if e.left < 0 {
-		return 0, fmt.Errorf("negative: %w", location.ErrSize)
-	}
-	// One byte more than is left, to notice that there is more.
-	if int64(len(p)) > e.left+1 {
-		p = p[:e.left+1]
-	}
-	n, err := e.r.Read(p)
-	e.left -= int64(n)
-	if err != nil && err != io.EOF {
-		return n, &bodyError{err}
-	}
-	switch {
-	case e.left < 0:
-		return n, fmt.Errorf("longer: %w", location.ErrSize)
-	case err == io.EOF && e.left > 0:
-		return n, fmt.Errorf("%d bytes short: %w", e.left, location.ErrSize)
-	}
-	return n, err
-}
-
-// bodyError is an error of the caller's reader. It is never taken for one of the
-// location: a source that cannot be read must not look like a full disk.
-type bodyError struct{ err error }
-
-func (e *bodyError) Error() string { return "read content: " + e.err.Error() }
-
-func (e *bodyError) Unwrap() error {
-	if errors.Is(e.err, fs.ErrExist) {
-		return nil // it would read as "the object is stored"
-	}
-	return e.err
 }
 
 // Get implements repo.Store.
@@ -492,7 +447,7 @@ func (s *Store) explain(verb, name string, err error) error {
 	if name != "" {
 		what += fmt.Sprintf(" %q", name)
 	}
-	var body *bodyError
+	var body *location.BodyError
 	if errors.As(err, &body) {
 		return fmt.Errorf("%s: %w", what, body)
 	}
