@@ -360,24 +360,27 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 // parent returns the newest snapshot of store that every given place holds, so
 // that what it names is there to be named again; nil if there is none.
 func (m *Module) parent(ctx context.Context, places []repo.Place, store string) (*repo.Manifest, error) {
-	var candidates []*repo.Manifest
+	var common []string
 	for i, p := range places {
-		ms, err := p.Repo.Manifests(ctx, store)
+		ids, err := p.Repo.SnapshotIDs(ctx, store)
 		if err != nil {
 			return nil, fmt.Errorf("location %q: list snapshots: %w", p.Name, err)
 		}
 		if i == 0 {
-			candidates = ms
+			common = ids
 			continue
 		}
-		candidates = slices.DeleteFunc(candidates, func(c *repo.Manifest) bool {
-			return !slices.ContainsFunc(ms, func(o *repo.Manifest) bool { return o.ID == c.ID })
-		})
+		common = slices.DeleteFunc(common, func(id string) bool { return !slices.Contains(ids, id) })
 	}
-	if len(candidates) == 0 {
+	if len(common) == 0 {
 		return nil, nil
 	}
-	return candidates[len(candidates)-1], nil
+	for _, p := range places {
+		if man, err := p.Repo.Manifest(ctx, store, common[len(common)-1]); err == nil {
+			return man, nil
+		}
+	}
+	return nil, nil // none can be read: verification names that, and a backup without a parent is a backup
 }
 
 // failed records that a backup did not happen and returns err for the job.

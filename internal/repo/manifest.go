@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -179,6 +180,19 @@ func (r *Repository) manifest(ctx context.Context, name string) (*Manifest, erro
 		return nil, fmt.Errorf("%q holds %q: %w", name, m.Object(), ErrSubstituted)
 	}
 	return m, nil
+}
+
+// SnapshotIDs lists the ids of a scope's snapshots, oldest first, from their names
+// alone: nothing is read. What lies under a name is told by Manifest.
+func (r *Repository) SnapshotIDs(ctx context.Context, scope string) ([]string, error) {
+	names, err := r.snapshotNames(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	for i, n := range names {
+		names[i] = path.Base(n)
+	}
+	return names, nil
 }
 
 // Manifests returns the snapshots of a scope, or of all scopes if scope is "",

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -19,7 +20,15 @@ import (
 )
 
 // A Store is a directory as the modules see it: the source.Store of kind files.
-type Store struct{ *Source }
+type Store struct {
+	*Source
+
+	mu      sync.Mutex
+	created map[string]time.Time // of the snapshots that were read by id: a manifest never changes
+}
+
+// maxKnown bounds how many snapshots' times are remembered.
+const maxKnown = 100_000
 
 var _ source.Store = (*Store)(nil)
 
@@ -29,7 +38,7 @@ func Open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{s}, nil
+	return &Store{Source: s, created: map[string]time.Time{}}, nil
 }
 
 // Is makes an IncompleteError the kind of error that the modules know.
@@ -37,13 +46,27 @@ func (e *IncompleteError) Is(target error) bool { return target == source.ErrInc
 
 // Windows lists the instants of the snapshots: each is a window of its own.
 func (s *Store) Windows(ctx context.Context, r *repo.Repository) ([]holdfast.Window, error) {
-	ms, err := r.Manifests(ctx, s.cfg.Store)
+	ids, err := r.SnapshotIDs(ctx, s.cfg.Store)
 	if err != nil {
 		return nil, err
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.created) > maxKnown {
+		clear(s.created)
+	}
 	var out []holdfast.Window
-	for _, m := range ms {
-		out = append(out, holdfast.Window{Store: s.cfg.Store, Snapshot: m.ID, From: m.Created, To: m.Created, Bases: 1})
+	for _, id := range ids {
+		at, ok := s.created[id]
+		if !ok {
+			m, err := r.Manifest(ctx, s.cfg.Store, id)
+			if err != nil {
+				continue // a damaged manifest is no recovery point; verification names it
+			}
+			at = m.Created
+			s.created[id] = at
+		}
+		out = append(out, holdfast.Window{Store: s.cfg.Store, Snapshot: id, From: at, To: at, Bases: 1})
 	}
 	return out, nil
 }
