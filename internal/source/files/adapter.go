@@ -111,10 +111,7 @@ func (s *Store) pick(ctx context.Context, req source.Request) (*repo.Manifest, e
 	if req.Snapshot != "" {
 		return req.Repo.Manifest(ctx, s.cfg.Store, req.Snapshot)
 	}
-	ms, err := req.Repo.Manifests(ctx, s.cfg.Store)
-	if err != nil {
-		return nil, err
-	}
+	ms, damage := req.Repo.Manifests(ctx, s.cfg.Store)
 	for _, m := range slices.Backward(ms) {
 		switch req.Target.Kind {
 		case holdfast.TargetLatest, holdfast.TargetImmediate:
@@ -127,7 +124,10 @@ func (s *Store) pick(ctx context.Context, req source.Request) (*repo.Manifest, e
 			return nil, fmt.Errorf("a directory cannot be restored to %s: name a time, or latest: %w", req.Target, holdfast.ErrUsage)
 		}
 	}
-	err = fmt.Errorf("store %q: no snapshot is as old as %s", s.cfg.Store, req.Target)
+	err := fmt.Errorf("store %q: no snapshot is as old as %s", s.cfg.Store, req.Target)
+	if damage != nil {
+		err = fmt.Errorf("%w, of those that can be read: %w", err, damage)
+	}
 	if len(ms) > 0 {
 		err = fmt.Errorf("%w; the oldest is of %s", err, ms[0].Created.UTC().Format(time.RFC3339))
 	}
