@@ -116,7 +116,7 @@ func (d Drill) Awaits() bool {
 			return false
 		}
 	}
-	return !d.failedCheck() && d.Error == "" && d.Goal >= holdfast.L6 && d.Rung == holdfast.L5 && d.has(holdfast.L6, ownerConfirms, holdfast.NotProven)
+	return !d.failedCheck() && d.Error == "" && d.Goal == holdfast.L6 && d.Rung == holdfast.L5 && d.has(holdfast.L6, ownerConfirms, holdfast.NotProven)
 }
 
 func (d Drill) failedCheck() bool {
@@ -181,13 +181,14 @@ type Config struct {
 	// Identities opens the runner's read keys; every use is recorded with the purpose.
 	Identities func(ctx context.Context, purpose string) ([]seal.Identity, error)
 	Trusted    func() []seal.VerifyKey // who may sign manifests
+	Vault      func() []seal.VerifyKey // who may sign receipts; nil: Trusted
 	Box        func(ctx context.Context) (Box, error)
 	// Failed is called in the transaction that records a failed drill.
 	Failed func(ctx context.Context, tx *db.Tx, d Drill) error
 	// Names returns the stores, goal and pick of a drill of the plan in force.
 	Declared   func(name string) (Declared, error)
 	ReadWithin time.Duration // rung L2: every byte is read back within this time
-	ReadBudget int64         // bytes that one drill reads back for L2 at most
+	ReadBudget int64         // bytes that one drill reads back for L2 at most; the newest unread snapshot it reads whatever its size
 	Clock      func() time.Time
 }
 
@@ -201,14 +202,24 @@ type Declared struct {
 // A Module runs drills.
 type Module struct{ cfg Config }
 
-// drillAttempts bounds how often a drill is begun again after the process that
-// ran it died. A drill that merely fails is not repeated.
-const drillAttempts = 3
+// drillAttempts bounds how often a drill is begun: again after the process that
+// ran it died or was stopped. A drill that merely fails is not repeated. The drill
+// counts for itself, because the job engine does not count what was interrupted.
+//
+// jobAttempts is how often the outcome may fail to be written before the drill is
+// left to Settle.
+const (
+	drillAttempts = 3
+	jobAttempts   = 20
+)
 
 // New registers the job handlers.
 func New(cfg Config) *Module {
 	m := &Module{cfg}
-	cfg.Jobs.Handle(KindRun, m.run, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: drillAttempts})
+	if cfg.Vault == nil {
+		m.cfg.Vault = cfg.Trusted
+	}
+	cfg.Jobs.Handle(KindRun, m.run, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: jobAttempts})
 	cfg.Jobs.Handle(KindScheduled, m.scheduled, job.HandlerOptions{Timeout: 48 * time.Hour, MaxAttempts: drillAttempts})
 	return m
 }
@@ -243,6 +254,9 @@ func (m *Module) scheduled(ctx context.Context, w *job.Work) error {
 	if err != nil {
 		return job.Permanent(err)
 	}
+	if err := m.Settle(ctx); err != nil {
+		return err
+	}
 	ids, err := m.slotDrills(ctx, w, a.Drill, d)
 	if err != nil {
 		return err
@@ -265,37 +279,57 @@ func (m *Module) scheduled(ctx context.Context, w *job.Work) error {
 }
 
 // slotDrills plans the drills of a slot, once: after a crash it finds them.
-func (m *Module) slotDrills(ctx context.Context, w *job.Work, name string, d Declared) (ids []string, err error) {
+//
+// A store of which nothing can be drilled, because no location is within reach or
+// none holds a backup, does not keep the others from being drilled. When asking
+// again did not help, its drill is on record as failed.
+func (m *Module) slotDrills(ctx context.Context, w *job.Work, name string, d Declared) ([]string, error) {
+	ids, err := m.ofSlot(ctx, name, w.Job().ID)
+	if err != nil || len(ids) > 0 {
+		return ids, err
+	}
 	var picked []Drill
 	for _, s := range d.Stores {
-		p, err := m.choose(ctx, Request{Name: name, Store: s, By: "schedule", Reason: "scheduled by the plan", Goal: d.Goal, Pick: d.Pick})
+		req := Request{Name: name, Store: s, By: "schedule", Reason: "scheduled by the plan", Goal: d.Goal, Pick: d.Pick}
+		p, err := m.choose(ctx, req)
 		if err != nil {
-			return nil, err
+			if w.Job().Attempt < w.Job().MaxAttempts {
+				return nil, err
+			}
+			p = m.blank(req, Subject{})
+			p.State, p.Error, p.Finished = StateFailed, bounded(holdfast.Tell(err).Error()), p.Planned
 		}
 		p.Slot = w.Job().ID
 		picked = append(picked, p)
 	}
 	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
 		ids = nil
-		old, err := m.query(ctx, tx, `WHERE name = ? ORDER BY planned DESC, id DESC LIMIT ?`, name, MaxDrills)
-		if err != nil {
-			return err
-		}
-		for _, o := range old {
-			if o.Slot == w.Job().ID {
-				ids = append(ids, o.ID)
-			}
-		}
-		if len(ids) > 0 {
-			return nil
-		}
 		for _, p := range picked {
+			ids = append(ids, p.ID)
 			if _, err := m.plan(ctx, tx, p); err != nil {
 				return err
 			}
-			ids = append(ids, p.ID)
+			if p.State == StateFailed {
+				if err := m.end(ctx, tx, p); err != nil {
+					return err
+				}
+			}
 		}
 		return nil
+	})
+	return ids, err
+}
+
+// ofSlot lists the drills that a scheduled job has planned.
+func (m *Module) ofSlot(ctx context.Context, name string, slot int64) (ids []string, err error) {
+	err = m.cfg.DB.View(ctx, func(tx *db.Tx) error {
+		ds, err := m.query(ctx, tx, `WHERE name = ? ORDER BY planned DESC, id DESC LIMIT ?`, name, MaxDrills)
+		for _, d := range ds {
+			if d.Slot == slot {
+				ids = append(ids, d.ID)
+			}
+		}
+		return err
 	})
 	return ids, err
 }
@@ -309,6 +343,9 @@ func (m *Module) await(ctx context.Context, id string) (Drill, error) {
 		if err != nil || d.Ended() {
 			return d, err
 		}
+		if err := m.settle(ctx, d); err != nil {
+			return d, err
+		}
 		select {
 		case <-ctx.Done():
 			return d, ctx.Err()
@@ -317,8 +354,66 @@ func (m *Module) await(ctx context.Context, id string) (Drill, error) {
 	}
 }
 
+// Settle records the drills that nobody carries out any more, because their jobs
+// were cancelled or given up, as failed. Call it when the server starts; drills
+// that are asked for and scheduled call it too.
+func (m *Module) Settle(ctx context.Context) error {
+	var open []Drill
+	err := m.cfg.DB.View(ctx, func(tx *db.Tx) (err error) {
+		open, err = m.query(ctx, tx, `WHERE state IN (?, ?) ORDER BY planned LIMIT ?`, StatePlanned, StateRunning, MaxDrills)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, d := range open {
+		if err := m.settle(ctx, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle ends d as failed if its job has ended without it. A drill and its job
+// end in one transaction, so a job that has ended leaves no drill that may.
+func (m *Module) settle(ctx context.Context, d Drill) error {
+	js, err := m.cfg.Jobs.List(ctx, job.Filter{Kind: KindRun, Key: KindRun + ":" + d.ID, Limit: 1})
+	if err != nil || len(js) > 0 && !js[0].State.Finished() {
+		return err
+	}
+	why := "gone"
+	if len(js) > 0 {
+		why = fmt.Sprintf("%s: %s", js[0].State, js[0].Error)
+	}
+	return m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		d, err := m.get(ctx, tx, d.ID)
+		if err != nil || d.Ended() {
+			return err
+		}
+		d.State, d.Finished = StateFailed, m.cfg.Clock().UTC()
+		d.Error = bounded("nobody carries it out any more: its job is " + why)
+		return m.end(ctx, tx, d)
+	})
+}
+
+// end writes down how a drill ended. d says whether it passed.
+func (m *Module) end(ctx context.Context, tx *db.Tx, d Drill) (err error) {
+	if d.Fact, err = m.fact(ctx, tx, "drill."+d.State, "holdfast", d); err != nil {
+		return err
+	}
+	if d.State == StateFailed {
+		if err := m.cfg.Failed(ctx, tx, d); err != nil {
+			return err
+		}
+	}
+	return m.save(ctx, tx, d)
+}
+
 // Start chooses what is drilled, writes it down and enqueues it.
 func (m *Module) Start(ctx context.Context, req Request) (d Drill, jobID int64, err error) {
+	if err := m.Settle(ctx); err != nil {
+		return d, 0, err
+	}
 	if d, err = m.choose(ctx, req); err != nil {
 		return d, 0, err
 	}
@@ -333,10 +428,24 @@ func (m *Module) Start(ctx context.Context, req Request) (d Drill, jobID int64, 
 // locations within reach; one that is out of reach is the business of another
 // alarm, and the drill says where it went.
 func (m *Module) choose(ctx context.Context, req Request) (Drill, error) {
+	if req.Goal < holdfast.L0 || req.Goal > holdfast.L8 {
+		return Drill{}, holdfast.WithHint(fmt.Errorf("a drill cannot climb to rung %d: %w", int(req.Goal), holdfast.ErrUsage), "the rungs are 0 to 8")
+	}
 	sub, err := m.cfg.Subject(req.Store)
 	if err != nil {
 		return Drill{}, err
 	}
+	d := m.blank(req, sub)
+	offers, err := m.offers(ctx, sub, req)
+	if err != nil {
+		return Drill{}, err
+	}
+	r := mathrand.New(mathrand.NewPCG(d.Seed, 0))
+	return draw(d, offers, r), nil
+}
+
+// blank is a drill of which nothing is drawn yet.
+func (m *Module) blank(req Request, sub Subject) Drill {
 	now := m.cfg.Clock().UTC()
 	d := Drill{ID: newID(now), Name: req.Name, Store: req.Store, Kind: sub.Kind, State: StatePlanned, Reason: req.Reason, By: req.By, Goal: req.Goal,
 		Pick: req.Pick, Seed: newSeed(), Target: req.Target, Location: req.Location, Planned: now, Rung: holdfast.RungNone, ReadWithin: m.cfg.ReadWithin, Fact: -1}
@@ -346,12 +455,7 @@ func (m *Module) choose(ctx context.Context, req Request) (Drill, error) {
 	if d.Target.Kind != "" || d.Location != "" {
 		d.Pick = "chosen"
 	}
-	offers, err := m.offers(ctx, sub, req)
-	if err != nil {
-		return Drill{}, err
-	}
-	r := mathrand.New(mathrand.NewPCG(d.Seed, 0))
-	return draw(d, offers, r), nil
+	return d
 }
 
 // draw fills in what the request left open.
@@ -388,7 +492,11 @@ func draw(d Drill, offers []holdfast.Window, r *mathrand.Rand) Drill {
 		if d.Target.Kind == "" {
 			d.Target = holdfast.Target{Kind: holdfast.TargetTime, Time: w.From}
 			if span := w.To.Sub(w.From); span > 0 {
+				// Engines know microseconds; before the window's beginning there is nothing.
 				d.Target.Time = w.From.Add(time.Duration(r.Int64N(int64(span) + 1))).Truncate(time.Microsecond)
+				if d.Target.Time.Before(w.From) {
+					d.Target.Time = w.From
+				}
 			}
 		}
 	}
@@ -411,7 +519,8 @@ func (m *Module) offers(ctx context.Context, sub Subject, req Request) ([]holdfa
 		}
 		ws, err := sub.Restorer.Windows(ctx, r)
 		if err != nil {
-			return nil, fmt.Errorf("location %q: %w", l, err)
+			away = append(away, fmt.Errorf("location %q: %w", l, err)) // the others do not suffer for it
+			continue
 		}
 		for _, w := range ws {
 			w.Location = l
@@ -438,8 +547,11 @@ func (m *Module) plan(ctx context.Context, tx *db.Tx, d Drill) (int64, error) {
 		d.ID, d.Name, d.Store, d.State, db.Micros(d.Planned), int64(d.Rung), string(b)); err != nil {
 		return 0, err
 	}
-	if _, err := m.fact(ctx, tx, "drill.planned", d); err != nil {
+	if _, err := m.fact(ctx, tx, "drill.planned", "holdfast", d); err != nil {
 		return 0, err
+	}
+	if d.Ended() {
+		return 0, nil
 	}
 	return m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: KindRun, Key: KindRun + ":" + d.ID, Args: runArgs{d.ID}, Queue: "drill"})
 }
@@ -463,23 +575,34 @@ func (m *Module) Confirm(ctx context.Context, tx *db.Tx, id, person, note string
 	}
 	for i, c := range d.Checks {
 		if c.Rung == holdfast.L6 && c.Name == ownerConfirms {
-			d.Checks[i].Outcome, d.Checks[i].Detail = holdfast.Passed, person+": "+note
+			d.Checks[i].Outcome, d.Checks[i].Detail = holdfast.Passed, bounded(person+": "+note)
 		}
 	}
 	d.Rung = min(d.Goal, holdfast.HighestRung(d.Checks))
-	if _, err := m.fact(ctx, tx, "drill.confirmed", d); err != nil {
+	if _, err := m.fact(ctx, tx, "drill.confirmed", person, d); err != nil {
 		return d, err
 	}
 	return d, m.save(ctx, tx, d)
 }
 
 // fact appends what is known of a drill.
-func (m *Module) fact(ctx context.Context, tx *db.Tx, kind string, d Drill) (int64, error) {
+func (m *Module) fact(ctx context.Context, tx *db.Tx, kind, actor string, d Drill) (int64, error) {
 	b, err := json.Marshal(d)
 	if err != nil {
 		return 0, err
 	}
-	return m.cfg.Ledger.Append(ctx, tx, ledger.Fact{Type: kind, Subject: "stores." + d.Store, Actor: "holdfast", At: m.cfg.Clock().UTC(), Data: b})
+	return m.cfg.Ledger.Append(ctx, tx, ledger.Fact{Type: kind, Subject: "stores." + d.Store, Actor: actor, At: m.cfg.Clock().UTC(), Data: b})
+}
+
+// maxDetail bounds one text of a drill, in bytes: what is found must not grow so
+// large that it cannot be recorded.
+const maxDetail = 4 << 10
+
+func bounded(s string) string {
+	if len(s) <= maxDetail {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxDetail], "") + " …"
 }
 
 func newSeed() uint64 {

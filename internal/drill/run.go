@@ -2,10 +2,14 @@ package drill
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"holdfast"
@@ -27,53 +31,66 @@ func (m *Module) run(ctx context.Context, w *job.Work) error {
 	if err := w.Decode(&a); err != nil {
 		return job.Permanent(err)
 	}
-	d, err := m.begin(ctx, a.ID, w.Job().Attempt)
+	d, err := m.begin(ctx, a.ID)
 	if err != nil {
 		return err
 	}
 	c := &climb{m: m, d: &d, w: w}
-	if err := c.all(ctx); err != nil {
-		if ctx.Err() != nil && w.Job().Attempt < drillAttempts {
-			return err // we are being stopped: the drill goes on after the restart
+	switch {
+	case d.Ended():
+		return nil // Settle was faster
+	case d.Attempt > drillAttempts:
+		d.Attempt, d.Error = drillAttempts, fmt.Sprintf("given up: it was begun %d times, and each time the process that ran it ended", drillAttempts)
+	default:
+		if err := c.all(ctx); err != nil {
+			d.Error = bounded(holdfast.Tell(err).Error())
 		}
-		d.Error = holdfast.Tell(err).Error()
+	}
+	if errors.Is(context.Cause(ctx), job.ErrCancelled) && d.Error != "" {
+		d.Error = bounded("the drill was cancelled: " + d.Error)
+	} else if errors.Is(ctx.Err(), context.Canceled) && d.verdict() != StatePassed {
+		// We are being stopped, or lost the job: what failed now says nothing
+		// of the backup. The drill goes on after the restart, or elsewhere.
+		return fmt.Errorf("drill %s was interrupted: %w", d.ID, context.Cause(ctx))
+	}
+	for i := range d.Checks {
+		d.Checks[i].Detail = bounded(d.Checks[i].Detail)
 	}
 	ctx = context.WithoutCancel(ctx)
 	d.Finished = m.cfg.Clock().UTC()
 	d.Rung = min(d.Goal, holdfast.HighestRung(d.Checks))
-	switch {
-	case d.Error != "" || d.failedCheck():
-		d.State = StateFailed
-	case d.Rung < d.Goal && !d.Awaits():
-		d.State = StateShort
-	default:
-		d.State = StatePassed
-	}
+	d.State = d.verdict()
 	d.Parts = c.parts()
 	return w.Done(ctx, d.ID, func(tx *db.Tx) error {
-		var err error
-		if d.Fact, err = m.fact(ctx, tx, "drill."+d.State, d); err != nil {
-			return err
-		}
 		if err := c.recordReads(ctx, tx); err != nil {
 			return err
 		}
-		if d.State == StateFailed {
-			if err := m.cfg.Failed(ctx, tx, d); err != nil {
-				return err
-			}
-		}
-		return m.save(ctx, tx, d)
+		return m.end(ctx, tx, d)
 	})
 }
 
-func (m *Module) begin(ctx context.Context, id string, attempt int) (d Drill, err error) {
+// verdict judges a drill whose climb has ended.
+func (d Drill) verdict() string {
+	d.Rung = min(d.Goal, holdfast.HighestRung(d.Checks))
+	switch {
+	case d.Error != "" || d.failedCheck():
+		return StateFailed
+	case d.Rung < d.Goal && !d.Awaits():
+		return StateShort
+	}
+	return StatePassed
+}
+
+func (m *Module) begin(ctx context.Context, id string) (d Drill, err error) {
 	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
 		if d, err = m.get(ctx, tx, id); err != nil {
 			return job.Permanent(err)
 		}
-		d.State, d.Started, d.Attempt = StateRunning, m.cfg.Clock().UTC(), attempt
-		d.Checks, d.Error = nil, ""
+		if d.Ended() {
+			return nil
+		}
+		d.State, d.Started, d.Checks, d.Error = StateRunning, m.cfg.Clock().UTC(), nil, ""
+		d.Attempt++
 		return m.save(ctx, tx, d)
 	})
 	return d, err
@@ -91,7 +108,26 @@ type climb struct {
 
 func (c *climb) add(r holdfast.Rung, name string, o holdfast.Outcome, began time.Time, format string, args ...any) {
 	c.d.Checks = append(c.d.Checks, holdfast.Check{Rung: r, Name: name, Outcome: o, Grade: holdfast.Proved,
-		Detail: fmt.Sprintf(format, args...), Duration: c.m.cfg.Clock().Sub(began)})
+		Detail: bounded(fmt.Sprintf(format, args...)), Duration: c.m.cfg.Clock().Sub(began)})
+}
+
+// progressEvery bounds how often a restore's progress is written down: the
+// database is not a progress bar.
+const progressEvery = 500 * time.Millisecond
+
+func (c *climb) progress(ctx context.Context) func(holdfast.Progress) {
+	var mu sync.Mutex
+	var last time.Time
+	return func(p holdfast.Progress) {
+		mu.Lock()
+		defer mu.Unlock()
+		now := c.m.cfg.Clock()
+		if d := now.Sub(last); d >= 0 && d < progressEvery {
+			return
+		}
+		last = now
+		_ = c.w.Progress(ctx, p) // as in say
+	}
 }
 
 func (c *climb) say(stage string) {
@@ -114,11 +150,12 @@ func (c *climb) all(ctx context.Context) (err error) {
 		return err
 	}
 	c.say("objects and chains")
-	if err := c.objects(ctx, r, sub); err != nil {
+	ms, err := c.objects(ctx, r, sub)
+	if err != nil {
 		return err
 	}
 	c.say("reading everything back")
-	if err := c.readBack(ctx, r, ids); err != nil {
+	if err := c.readBack(ctx, r, ms, ids); err != nil {
 		return err
 	}
 	if c.d.Goal < holdfast.L3 {
@@ -145,7 +182,7 @@ func (c *climb) all(ctx context.Context) (err error) {
 func (c *climb) restored(ctx context.Context, r *repo.Repository, sub Subject, ids []seal.Identity, box Box) error {
 	got, err := sub.Restorer.Restore(ctx, source.Request{
 		Repo: r, Identities: ids, Target: c.d.Target, Dir: filepath.Join(box.Dir(), "data"), Runner: box, FilesOnly: c.d.Goal < holdfast.L4,
-		Progress: func(p holdfast.Progress) { _ = c.w.Progress(ctx, p) },
+		Progress: c.progress(ctx),
 	})
 	if err != nil {
 		return err
@@ -163,29 +200,53 @@ func (c *climb) restored(ctx context.Context, r *repo.Repository, sub Subject, i
 		c.say("invariants")
 		c.invariants(ctx, sub, got)
 	}
+	if c.d.Goal > holdfast.L6 {
+		c.add(holdfast.L7, holdfast.L7.Proves(), holdfast.NotProven, c.m.cfg.Clock(), "a drill of one store alone cannot prove it")
+	}
 	c.verify = c.m.cfg.Clock().Sub(began)
 	return got.Close(context.WithoutCancel(ctx))
 }
 
-// objects checks L0 and the manifests' part of L1.
-func (c *climb) objects(ctx context.Context, r *repo.Repository, sub Subject) error {
-	began := c.m.cfg.Clock()
-	ms, err := r.Manifests(ctx, c.d.Store)
-	if err != nil {
-		return err
+// damaged reports whether err says what is wrong with the objects of a location,
+// not that the location could not be asked.
+func damaged(err error) bool {
+	for _, e := range []error{fs.ErrNotExist, repo.ErrDamaged, repo.ErrSubstituted, repo.ErrKind, repo.ErrForeign, repo.ErrFormat, repo.ErrUntrusted, repo.ErrLimit} {
+		if errors.Is(err, e) {
+			return true
+		}
 	}
+	return false
+}
+
+// objects checks L0 and the manifests' part of L1, and returns the manifests that
+// are ours.
+func (c *climb) objects(ctx context.Context, r *repo.Repository, sub Subject) ([]*repo.Manifest, error) {
+	began := c.m.cfg.Clock()
+	ms, bad := r.Manifests(ctx, c.d.Store)
+	if bad != nil && !damaged(bad) {
+		return nil, bad
+	}
+	rs, err := r.Receipts(ctx, c.d.Store)
+	if err != nil && !damaged(err) {
+		return nil, err
+	}
+	bad = errors.Join(bad, err)
 	if len(ms) == 0 {
 		c.add(holdfast.L0, "snapshots listed", holdfast.Failed, began, "location %q lists no snapshot of %q", c.d.Location, c.d.Store)
-		return nil
 	}
-	var bad error
+	var ours []*repo.Manifest
 	for _, man := range ms {
-		if err := man.Verify(c.m.cfg.Trusted()...); err != nil {
-			bad = errors.Join(bad, fmt.Errorf("snapshot %s: %w", man.ID, err))
-			continue
+		err := man.Verify(c.m.cfg.Trusted()...)
+		if err == nil {
+			ours = append(ours, man)
+			err = r.Check(ctx, man)
 		}
-		if err := r.Check(ctx, man); err != nil {
+		switch {
+		case err == nil:
+		case damaged(err):
 			bad = errors.Join(bad, fmt.Errorf("snapshot %s: %w", man.ID, err))
+		default:
+			return nil, err
 		}
 	}
 	if bad != nil {
@@ -193,42 +254,57 @@ func (c *climb) objects(ctx context.Context, r *repo.Repository, sub Subject) er
 	} else {
 		c.add(holdfast.L0, "objects exist and are authentic", holdfast.Passed, began, "%d snapshots, every pack there with its size, every signature ours", len(ms))
 	}
-	if err := c.fresh(ctx, r, sub); err != nil {
-		return err
+	received := map[string]repo.Receipt{}
+	for _, rc := range rs {
+		if rc.Verify(c.m.cfg.Vault()...) == nil {
+			received[rc.Snapshot] = rc
+		}
 	}
+	c.fresh(ours, received, sub)
 	began = c.m.cfg.Clock()
-	chain := chainOf(ms)
-	if chain != nil {
-		c.add(holdfast.L1, "snapshot chain", holdfast.Failed, began, "%v", chain)
+	if err := errors.Join(chainOf(ours), gone(ours, received)); err != nil {
+		c.add(holdfast.L1, "snapshot chain", holdfast.Failed, began, "%v", err)
 	} else {
-		c.add(holdfast.L1, "snapshot chain", holdfast.Passed, began, "%d snapshots, each naming the one before it", len(ms))
+		c.add(holdfast.L1, "snapshot chain", holdfast.Passed, began, "%d snapshots, each naming the one before it", len(ours))
 	}
-	return nil
+	return ours, nil
 }
 
-// fresh judges age by the vault's time of arrival, never by the writer's clock.
-func (c *climb) fresh(ctx context.Context, r *repo.Repository, sub Subject) error {
+// fresh judges age by the vault's time of arrival, never by the writer's clock:
+// of what is here, not of what once was.
+func (c *climb) fresh(ms []*repo.Manifest, received map[string]repo.Receipt, sub Subject) {
 	began := c.m.cfg.Clock()
-	rs, err := r.Receipts(ctx, c.d.Store)
-	if err != nil {
-		return err
-	}
 	var newest time.Time
-	for _, rc := range rs {
-		if rc.Received.After(newest) {
+	for _, m := range ms {
+		if rc, ok := received[m.ID]; ok && rc.Manifest == m.Hash() && rc.Received.After(newest) {
 			newest = rc.Received
 		}
 	}
 	age := began.Sub(newest)
 	switch {
 	case newest.IsZero():
-		c.add(holdfast.L0, "fresh by observed time", holdfast.NotProven, began, "the vault has countersigned nothing at %q", c.d.Location)
+		c.add(holdfast.L0, "fresh by observed time", holdfast.NotProven, began, "the vault has countersigned nothing that is at %q", c.d.Location)
 	case sub.FreshFor > 0 && age > sub.FreshFor:
 		c.add(holdfast.L0, "fresh by observed time", holdfast.Failed, began, "the newest receipt is %s old, promised %s", holdfast.FormatDuration(age), holdfast.FormatDuration(sub.FreshFor))
 	default:
 		c.add(holdfast.L0, "fresh by observed time", holdfast.Passed, began, "the newest receipt is %s old", holdfast.FormatDuration(age))
 	}
-	return nil
+}
+
+// gone finds what the chain cannot show: a snapshot newer than the oldest one that
+// the vault has countersigned here and that is not here any more. Who cuts the end
+// of a chain off leaves a whole chain.
+func gone(ms []*repo.Manifest, received map[string]repo.Receipt) error {
+	if len(ms) == 0 {
+		return nil
+	}
+	var err error
+	for _, id := range slices.Sorted(maps.Keys(received)) {
+		if id > ms[0].ID && !slices.ContainsFunc(ms, func(m *repo.Manifest) bool { return m.ID == id }) {
+			err = errors.Join(err, fmt.Errorf("snapshot %s was countersigned here on %s and is gone", id, received[id].Received.UTC().Format(time.RFC3339)))
+		}
+	}
+	return err
 }
 
 // chainOf finds a snapshot that names a predecessor that is not there. A chain
@@ -252,12 +328,11 @@ func chainOf(ms []*repo.Manifest) error {
 
 // readBack reads, opens and compares stored bytes until everything was read
 // within the promised time or the budget of this drill is spent.
-func (c *climb) readBack(ctx context.Context, r *repo.Repository, ids []seal.Identity) error {
+//
+// A snapshot is read as a whole, so what counts against the budget is all of it,
+// also packs that another snapshot shares.
+func (c *climb) readBack(ctx context.Context, r *repo.Repository, ms []*repo.Manifest, ids []seal.Identity) error {
 	began := c.m.cfg.Clock()
-	ms, err := r.Manifests(ctx, c.d.Store)
-	if err != nil {
-		return err
-	}
 	recent, err := c.m.readSince(ctx, c.d.Location, began.Add(-c.m.cfg.ReadWithin))
 	if err != nil {
 		return err
@@ -266,9 +341,10 @@ func (c *climb) readBack(ctx context.Context, r *repo.Repository, ids []seal.Ide
 	var bad error
 	seen := map[string]bool{}
 	for _, man := range slices.Backward(ms) { // newest first: they are needed first
-		var size int64
+		var size, whole int64
 		var todo []string
 		for _, p := range man.Packs {
+			whole += p.Size
 			if seen[p.ID] {
 				continue
 			}
@@ -281,14 +357,18 @@ func (c *climb) readBack(ctx context.Context, r *repo.Repository, ids []seal.Ide
 		switch {
 		case len(todo) == 0:
 			continue
-		case read+size > c.m.cfg.ReadBudget:
+		case read > 0 && read+whole > c.m.cfg.ReadBudget:
 			unread += size
 			continue
 		}
-		read += size
+		read += whole
 		damage, err := verify(ctx, r, man, ids)
 		if err != nil {
-			return err
+			if ctx.Err() != nil || !damaged(err) {
+				return err
+			}
+			bad = errors.Join(bad, err)
+			continue
 		}
 		if len(damage) > 0 {
 			for _, d := range damage {
@@ -303,12 +383,14 @@ func (c *climb) readBack(ctx context.Context, r *repo.Repository, ids []seal.Ide
 	}
 	within := holdfast.FormatDuration(c.m.cfg.ReadWithin)
 	switch {
+	case total == 0:
+		c.add(holdfast.L2, "all bytes read back", holdfast.NotProven, began, "there is nothing to read")
 	case bad != nil:
 		c.add(holdfast.L2, "all bytes read back", holdfast.Failed, began, "%v", bad)
 	case unread > 0:
 		c.add(holdfast.L2, "all bytes read back", holdfast.NotProven, began, "%.1f %% of %d bytes were not read back within %s", 100*c.d.Unread, total, within)
 	default:
-		c.add(holdfast.L2, "all bytes read back", holdfast.Passed, began, "%d of %d bytes now, the rest within %s", read, total, within)
+		c.add(holdfast.L2, "all bytes read back", holdfast.Passed, began, "%d bytes are stored, %d packs were read now, the rest within %s", total, len(c.reads), within)
 	}
 	return nil
 }
@@ -336,7 +418,7 @@ func (c *climb) invariants(ctx context.Context, sub Subject, got source.Restored
 		if c.d.Answers == nil {
 			c.d.Answers = map[string]any{}
 		}
-		c.d.Answers[inv.Name] = value
+		c.d.Answers[inv.Name] = recordable(value)
 		ok, err := inv.Holds(value, target)
 		switch {
 		case err != nil:
@@ -349,6 +431,15 @@ func (c *climb) invariants(ctx context.Context, sub Subject, got source.Restored
 	}
 	c.d.Checks = append(c.d.Checks, holdfast.Check{Rung: holdfast.L6, Name: ownerConfirms, Outcome: holdfast.NotProven, Grade: holdfast.Attested,
 		Detail: "\"holdfast drill confirm " + c.d.ID + "\" by the owner"})
+}
+
+// recordable is an answer as it can be written down: JSON knows neither NaN nor
+// infinity, and a long answer must not keep the drill from being recorded.
+func recordable(value any) any {
+	if b, err := json.Marshal(value); err == nil && len(b) <= maxDetail {
+		return value
+	}
+	return bounded(fmt.Sprint(value))
 }
 
 // parts says how long what was done would take of a recovery. What a drill

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"holdfast"
@@ -94,14 +95,20 @@ func (m *Module) LastPassed(ctx context.Context, store string) (d Drill, ok bool
 }
 
 // LastRead is when a drill last read all of a store back at a location; zero if
-// none did.
+// none did, or if one has found damage since.
 func (m *Module) LastRead(ctx context.Context, location, store string) (time.Time, error) {
 	ds, err := m.List(ctx, store)
 	if err != nil {
 		return time.Time{}, err
 	}
 	for _, d := range ds {
-		if d.Location == location && d.Unread == 0 && d.passedRung(holdfast.L2) {
+		if d.Location != location {
+			continue
+		}
+		if slices.ContainsFunc(d.Checks, func(c holdfast.Check) bool { return c.Rung == holdfast.L2 && c.Outcome == holdfast.Failed }) {
+			return time.Time{}, nil
+		}
+		if d.Unread == 0 && d.passedRung(holdfast.L2) {
 			return d.Finished, nil
 		}
 	}

@@ -1,0 +1,1031 @@
+package drill
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	mathrand "math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"holdfast"
+	"holdfast/internal/db"
+	"holdfast/internal/db/dbtest"
+	"holdfast/internal/job"
+	"holdfast/internal/ledger"
+	"holdfast/internal/repo"
+	"holdfast/internal/repo/repotest"
+	"holdfast/internal/seal"
+	"holdfast/internal/source"
+	"holdfast/internal/source/files"
+)
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// A box is a directory; what it cannot clean up is set by the test.
+type box struct {
+	dir string
+	err error
+}
+
+func (b *box) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, name, args...)
+}
+func (b *box) Dir() string         { return b.dir }
+func (b *box) Isolation() []string { return []string{"none: a test"} }
+func (b *box) Close() error        { return errors.Join(os.RemoveAll(b.dir), b.err) }
+
+// A rig is a drill module on a real folder, real repositories, a real engine and
+// a real ledger.
+type rig struct {
+	t      *testing.T
+	d      *db.DB
+	us     *atomic.Int64
+	log    *ledger.Log
+	jobs   *job.Engine
+	m      *Module
+	keys   repotest.Keys
+	vault  seal.SigningKey
+	places map[string]*repotest.Memory
+	away   map[string]error
+	data   string
+	store  *files.Store
+	failed *[]Drill
+	hooks  *hooks
+}
+
+// hooks change what the world does.
+type hooks struct {
+	sub     Subject
+	budget  int64
+	box     error // what closing the sandbox returns
+	boxes   int   // opened
+	restore func(ctx context.Context, req source.Request) error
+	checks  func(ctx context.Context) []holdfast.Check // instead of the engine's own
+	value   func(question string) (any, error)
+	refuse  error // what hearing of a failed drill returns
+	windows error
+}
+
+// restorer is the folder's own, with the test's hooks.
+type restorer struct {
+	source.Restorer
+	h *hooks
+}
+
+func (s restorer) Windows(ctx context.Context, r *repo.Repository) ([]holdfast.Window, error) {
+	if s.h.windows != nil {
+		return nil, s.h.windows
+	}
+	return s.Restorer.Windows(ctx, r)
+}
+
+func (s restorer) Restore(ctx context.Context, req source.Request) (source.Restored, error) {
+	if s.h.restore != nil {
+		if err := s.h.restore(ctx, req); err != nil {
+			return nil, err
+		}
+	}
+	got, err := s.Restorer.Restore(ctx, req)
+	return restored{got, s.h}, err
+}
+
+type restored struct {
+	source.Restored
+	h *hooks
+}
+
+func (r restored) Integrity(ctx context.Context) []holdfast.Check {
+	if r.h.checks != nil {
+		return r.h.checks(ctx)
+	}
+	return r.Restored.Integrity(ctx)
+}
+
+func (r restored) Value(_ context.Context, question string) (any, error) {
+	if r.h.value == nil {
+		return int64(42), nil
+	}
+	return r.h.value(question)
+}
+
+func eachRig(t *testing.T, f func(t *testing.T, r rig)) {
+	dbtest.Each(t, []db.Module{job.Module, ledger.Tables(), Tables()}, func(t *testing.T, d *db.DB) {
+		f(t, newRig(t, d))
+	})
+}
+
+func newRig(t *testing.T, d *db.DB) rig {
+	t.Helper()
+	r := rig{t: t, d: d, us: new(atomic.Int64), keys: repotest.NewKeys(t), places: map[string]*repotest.Memory{}, away: map[string]error{},
+		data: t.TempDir(), failed: new([]Drill), hooks: &hooks{budget: 1 << 30}}
+	r.us.Store(db.Micros(noon))
+	var err error
+	if r.vault, err = seal.GenerateSigningKey("test-vault"); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := seal.NoteSigner(r.vault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.log, err = ledger.Open(d, ledger.Config{Origin: "test", Signer: signer, Clock: r.now}); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []string{"near", "offsite"} {
+		r.places[l] = repotest.NewMemory()
+		repotest.Init(t.Context(), t, r.places[l], "test-repository")
+	}
+	if r.store, err = files.Open(files.Config{Store: "db", Path: r.data}); err != nil {
+		t.Fatal(err)
+	}
+	r.hooks.sub = Subject{Kind: "files", Owner: "ada", Locations: []string{"near"}, Restorer: restorer{r.store, r.hooks}}
+	return r.start()
+}
+
+func (r rig) now() time.Time       { return db.Time(r.us.Load()) }
+func (r rig) pass(d time.Duration) { r.us.Add(d.Microseconds()) }
+
+func (r rig) place(ctx context.Context, l string) (*repo.Repository, error) {
+	if err := r.away[l]; err != nil {
+		return nil, err
+	}
+	return repo.Open(ctx, r.places[l])
+}
+
+// start makes engine and module, as a process does that begins on this state.
+func (r rig) start() rig {
+	r.t.Helper()
+	r.jobs = job.New(r.d, job.Config{Owner: "here", Clock: r.now, Lease: time.Minute})
+	r.m = New(Config{DB: r.d, Jobs: r.jobs, Ledger: r.log, Place: r.place, Clock: r.now, ReadWithin: 30 * 24 * time.Hour, ReadBudget: r.hooks.budget,
+		Subject:    func(string) (Subject, error) { return r.hooks.sub, nil },
+		Identities: func(context.Context, string) ([]seal.Identity, error) { return []seal.Identity{r.keys.Identity}, nil },
+		Trusted:    func() []seal.VerifyKey { return []seal.VerifyKey{r.keys.Signer.Public()} },
+		Vault:      func() []seal.VerifyKey { return []seal.VerifyKey{r.vault.Public()} },
+		Box: func(context.Context) (Box, error) {
+			r.hooks.boxes++
+			dir, err := os.MkdirTemp(r.t.TempDir(), "box-")
+			return &box{dir, r.hooks.box}, err
+		},
+		Failed: func(_ context.Context, tx *db.Tx, d Drill) error {
+			if r.hooks.refuse != nil {
+				return r.hooks.refuse
+			}
+			tx.AfterCommit(func() { *r.failed = append(*r.failed, d) })
+			return nil
+		},
+		Declared: func(string) (Declared, error) {
+			return Declared{Stores: []string{"db"}, Goal: holdfast.L3, Pick: "latest"}, nil
+		},
+	})
+	if err := r.jobs.TakeBack(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	return r
+}
+
+// write changes the folder: a file of random bytes.
+func (r rig) write(name string, size int) {
+	r.t.Helper()
+	b := make([]byte, size)
+	rand.Read(b)
+	if err := os.WriteFile(filepath.Join(r.data, name), b, 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// snapshot copies the folder to the places, with receipts.
+func (r rig) snapshot(places ...string) *repo.Manifest {
+	r.t.Helper()
+	ctx := r.t.Context()
+	r.pass(time.Minute)
+	var to []repo.Place
+	for _, l := range places {
+		p, err := r.place(ctx, l)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		to = append(to, repo.Place{Name: l, Repo: p})
+	}
+	w, err := repo.NewWriter(ctx, repo.WriterConfig{Places: to, Scope: "db", Kind: "files", Recipients: r.keys.Recipients(), Signer: r.keys.Signer, MAC: r.keys.MAC,
+		CacheDir: r.t.TempDir(), Clock: r.now})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.store.Snapshot(ctx, w, nil); err != nil {
+		r.t.Fatal(err)
+	}
+	m, _, err := w.Finish(ctx)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.pass(time.Second)
+	for _, p := range to {
+		rc := repo.Receipt{Scope: "db", Snapshot: m.ID, Manifest: m.Hash(), Place: p.Name, Received: r.now(), Vault: r.vault.Name()}
+		if err := p.Repo.PutReceipt(ctx, rc, r.vault); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	r.pass(time.Minute)
+	return m
+}
+
+// drill plans a drill and runs it to its end.
+func (r rig) drill(req Request) Drill {
+	r.t.Helper()
+	return r.finish(r.plan(req).ID)
+}
+
+func (r rig) plan(req Request) Drill {
+	r.t.Helper()
+	if req.Store == "" {
+		req.Store = "db"
+	}
+	d, _, err := r.m.Start(r.t.Context(), req)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return d
+}
+
+// finish runs jobs until the drill has ended.
+func (r rig) finish(id string) Drill {
+	r.t.Helper()
+	for range 100 {
+		if d := r.get(id); d.Ended() {
+			return d
+		}
+		ran, err := r.jobs.RunOnce(r.t.Context())
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if !ran {
+			r.pass(time.Minute)
+		}
+	}
+	r.t.Fatalf("drill %s does not end: %+v", id, r.get(id))
+	return Drill{}
+}
+
+func (r rig) get(id string) Drill {
+	r.t.Helper()
+	d, err := r.m.Get(r.t.Context(), id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return d
+}
+
+func (r rig) facts(kind string) []ledger.Fact {
+	r.t.Helper()
+	fs, err := r.log.Find(r.t.Context(), ledger.Query{Type: kind})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return fs
+}
+
+// outcome returns how a check of a rung ended, and its words.
+func outcome(d Drill, rung holdfast.Rung, name string) string {
+	for _, c := range d.Checks {
+		if c.Rung == rung && c.Name == name {
+			return string(c.Outcome) + ": " + c.Detail
+		}
+	}
+	return "none"
+}
+
+const (
+	checkObjects = "objects exist and are authentic"
+	checkFresh   = "fresh by observed time"
+	checkChain   = "snapshot chain"
+	checkRead    = "all bytes read back"
+)
+
+func TestDrillClimbsToItsGoal(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 300_000)
+		r.snapshot("near")
+		r.write("b", 200_000)
+		last := r.snapshot("near")
+		for goal := holdfast.L0; goal <= holdfast.L5; goal++ {
+			r.pass(time.Second)
+			planned := r.plan(Request{Goal: goal, Pick: "latest", By: "ada", Reason: "test"})
+			if fs := r.facts("drill.planned"); len(fs) != int(goal)+1 || r.hooks.boxes != max(0, int(goal)-3) {
+				t.Fatalf("not on record before anything happened: %d facts, %d sandboxes", len(fs), r.hooks.boxes)
+			}
+			d := r.finish(planned.ID)
+			if d.State != StatePassed || d.Rung != goal || d.Location != "near" || d.Error != "" || d.Attempt != 1 {
+				t.Errorf("goal %s: %+v", goal, d)
+			}
+			if (goal >= holdfast.L3) != (d.Report.Snapshot == last.ID) || (goal >= holdfast.L3) != (d.Parts != nil) {
+				t.Errorf("goal %s: %+v, %s", goal, d.Report, d.Parts)
+			}
+			fs := r.facts("drill.passed")
+			if len(fs) != int(goal)+1 || d.Fact != fs[goal].Index {
+				t.Errorf("goal %s: %d facts, drill says %d", goal, len(fs), d.Fact)
+			}
+			var f Drill
+			if err := json.Unmarshal(fs[goal].Data, &f); err != nil || f.ID != d.ID || f.Seed != d.Seed || len(f.Checks) != len(d.Checks) {
+				t.Errorf("%+v, %v", f, err)
+			}
+		}
+		if last, ok, err := r.m.LastPassed(t.Context(), "db"); err != nil || !ok || last.Goal != holdfast.L5 {
+			t.Errorf("%+v, %t, %v", last, ok, err)
+		}
+		if at, err := r.m.LastRead(t.Context(), "near", "db"); err != nil || at.IsZero() {
+			t.Errorf("%s, %v", at, err)
+		}
+		if len(*r.failed) != 0 {
+			t.Errorf("%v", *r.failed)
+		}
+		if d := r.drill(Request{Goal: holdfast.L7}); d.State != StateShort || !strings.Contains(outcome(d, holdfast.L7, holdfast.L7.Proves()), "one store alone") {
+			t.Errorf("one store proved several: %+v", d)
+		}
+		for _, goal := range []holdfast.Rung{holdfast.RungNone, 9} {
+			if _, _, err := r.m.Start(t.Context(), Request{Store: "db", Goal: goal}); !errors.Is(err, holdfast.ErrUsage) {
+				t.Errorf("goal %d: %v", goal, err)
+			}
+		}
+	})
+}
+
+func TestTheRightRungFindsTheDamage(t *testing.T) {
+	newest := func(ms []*repo.Manifest) *repo.Manifest { return ms[len(ms)-1] }
+	flip := func(m *repotest.Memory, name string) {
+		b := m.Bytes(name)
+		b[len(b)/2] ^= 1
+		m.Set(name, b)
+	}
+	pack := func(m *repo.Manifest) string {
+		return "packs/" + m.Packs[0].ID[:2] + "/" + m.Packs[0].ID
+	}
+	tests := []struct {
+		name  string
+		harm  func(r rig, m *repotest.Memory, ms []*repo.Manifest)
+		rung  holdfast.Rung // that fails first
+		check string
+		says  string
+	}{
+		{"pack is missing", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) { m.Set(pack(newest(ms)), nil) }, holdfast.L0, checkObjects, "is missing"},
+		{"old pack is missing", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) { m.Set(pack(ms[0]), nil) }, holdfast.L0, checkObjects, "is missing"},
+		{"pack is short", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) {
+			m.Set(pack(newest(ms)), m.Bytes(pack(newest(ms)))[1:])
+		}, holdfast.L0, checkObjects, "bytes of"},
+		{"manifest is altered", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) {
+			n := ms[1].Object()
+			m.Set(n, []byte(strings.Replace(string(m.Bytes(n)), `"kind":"files"`, `"kind":"filet"`, 1)))
+		}, holdfast.L0, checkObjects, ms1},
+		{"manifest is no manifest", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) { m.Set(ms[1].Object(), []byte("x")) }, holdfast.L0, checkObjects, ms1},
+		{"receipt is altered", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) {
+			m.Set("receipts/db/"+newest(ms).ID, []byte("x"))
+		}, holdfast.L0, checkObjects, "receipt"},
+		{"old backup", func(r rig, _ *repotest.Memory, _ []*repo.Manifest) {
+			r.hooks.sub.FreshFor = time.Hour
+			r.pass(2 * time.Hour)
+		}, holdfast.L0, checkFresh, "promised 1h"},
+		{"middle of the chain is gone", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) { m.Set(ms[1].Object(), nil) }, holdfast.L1, checkChain, "names a predecessor"},
+		{"end of the chain is gone", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) { m.Set(newest(ms).Object(), nil) }, holdfast.L1, checkChain, "was countersigned here"},
+		{"byte is flipped", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) { flip(m, pack(newest(ms))) }, holdfast.L2, checkRead, "packs/"},
+		{"byte of an old pack is flipped", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) { flip(m, pack(ms[0])) }, holdfast.L2, checkRead, "packs/"},
+	}
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 300_000)
+		ms := []*repo.Manifest{r.snapshot("near")}
+		for range 2 {
+			r.write("a", 300_000)
+			ms = append(ms, r.snapshot("near"))
+		}
+		whole := r.places["near"]
+		for _, tt := range tests {
+			r.pass(time.Minute)
+			r.hooks.sub.FreshFor = 0
+			r.places["near"] = whole.Clone()
+			tt.harm(r, r.places["near"], ms)
+			failed := len(*r.failed)
+			facts := len(r.facts("drill.failed"))
+			d := r.drill(Request{Goal: holdfast.L2, Pick: "latest", Location: "near"})
+			says := tt.says
+			if says == ms1 {
+				says = ms[1].ID
+			}
+			if d.State != StateFailed || d.Rung != tt.rung-1 || !strings.HasPrefix(outcome(d, tt.rung, tt.check), "failed: ") || !strings.Contains(outcome(d, tt.rung, tt.check), says) {
+				t.Errorf("%s: reached %s (%s), %s: %s", tt.name, d.Rung, d.Error, tt.check, outcome(d, tt.rung, tt.check))
+			}
+			for r := holdfast.L0; r < tt.rung; r++ {
+				for _, c := range d.Checks {
+					if c.Rung == r && c.Outcome != holdfast.Passed {
+						t.Errorf("%s: %s fails too: %+v", tt.name, r, c)
+					}
+				}
+			}
+			if len(*r.failed) != failed+1 || len(r.facts("drill.failed")) != facts+1 {
+				t.Errorf("%s: heard %d times, %d facts", tt.name, len(*r.failed)-failed, len(r.facts("drill.failed"))-facts)
+			}
+			if at, err := r.m.LastRead(t.Context(), "near", "db"); tt.rung == holdfast.L2 && (err != nil || !at.IsZero()) {
+				t.Errorf("%s: read back at %s, %v", tt.name, at, err)
+			}
+			// What was read back whole in one drill is not read again by the next;
+			// each case begins with nothing read.
+			if err := r.d.Tx(t.Context(), func(tx *db.Tx) error { _, err := tx.Exec(t.Context(), "DELETE FROM drill_reads"); return err }); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+const ms1 = "the second snapshot"
+
+func TestForgedReceiptIsNotFresh(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		m := r.snapshot("near")
+		// The agent that writes the backups countersigns them itself.
+		r.places["near"].Set("receipts/db/"+m.ID, nil)
+		p, err := r.place(t.Context(), "near")
+		if err != nil {
+			t.Fatal(err)
+		}
+		rc := repo.Receipt{Scope: "db", Snapshot: m.ID, Manifest: m.Hash(), Place: "near", Received: r.now(), Vault: r.vault.Name()}
+		if err := p.PutReceipt(t.Context(), rc, r.keys.Signer); err != nil {
+			t.Fatal(err)
+		}
+		if d := r.drill(Request{Goal: holdfast.L0}); d.State != StateShort || !strings.HasPrefix(outcome(d, holdfast.L0, checkFresh), "not proven") {
+			t.Errorf("%s: %s", d.State, outcome(d, holdfast.L0, checkFresh))
+		}
+	})
+}
+
+func TestBudgetLeavesTheRestNotProven(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		var ms []*repo.Manifest
+		for range 3 {
+			r.write("a", 400_000)
+			ms = append(ms, r.snapshot("near"))
+		}
+		r.hooks.budget = 1 // one snapshot a drill
+		r = r.start()
+		var total, size int64
+		for _, m := range ms {
+			for _, p := range m.Packs {
+				total += p.Size
+			}
+		}
+		for _, p := range ms[2].Packs {
+			size += p.Size
+		}
+		d := r.drill(Request{Goal: holdfast.L2})
+		want := float64(total-size) / float64(total)
+		if d.State != StateShort || len(r.facts("drill.short")) != 1 || d.Rung != holdfast.L1 || math.Abs(d.Unread-want) > 1e-9 || !strings.HasPrefix(outcome(d, holdfast.L2, checkRead), fmt.Sprintf("not proven: %.1f %%", 100*want)) {
+			t.Errorf("%s at %s, unread %f, want %f: %s", d.State, d.Rung, d.Unread, want, outcome(d, holdfast.L2, checkRead))
+		}
+		if at, err := r.m.LastRead(t.Context(), "near", "db"); err != nil || !at.IsZero() {
+			t.Errorf("read back at %s, %v", at, err)
+		}
+		// The next drills read what is left, until all is read.
+		if d := r.drill(Request{Goal: holdfast.L2}); d.Unread >= want || d.Unread == 0 {
+			t.Errorf("unread %f", d.Unread)
+		}
+		if d := r.drill(Request{Goal: holdfast.L2}); d.State != StatePassed || d.Unread != 0 {
+			t.Errorf("%s, unread %f: %s", d.State, d.Unread, outcome(d, holdfast.L2, checkRead))
+		}
+		// And it does not last for ever.
+		r.pass(31 * 24 * time.Hour)
+		if d := r.drill(Request{Goal: holdfast.L2}); d.State != StateShort || d.Unread == 0 {
+			t.Errorf("%s, unread %f: %s", d.State, d.Unread, outcome(d, holdfast.L2, checkRead))
+		}
+	})
+}
+
+func TestNothingToDrill(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		_, _, err := r.m.Start(t.Context(), Request{Store: "db", Goal: holdfast.L3})
+		if err == nil || !strings.Contains(holdfast.Hint(err), "holdfast backup db") {
+			t.Errorf("%v", err)
+		}
+		if ds, err := r.m.List(t.Context(), "db"); err != nil || len(ds) != 0 {
+			t.Errorf("%v, %v", ds, err)
+		}
+		// Its backups vanish between the draw and the drill.
+		r.write("a", 10)
+		r.snapshot("near")
+		d := r.plan(Request{Goal: holdfast.L2})
+		r.places["near"] = repotest.NewMemory()
+		repotest.Init(t.Context(), t, r.places["near"], "test-repository")
+		d = r.finish(d.ID)
+		if d.State != StateFailed || d.Rung != holdfast.RungNone || !strings.HasPrefix(outcome(d, holdfast.L2, checkRead), "not proven") {
+			t.Errorf("%s at %s: %s", d.State, d.Rung, outcome(d, holdfast.L2, checkRead))
+		}
+	})
+}
+
+func TestLocationOutOfReachDoesNotKeepTheOthersFromBeingDrilled(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 10)
+		r.snapshot("near", "offsite")
+		r.hooks.sub.Locations = []string{"near", "offsite"}
+		r.away["near"] = errors.New("not mounted")
+		if d := r.drill(Request{Goal: holdfast.L3}); d.State != StatePassed || d.Location != "offsite" {
+			t.Errorf("%+v", d)
+		}
+		r.hooks.windows = errors.New("connection reset")
+		if _, _, err := r.m.Start(t.Context(), Request{Store: "db", Goal: holdfast.L3}); err == nil || !strings.Contains(err.Error(), "not mounted") || !strings.Contains(err.Error(), "connection reset") {
+			t.Errorf("not every location is named: %v", err)
+		}
+		// One that goes away after the draw is a failed drill, and says so.
+		r.hooks.windows = nil
+		d := r.plan(Request{Goal: holdfast.L3})
+		r.away["offsite"] = errors.New("gone now")
+		if d = r.finish(d.ID); d.State != StateFailed || !strings.Contains(d.Error, "gone now") || len(*r.failed) != 1 {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+func TestFailedDrillIsSettledWithItsFact(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		r.snapshot("near")
+		for _, tt := range []struct {
+			name string
+			set  func(h *hooks)
+			says string
+		}{
+			{"restore fails", func(h *hooks) {
+				h.restore = func(context.Context, source.Request) error { return errors.New("the engine did not start") }
+			}, "did not start"},
+			{"integrity check fails", func(h *hooks) {
+				h.checks = func(context.Context) []holdfast.Check {
+					return []holdfast.Check{{Rung: holdfast.L5, Name: "amcheck", Outcome: holdfast.Failed, Detail: strings.Repeat("index is broken ", 1<<17)}}
+				}
+			}, ""},
+			{"sandbox is left behind", func(h *hooks) { h.box = errors.New("a process is still there") }, "left something behind"},
+		} {
+			*r.hooks = hooks{sub: r.hooks.sub, budget: r.hooks.budget}
+			tt.set(r.hooks)
+			n := len(*r.failed)
+			d := r.drill(Request{Goal: holdfast.L5})
+			if d.State != StateFailed || !strings.Contains(d.Error, tt.says) || d.Finished.IsZero() || d.Attempt != 1 {
+				t.Errorf("%s: %s, %q, attempt %d", tt.name, d.State, d.Error, d.Attempt)
+			}
+			fs := r.facts("drill.failed")
+			if len(fs) != n+1 || fs[n].Index != d.Fact || len(*r.failed) != n+1 || (*r.failed)[n].ID != d.ID {
+				t.Errorf("%s: %d facts, heard %d times", tt.name, len(fs), len(*r.failed))
+			}
+		}
+		if _, ok, err := r.m.LastPassed(t.Context(), "db"); ok || err != nil {
+			t.Errorf("a failed drill counts as passed, %v", err)
+		}
+	})
+}
+
+// A process that dies in the middle of a drill leaves it to the next one; a drill
+// that kills whoever runs it ends as failed.
+func TestKilledDrillGoesOnOrFails(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		r.snapshot("near")
+		for deaths := 0; deaths <= drillAttempts; deaths++ {
+			d := r.plan(Request{Goal: holdfast.L3})
+			begun := 0
+			for n := range deaths {
+				r.die(&begun)
+				if got := r.get(d.ID); begun != n+1 || got.State != StateRunning || got.Attempt != n+1 {
+					t.Fatalf("death %d: begun %d times, %s, attempt %d", n+1, begun, got.State, got.Attempt)
+				}
+				r = r.start()
+			}
+			r.hooks.restore = nil
+			got := r.finish(d.ID)
+			if want := map[bool]string{true: StatePassed, false: StateFailed}[deaths < drillAttempts]; got.State != want {
+				t.Errorf("after %d deaths: %s, %q", deaths, got.State, got.Error)
+			}
+			if got.State == StateFailed && (!strings.Contains(got.Error, "begun 3 times") || len(*r.failed) != 1 || len(r.facts("drill.failed")) != 1) {
+				t.Errorf("%q, heard %d times", got.Error, len(*r.failed))
+			}
+		}
+	})
+}
+
+// die runs the next drill and ends in the middle of it as a killed process does:
+// the job stays claimed.
+func (r rig) die(begun *int) {
+	r.t.Helper()
+	ctx := r.t.Context()
+	r.hooks.restore = func(context.Context, source.Request) error { *begun++; panic("killed") }
+	if ran, err := r.jobs.RunOnce(ctx); err != nil || !ran {
+		r.t.Fatal(ran, err)
+	}
+	// What the engine wrote after the panic did not happen.
+	if err := r.d.Tx(ctx, func(tx *db.Tx) error {
+		n, err := tx.Exec(ctx, "UPDATE job_jobs SET state = 'running', owner = 'here', lease_until = ?, attempt = 1, error = '' WHERE state = 'waiting'", r.now().Add(time.Minute))
+		if err == nil && n != 1 {
+			err = fmt.Errorf("%d jobs were claimed", n)
+		}
+		return err
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestDrillThatPanicsFails(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		r.snapshot("near")
+		r.hooks.restore = func(context.Context, source.Request) error { panic("a mistake of ours") }
+		if d := r.drill(Request{Goal: holdfast.L3}); d.State != StateFailed || d.Attempt != drillAttempts || len(*r.failed) != 1 {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// A stop of the server makes commands fail in the sandbox. That is no finding.
+func TestStopIsNoFailedDrill(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		r.snapshot("near")
+		d := r.plan(Request{Goal: holdfast.L5})
+		ctx, stop := context.WithCancel(t.Context())
+		r.hooks.checks = func(ctx context.Context) []holdfast.Check {
+			stop()
+			<-ctx.Done()
+			return []holdfast.Check{{Rung: holdfast.L5, Name: "amcheck", Outcome: holdfast.Failed, Detail: "signal: killed"}}
+		}
+		if _, err := r.jobs.RunOnce(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.get(d.ID); got.State != StateRunning || len(*r.failed) != 0 || len(r.facts("drill.failed")) != 0 {
+			t.Errorf("%s, heard %d times", got.State, len(*r.failed))
+		}
+		r.hooks.checks = nil
+		r = r.start()
+		if got := r.finish(d.ID); got.State != StatePassed || got.Attempt != 2 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestCancelledDrillFails(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		r.snapshot("near")
+		cancel := func() {
+			js, err := r.jobs.List(t.Context(), job.Filter{Kind: KindRun, Limit: 1})
+			if err == nil {
+				err = r.jobs.Cancel(t.Context(), js[0].ID)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		// While it runs.
+		r.hooks.restore = func(ctx context.Context, _ source.Request) error {
+			cancel()
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		if d := r.drill(Request{Goal: holdfast.L3}); d.State != StateFailed || !strings.Contains(d.Error, "cancelled") {
+			t.Errorf("%s: %q", d.State, d.Error)
+		}
+		// While it waits: the next look settles it.
+		r.hooks.restore = nil
+		d := r.plan(Request{Goal: holdfast.L3})
+		cancel()
+		if err := r.m.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.get(d.ID); got.State != StateFailed || !strings.Contains(got.Error, "cancelled") || len(*r.failed) != 2 || got.Fact < 0 {
+			t.Errorf("%s: %q, heard %d times", got.State, got.Error, len(*r.failed))
+		}
+		// And leaves those alone that are in hand.
+		d = r.plan(Request{Goal: holdfast.L3})
+		if err := r.m.Settle(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := r.finish(d.ID); got.State != StatePassed {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+// If the failure cannot be told, the drill is not recorded either, and comes again.
+func TestFailureThatNobodyCouldHearIsTriedAgain(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		r.snapshot("near")
+		r.hooks.box, r.hooks.refuse = errors.New("left"), errors.New("no incident")
+		d := r.plan(Request{Goal: holdfast.L3})
+		for range 2 {
+			if _, err := r.jobs.RunOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.pass(time.Hour)
+		}
+		if got := r.get(d.ID); got.Ended() || len(r.facts("drill.failed")) != 0 {
+			t.Errorf("%+v", got)
+		}
+		r.hooks.refuse = nil
+		if got := r.finish(d.ID); got.State != StateFailed || len(*r.failed) != 1 || len(r.facts("drill.failed")) != 1 {
+			t.Errorf("%+v", got)
+		}
+	})
+}
+
+func TestOwnerConfirmsWhatAwaitsIt(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		r.snapshot("near")
+		ok := func(any, time.Time) (bool, error) { return true, nil }
+		confirm := func(id, person string) (d Drill, err error) {
+			err = r.d.Tx(t.Context(), func(tx *db.Tx) error {
+				d, err = r.m.Confirm(t.Context(), tx, id, person, "the invoices are there")
+				return err
+			})
+			return d, err
+		}
+		invariants := map[string][]Invariant{
+			"none":           nil,
+			"broken":         {{Name: "orders", Holds: func(any, time.Time) (bool, error) { return false, nil }}},
+			"cannot judge":   {{Name: "orders", Holds: func(any, time.Time) (bool, error) { return false, errors.New("last is unknown") }}},
+			"holds and not":  {{Name: "orders", Holds: ok}, {Name: "users", Holds: func(any, time.Time) (bool, error) { return false, nil }}},
+			"holds and what": {{Name: "orders", Holds: ok}, {Name: "users", Holds: func(any, time.Time) (bool, error) { return true, errors.New("?") }}},
+		}
+		for name, inv := range invariants {
+			r.hooks.sub.Invariants = inv
+			d := r.drill(Request{Goal: holdfast.L6})
+			want := StateShort // what cannot be judged is not proven, and did not fail
+			if slices.ContainsFunc(d.Checks, func(c holdfast.Check) bool { return c.Outcome == holdfast.Failed }) {
+				want = StateFailed
+			}
+			if d.State != want || d.Awaits() || d.Rung != holdfast.L5 {
+				t.Errorf("%s: %s at %s, awaits %t", name, d.State, d.Rung, d.Awaits())
+			}
+			if _, err := confirm(d.ID, "ada"); !errors.Is(err, holdfast.ErrRefused) {
+				t.Errorf("%s: confirmed: %v", name, err)
+			}
+		}
+		r.hooks.sub.Invariants = []Invariant{{Name: "orders", Question: "count", Holds: ok}, {Name: "ratio", Question: "nan", Holds: ok}, {Name: "text", Question: "long", Holds: ok}}
+		r.hooks.value = func(q string) (any, error) {
+			return map[string]any{"count": int64(7), "nan": math.NaN(), "long": strings.Repeat("é", 1<<20)}[q], nil
+		}
+		d := r.drill(Request{Goal: holdfast.L6})
+		if d.State != StatePassed || !d.Awaits() || d.Rung != holdfast.L5 || d.Answers["ratio"] != "NaN" || d.Answers["orders"] != float64(7) {
+			t.Fatalf("%s at %s: %v, %q", d.State, d.Rung, d.Answers["ratio"], d.Error)
+		}
+		if _, err := confirm(d.ID, "bob"); !errors.Is(err, holdfast.ErrRefused) || !strings.Contains(holdfast.Hint(err), "ada") {
+			t.Errorf("another than the owner confirmed: %v", err)
+		}
+		if got := r.get(d.ID); got.Rung != holdfast.L5 || len(r.facts("drill.confirmed")) != 0 {
+			t.Errorf("%+v", got)
+		}
+		got, err := confirm(d.ID, "ada")
+		if err != nil || got.Rung != holdfast.L6 || got.Awaits() || !reflect.DeepEqual(r.get(d.ID).Checks, got.Checks) || r.get(d.ID).Fact != d.Fact {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if c := got.Checks[len(got.Checks)-1]; c.Grade != holdfast.Attested || !strings.HasPrefix(c.Detail, "ada: ") {
+			t.Errorf("%+v", c)
+		}
+		if fs := r.facts("drill.confirmed"); len(fs) != 1 || fs[0].Actor != "ada" {
+			t.Errorf("%+v", fs)
+		}
+		if _, err := confirm(d.ID, "ada"); !errors.Is(err, holdfast.ErrRefused) {
+			t.Errorf("confirmed twice: %v", err)
+		}
+		if _, err := confirm("nothing", "ada"); !errors.Is(err, ErrNotFound) {
+			t.Error(err)
+		}
+	})
+}
+
+func TestScheduledDrillsEndWithTheirSlotAndAreNotPlannedTwice(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 1000)
+		r.snapshot("near")
+		enqueue := func() (id int64) {
+			if err := r.d.Tx(t.Context(), func(tx *db.Tx) (err error) {
+				id, err = r.jobs.Enqueue(t.Context(), tx, job.Insert{Kind: KindScheduled, Args: ScheduledArgs{"weekly"}, MaxAttempts: 2})
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return id
+		}
+		slot := enqueue()
+		// The process ends while it waits for the drill.
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { _, err := r.jobs.RunOnce(ctx); done <- err }()
+		var ds []Drill
+		for len(ds) == 0 {
+			var err error
+			if ds, err = r.m.List(t.Context(), ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		r = r.start()
+		d := r.finishBeside(ds[0].ID, slot)
+		if d.State != StatePassed || d.Name != "weekly" || d.Slot != slot {
+			t.Errorf("%+v", d)
+		}
+		if ds, err := r.m.List(t.Context(), "db"); err != nil || len(ds) != 1 {
+			t.Errorf("%d drills, %v", len(ds), err)
+		}
+		if j, err := r.jobs.Get(t.Context(), slot); err != nil || j.State != job.Done {
+			t.Errorf("%+v, %v", j, err)
+		}
+
+		// No location is within reach: asked again, then on record as failed.
+		r.away["near"] = errors.New("not mounted")
+		slot = enqueue()
+		for range 2 {
+			if _, err := r.jobs.RunOnce(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			r.pass(time.Hour)
+		}
+		j, err := r.jobs.Get(t.Context(), slot)
+		if err != nil || j.State != job.Failed {
+			t.Errorf("%+v, %v", j, err)
+		}
+		ds, err = r.m.List(t.Context(), "db")
+		if err != nil || len(ds) != 2 || ds[0].State != StateFailed || !strings.Contains(ds[0].Error, "not mounted") || len(*r.failed) != 1 || len(r.facts("drill.failed")) != 1 {
+			t.Errorf("%d drills, heard %d times, %v", len(ds), len(*r.failed), err)
+		}
+	})
+}
+
+// finishBeside runs a drill while the job that waits for it runs too.
+func (r rig) finishBeside(id string, slot int64) Drill {
+	r.t.Helper()
+	if err := r.jobs.Start(r.t.Context()); err != nil {
+		r.t.Fatal(err)
+	}
+	defer r.jobs.Stop(r.t.Context())
+	if _, err := r.jobs.Wait(r.t.Context(), slot); err != nil {
+		r.t.Fatal(err)
+	}
+	return r.get(id)
+}
+
+func drawOffers(t *rapid.T) []holdfast.Window {
+	var out []holdfast.Window
+	for i := range rapid.IntRange(1, 8).Draw(t, "windows") {
+		from := noon.Add(time.Duration(rapid.Int64Range(-int64(time.Hour), int64(time.Hour)).Draw(t, "from")))
+		out = append(out, holdfast.Window{Location: rapid.SampledFrom([]string{"near", "offsite"}).Draw(t, "location"), Snapshot: fmt.Sprint(i),
+			From: from, To: from.Add(time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "span")))})
+	}
+	return out
+}
+
+func within(d Drill, offers []holdfast.Window) bool {
+	return slices.ContainsFunc(offers, func(w holdfast.Window) bool {
+		return w.Location == d.Location && !d.Target.Time.Before(w.From) && !d.Target.Time.After(w.To)
+	})
+}
+
+func TestDrawIsReproducibleAndWithinTheWindows(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		offers := drawOffers(t)
+		seed := rapid.Uint64().Draw(t, "seed")
+		pick := rapid.SampledFrom([]string{"random", "latest", "oldest", "chosen"}).Draw(t, "pick")
+		again := func() Drill {
+			return draw(Drill{Seed: seed, Pick: pick}, slices.Clone(offers), mathrand.New(mathrand.NewPCG(seed, 0)))
+		}
+		d := again()
+		if !reflect.DeepEqual(d, again()) {
+			t.Fatalf("two draws of one seed differ: %+v, %+v", d, again())
+		}
+		newest, oldest := offers[0], offers[0]
+		for _, w := range offers {
+			if w.To.After(newest.To) {
+				newest = w
+			}
+			if w.From.Before(oldest.From) {
+				oldest = w
+			}
+		}
+		switch pick {
+		case "latest":
+			if d.Target.Kind != holdfast.TargetLatest || !slices.ContainsFunc(offers, func(w holdfast.Window) bool { return w.Location == d.Location && w.To.Equal(newest.To) }) {
+				t.Fatalf("%+v of %+v", d.Target, offers)
+			}
+		case "oldest":
+			if !d.Target.Time.Equal(oldest.From) || !within(d, offers) {
+				t.Fatalf("%+v of %+v", d.Target, offers)
+			}
+		default:
+			if d.Target.Kind != holdfast.TargetTime || !within(d, offers) {
+				t.Fatalf("%s at %s is in none of %+v", d.Target, d.Location, offers)
+			}
+		}
+		// An instant that was asked for decides the location.
+		at := rapid.SampledFrom(offers).Draw(t, "asked").To
+		d = draw(Drill{Pick: "chosen", Target: holdfast.Target{Kind: holdfast.TargetTime, Time: at}}, offers, mathrand.New(mathrand.NewPCG(seed, 0)))
+		if !within(d, offers) || !d.Target.Time.Equal(at) {
+			t.Fatalf("%s was asked for, %s at %s drawn", at, d.Target, d.Location)
+		}
+	})
+}
+
+// Each window is drawn about as often as each other, and each part of a window as
+// each other part. The seeds are fixed, so the test cannot fail by chance.
+func TestDrawIsUniform(t *testing.T) {
+	const draws, windows, parts = 20_000, 7, 5
+	var offers []holdfast.Window
+	for i := range windows {
+		from := noon.Add(time.Duration(i) * 24 * time.Hour)
+		offers = append(offers, holdfast.Window{Location: fmt.Sprint(i), From: from, To: from.Add(time.Duration(1+i*i) * time.Minute)})
+	}
+	var byWindow [windows]int
+	var byPart [parts]int
+	for seed := range uint64(draws) {
+		d := draw(Drill{Seed: seed, Pick: "random"}, offers, mathrand.New(mathrand.NewPCG(seed, 0)))
+		i := slices.IndexFunc(offers, func(w holdfast.Window) bool { return w.Location == d.Location })
+		byWindow[i]++
+		w := offers[i]
+		byPart[min(parts-1, int(parts*d.Target.Time.Sub(w.From)/w.To.Sub(w.From)))]++
+	}
+	chi := func(counts []int) float64 {
+		want := float64(draws) / float64(len(counts))
+		sum := 0.0
+		for _, n := range counts {
+			sum += (float64(n) - want) * (float64(n) - want) / want
+		}
+		return sum
+	}
+	// The 99.9 % quantiles of chi-square for 6 and 4 degrees of freedom.
+	if c := chi(byWindow[:]); c > 22.46 {
+		t.Errorf("windows are drawn %v, chi-square %f", byWindow, c)
+	}
+	if c := chi(byPart[:]); c > 18.47 {
+		t.Errorf("parts of windows are drawn %v, chi-square %f", byPart, c)
+	}
+}
+
+func TestSeedsDiffer(t *testing.T) {
+	seen := map[uint64]bool{}
+	for range 1000 {
+		s := newSeed()
+		if seen[s] {
+			t.Fatal("a seed was drawn twice")
+		}
+		seen[s] = true
+	}
+}
+
+// Whoever has the seed on record and the windows can draw again what was drawn.
+func TestDrawOnRecordCanBeRepeated(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		for range 6 {
+			r.write("a", 100)
+			r.snapshot("near")
+		}
+		p, err := r.place(t.Context(), "near")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ws, err := r.store.Windows(t.Context(), p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range ws {
+			ws[i].Location = "near"
+		}
+		for range 10 {
+			d := r.get(r.plan(Request{Goal: holdfast.L3}).ID)
+			if again := draw(Drill{Seed: d.Seed, Pick: d.Pick}, ws, mathrand.New(mathrand.NewPCG(d.Seed, 0))); again.Target != d.Target || again.Location != d.Location {
+				t.Errorf("drawn %s at %s, again %s at %s", d.Target, d.Location, again.Target, again.Location)
+			}
+		}
+	})
+}
+
+// One damaged manifest fails the drill, and does not hide what can still be restored.
+func TestDamageOfOneSnapshotDoesNotHideTheOthers(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 100)
+		old := r.snapshot("near")
+		r.write("a", 100)
+		last := r.snapshot("near")
+		r.places["near"].Set(old.Object(), []byte("x"))
+		d := r.drill(Request{Goal: holdfast.L3, Pick: "latest"})
+		if d.State != StateFailed || d.Error != "" || d.Report.Snapshot != last.ID || !strings.HasPrefix(outcome(d, holdfast.L0, checkObjects), "failed") {
+			t.Errorf("%s, %q, %+v", d.State, d.Error, d.Report)
+		}
+	})
+}
