@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -26,9 +27,12 @@ type hands struct{ a *App }
 
 // Restore brings a store back at the place that the plan names for it.
 //
-// What it finds there is moved aside, never overwritten. Beside the place it
-// writes a note with the run's id first: a crash after that makes the next
-// attempt end what the first one started and begin again, and only there.
+// What it finds there is moved aside, never overwritten. Beside the place it keeps
+// a note of how far it is, for the attempt after a crash. A note without an outcome
+// says that what lies there is half done: it is ended, removed and begun again. One
+// with an outcome says that all is back and that people may work with it already:
+// from then on nothing there is touched, and only the engine is started if it does
+// not run. The note goes when the step is known to be settled (Protected).
 func (h hands) Restore(ctx context.Context, run string, s recovery.Step, progress func(holdfast.Progress)) (recovery.Outcome, error) {
 	a := h.a
 	began := a.opt.Clock()
@@ -41,48 +45,104 @@ func (h hands) Restore(ctx context.Context, run string, s recovery.Step, progres
 	if err != nil {
 		return recovery.Outcome{}, err
 	}
-	r, err := a.Places.Open(ctx, s.Location)
-	if err != nil {
-		return recovery.Outcome{}, fmt.Errorf("location %q: %w", s.Location, err)
-	}
-	to := a.Plan.Resolve(st.Recover.To)
-	if err := clearWay(ctx, to, run, src); err != nil {
-		return recovery.Outcome{}, err
-	}
-	ids, err := a.identities(ctx, "recovery "+run+", step "+s.ID)
-	if err != nil {
-		return recovery.Outcome{}, err
-	}
 	account, err := sandbox.Unprivileged(ctx, "")
 	if err != nil {
 		return recovery.Outcome{}, err
 	}
-	req := source.Request{Repo: r, Identities: ids, Target: s.Target, Dir: to, Runner: account.Outliving(), Progress: progress}
+	to := a.Plan.Resolve(st.Recover.To)
+	req := source.Request{Target: s.Target, Dir: to, Runner: account.Outliving(), Progress: progress}
 	if st.Recover.Start != nil {
 		req.Serve = &source.Serve{Listen: st.Recover.Start.Listen, Port: st.Recover.Start.Port, Options: st.Recover.Start.Options}
 	}
+	if out, done, err := resume(ctx, src, req, run, s.ID); done || err != nil {
+		return out, err
+	}
+	if req.Repo, err = a.Places.Open(ctx, s.Location); err != nil {
+		return recovery.Outcome{}, fmt.Errorf("location %q: %w", s.Location, err)
+	}
+	if err := clearWay(ctx, to, run, src); err != nil {
+		return recovery.Outcome{}, err
+	}
+	if req.Identities, err = a.identities(ctx, "recovery "+run+", step "+s.ID); err != nil {
+		return recovery.Outcome{}, err
+	}
+	var out recovery.Outcome
 	provision := a.opt.Clock().Sub(began)
+	ready := func(rep source.Report) error {
+		for _, c := range rep.Checks {
+			if c.Outcome == holdfast.Failed {
+				return fmt.Errorf("store %q came back, but %s failed: %s", s.Store, c.Name, c.Detail)
+			}
+		}
+		out = recovery.Outcome{Snapshot: rep.Snapshot, Location: s.Location, Reached: rep.Reached, DataUntil: rep.DataUntil, Provision: provision,
+			Fetch: rep.Fetch, Replay: rep.Replay, Verify: rep.Verify, Bytes: rep.Bytes, Checks: rep.Checks, Address: rep.Address}
+		return writeNote(to, note{Run: run, Step: s.ID, Outcome: &out})
+	}
+	if req.Serve != nil {
+		req.Serve.Ready = ready
+	}
 	got, err := src.Restore(ctx, req)
 	if err != nil {
 		return recovery.Outcome{}, err
 	}
-	rep := got.Report()
-	for _, c := range rep.Checks {
-		if c.Outcome == holdfast.Failed {
-			return recovery.Outcome{}, errors.Join(fmt.Errorf("store %q came back, but %s failed: %s", s.Store, c.Name, c.Detail), got.Close(ctx))
+	if req.Serve == nil || out.Snapshot == "" { // no engine to take over
+		if err := ready(got.Report()); err != nil {
+			return recovery.Outcome{}, errors.Join(err, got.Close(ctx))
 		}
 	}
-	if err := got.Close(ctx); err != nil { // leaves an engine that serves
-		return recovery.Outcome{}, err
-	}
-	if err := os.Remove(noteOf(to)); err != nil {
-		return recovery.Outcome{}, err
-	}
-	return recovery.Outcome{Snapshot: rep.Snapshot, Location: s.Location, Reached: rep.Reached, DataUntil: rep.DataUntil, Provision: provision,
-		Fetch: rep.Fetch, Replay: rep.Replay, Verify: rep.Verify, Bytes: rep.Bytes, Checks: rep.Checks, Address: rep.Address}, nil
+	return out, got.Close(ctx) // leaves an engine that serves
+}
+
+// A note lies beside a place to which a store is being restored.
+type note struct {
+	Run     string            `json:"run"`
+	Step    string            `json:"step"`
+	Outcome *recovery.Outcome `json:"outcome,omitempty"` // nil: half done
 }
 
 func noteOf(to string) string { return filepath.Clean(to) + ".holdfast-recovering" }
+
+func writeNote(to string, n note) error {
+	b, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	return durable.WriteFile(durable.OS, noteOf(to), append(b, '\n'), 0o600)
+}
+
+// readNote returns the note beside to; the zero note and false if there is none.
+func readNote(to string) (n note, ok bool, err error) {
+	b, err := os.ReadFile(noteOf(to))
+	if errors.Is(err, os.ErrNotExist) {
+		return n, false, nil
+	}
+	if err != nil {
+		return n, false, err
+	}
+	if err := json.Unmarshal(b, &n); err != nil {
+		return n, false, holdfast.WithHint(fmt.Errorf("%s is not a note of ours: %w", noteOf(to), err),
+			"look at what lies in %s: if nothing of it is needed, remove both; the recovery goes on by itself", to)
+	}
+	return n, true, nil
+}
+
+// resume ends a step that an earlier attempt did and could not record. It does
+// nothing if that attempt was cut off earlier, or if what it brought back is gone.
+func resume(ctx context.Context, src source.Store, req source.Request, run, step string) (recovery.Outcome, bool, error) {
+	n, ok, err := readNote(req.Dir)
+	if err != nil || !ok || n.Outcome == nil || n.Run != run || n.Step != step {
+		return recovery.Outcome{}, false, err
+	}
+	if _, err := os.Stat(req.Dir); errors.Is(err, os.ErrNotExist) {
+		return recovery.Outcome{}, false, nil // lost once more
+	}
+	if srv, ok := src.(source.Server); ok && req.Serve != nil {
+		if err := srv.Resume(ctx, req); err != nil {
+			return recovery.Outcome{}, false, fmt.Errorf("start what recovery %s brought back into %s: %w", run, req.Dir, err)
+		}
+	}
+	return *n.Outcome, true, nil
+}
 
 // A stopper ends an engine that an interrupted restore left running in dir.
 type stopper interface {
@@ -91,37 +151,49 @@ type stopper interface {
 
 // clearWay makes place for a restore at to.
 func clearWay(ctx context.Context, to, run string, src source.Store) error {
-	old, err := os.ReadFile(noteOf(to))
+	old, ok, err := readNote(to)
 	switch {
-	case err == nil:
+	case err != nil:
+		return err
+	case ok && old.Outcome == nil:
 		// An earlier attempt began here and did not end: nothing of it counts.
 		if st, ok := src.(stopper); ok {
 			if err := st.StopLeftover(ctx, to); err != nil {
-				return fmt.Errorf("end what the interrupted restore %s left running in %s: %w", strings.TrimSpace(string(old)), to, err)
+				return fmt.Errorf("end what the interrupted restore %s left running in %s: %w", old.Run, to, err)
 			}
 		}
 		if err := os.RemoveAll(to); err != nil {
 			return err
 		}
-	case !errors.Is(err, os.ErrNotExist):
-		return err
 	default:
-		if err := moveAside(to, run); err != nil {
+		if err := moveAside(to, run, src); err != nil {
 			return err
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
 		return err
 	}
-	return durable.WriteFile(durable.OS, noteOf(to), []byte(run+"\n"), 0o600)
+	return writeNote(to, note{Run: run})
 }
 
-// moveAside renames what stands at path; an empty directory is removed.
-func moveAside(path, run string) error {
+// moveAside renames what stands at path; an empty directory is removed. Files on
+// which a server works stay: it does not answer, but it may be writing, and it
+// would go on writing wherever they are moved.
+func moveAside(path, run string, src source.Store) error {
 	if _, err := os.Lstat(path); errors.Is(err, os.ErrNotExist) {
 		return nil
 	} else if err != nil {
 		return err
+	}
+	if srv, ok := src.(source.Server); ok {
+		pid, err := srv.Serving(path)
+		if err != nil {
+			return err
+		}
+		if pid != 0 {
+			return holdfast.WithHint(fmt.Errorf("a server still works in %s, process %d, although the store does not answer", path, pid),
+				"find out what keeps it from answering (full, locked, cut off, another password); if it is to be replaced, stop it and \"holdfast recover activate INCIDENT --by PERSON\"")
+		}
 	}
 	if err := os.Remove(path); err == nil { // only an empty directory can be
 		return nil
@@ -195,7 +267,15 @@ func firstLine(b []byte) string {
 
 // Protected asks whether a complete, countersigned copy made since then is
 // somewhere, and whether the log flows again. It asks for a backup if not.
+//
+// It runs after the restore of the store is recorded as done, so the note beside it
+// has no use any more.
 func (h hands) Protected(ctx context.Context, store string, since time.Time) (string, error) {
+	if r := h.a.Plan.Stores[store].Recover; r != nil {
+		if err := os.Remove(noteOf(h.a.Plan.Resolve(r.To))); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return "", err
+		}
+	}
 	ok, why, err := h.a.protectedSince(ctx, store, since)
 	switch {
 	case err != nil:

@@ -114,6 +114,22 @@ type Serve struct {
 	Listen  string
 	Port    int
 	Options map[string]string
+	// Ready, unless it is nil, is called with the final report when all is back and
+	// checked, before the engine is reachable. From its return on, what is in the
+	// directory may be written to by others: the caller notes that it must never be
+	// restored over. An error keeps the engine from serving.
+	Ready func(Report) error
+}
+
+// A Server is a Store whose engine is served from the directory that a Restore
+// filled.
+type Server interface {
+	// Serving names the process that works in dir, whether or not it answers; 0 if
+	// there is none.
+	Serving(dir string) (pid int, err error)
+	// Resume sees to it that what a Restore brought back into dir, up to the call
+	// of Serve.Ready, is served there.
+	Resume(ctx context.Context, req Request) error
 }
 
 // A Restored is what came back. Close ends a private engine and is idempotent;

@@ -31,6 +31,7 @@ type Store struct {
 var (
 	_ source.Store    = (*Store)(nil)
 	_ source.Streamer = (*Store)(nil)
+	_ source.Server   = (*Store)(nil)
 )
 
 // StoreConfig is a Config with what restores and the log need.
@@ -264,8 +265,8 @@ func (g *restored) replay(ctx context.Context, req source.Request) error {
 
 // takeOver ends the private server and starts the one that others reach.
 //
-// A crash in between leaves a cleanly stopped, promoted cluster: the caller finds
-// its own note beside the directory and begins again.
+// A crash in between leaves a cleanly stopped, promoted cluster. Before Ready the
+// caller begins again; after it, Resume starts the server.
 func (g *restored) takeOver(ctx context.Context, req source.Request) error {
 	private := g.server
 	g.server = nil
@@ -277,13 +278,46 @@ func (g *restored) takeOver(ctx context.Context, req source.Request) error {
 	if err := private.Stop(ctx); err != nil {
 		return errors.Join(err, private.Kill())
 	}
-	srv, err := StartServer(ctx, req.Runner, ServerConfig{BinDir: g.plan.BinDir, DataDir: req.Dir, Port: req.Serve.Port, Listen: listen(req.Serve.Listen), Options: req.Serve.Options})
+	g.report.Address = listen(req.Serve.Listen) + ":" + strconv.Itoa(req.Serve.Port)
+	if req.Serve.Ready != nil {
+		if err := req.Serve.Ready(g.report); err != nil {
+			return err
+		}
+	}
+	srv, err := serveAt(ctx, req, g.plan.BinDir)
 	if err != nil {
 		return err
 	}
 	g.server = srv
-	g.report.Address = listen(req.Serve.Listen) + ":" + strconv.Itoa(req.Serve.Port)
 	return nil
+}
+
+func serveAt(ctx context.Context, req source.Request, binDir string) (*Server, error) {
+	return StartServer(ctx, req.Runner, ServerConfig{BinDir: binDir, DataDir: req.Dir, Port: req.Serve.Port, Listen: listen(req.Serve.Listen), Options: req.Serve.Options})
+}
+
+// Resume starts the server that an interrupted take-over did not start, or that has
+// ended since.
+func (s *Store) Resume(ctx context.Context, req source.Request) error {
+	if pid, err := s.Serving(req.Dir); pid != 0 || err != nil || req.Serve == nil {
+		return err
+	}
+	binDir := s.cfg.BinDir
+	if binDir == "" {
+		b, err := os.ReadFile(filepath.Join(req.Dir, "PG_VERSION"))
+		if err != nil {
+			return err
+		}
+		major, err := strconv.Atoi(strings.TrimSpace(string(b)))
+		if err != nil {
+			return fmt.Errorf("PG_VERSION in %s: %w", req.Dir, err)
+		}
+		if binDir, err = FindBinDir(major); err != nil {
+			return err
+		}
+	}
+	_, err := serveAt(ctx, req, binDir)
+	return err
 }
 
 func listen(addr string) string {
@@ -339,15 +373,26 @@ func (s *Store) StopLeftover(ctx context.Context, dir string) error { return Sto
 // maxPidFile bounds what is read of a postmaster.pid.
 const maxPidFile = 4 << 10
 
-// StopLeftover ends the server that runs in dir, if there is one, whoever started
-// it. It believes postmaster.pid only if that process works in dir.
+// StopLeftover ends the server that runs in dir, if there is one, whoever started it.
 func StopLeftover(ctx context.Context, dir string) error {
+	pid, err := serving(dir)
+	if err != nil || pid == 0 {
+		return err
+	}
+	return endProcess(ctx, pid)
+}
+
+// Serving returns the server process that works in dir; 0 if there is none.
+func (s *Store) Serving(dir string) (pid int, err error) { return serving(dir) }
+
+// serving believes postmaster.pid only if that process works in dir.
+func serving(dir string) (int, error) {
 	f, err := os.Open(filepath.Join(dir, "postmaster.pid"))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return 0, nil
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer f.Close()
 	b := make([]byte, maxPidFile)
@@ -355,14 +400,22 @@ func StopLeftover(ctx context.Context, dir string) error {
 	line, _, _ := strings.Cut(string(b[:n]), "\n")
 	pid, err := strconv.Atoi(strings.TrimSpace(line))
 	if err != nil || pid <= 1 {
-		return nil
+		return 0, nil
 	}
 	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	if errors.Is(err, os.ErrPermission) {
+		// Another account's process: its name is all that we may know, and a
+		// server too many is the better mistake.
+		if name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && strings.TrimSpace(string(name)) == "postgres" {
+			return pid, nil
+		}
+		return 0, nil
+	}
 	if err != nil {
-		return nil // it is gone
+		return 0, nil // it is gone
 	}
 	if want, err := filepath.EvalSymlinks(dir); err != nil || cwd != want {
-		return nil // the number belongs to somebody else by now
+		return 0, nil // the number belongs to somebody else by now
 	}
-	return endProcess(ctx, pid)
+	return pid, nil
 }
