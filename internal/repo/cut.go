@@ -2,6 +2,7 @@ package repo
 
 import (
 	"encoding/binary"
+	"io"
 
 	"holdfast/internal/seal"
 )
@@ -78,4 +79,24 @@ func isZero(b []byte) bool {
 		}
 	}
 	return true
+}
+
+// fill reads until b is full or the content ends, which is io.EOF and nothing else:
+// a reader that says io.ErrUnexpectedEOF was broken off. io.ReadFull cannot tell
+// the two apart.
+func fill(r io.Reader, b []byte) (n int, err error) {
+	for idle := 0; n < len(b) && err == nil; {
+		var got int
+		got, err = r.Read(b[n:])
+		n += got
+		if idle++; got > 0 {
+			idle = 0
+		} else if idle > 100 && err == nil {
+			err = io.ErrNoProgress
+		}
+	}
+	if n == len(b) && err == io.EOF {
+		err = nil // the next call says it
+	}
+	return n, err
 }

@@ -158,8 +158,8 @@ func (w *Writer) readContent(ctx context.Context, p *pending, content io.Reader)
 func (w *Writer) readPages(ctx context.Context, p *pending, content io.Reader) error {
 	for {
 		block := w.rbuf[:pageChunk]
-		n, err := io.ReadFull(content, block)
-		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		n, err := fill(content, block)
+		if err != nil && err != io.EOF {
 			return err
 		}
 		if n == 0 {
