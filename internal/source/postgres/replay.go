@@ -116,6 +116,15 @@ var errLimits = errors.New("the replay stands still below the target: the source
 // limits are the settings that must not be smaller here than on the source, from
 // the control file.
 func (p *RestorePlan) limits(ctx context.Context) (map[string]string, error) {
+	if c, err := readControlFile(p.restore.Dir); err == nil {
+		set := map[string]string{}
+		for name, n := range c.Limits {
+			set[name] = strconv.Itoa(int(n))
+		}
+		return set, nil
+	} else if !errors.Is(err, errControlLayout) {
+		return nil, err
+	}
 	control, err := controlData(ctx, p.restore.Runner, p.BinDir, p.restore.Dir)
 	if err != nil {
 		return nil, err
