@@ -264,6 +264,11 @@ func (st *stream) session(ctx context.Context) (streamed bool, err error) {
 			streamed = streamed || some
 		}
 		if !errors.As(err, &ended) {
+			if invalidated(err) {
+				// Drop it: the next attempt takes a new one, and what is gone shows as a gap.
+				st.src.cfg.Log.Error("replication slot was invalidated by the server", "store", st.src.cfg.Store, "slot", st.src.cfg.Slot, "err", err)
+				err = errors.Join(err, st.dropOwnSlot(ctx))
+			}
 			if removed(err) {
 				st.lostTimeline, st.lostLSN = at.Timeline, st.sp.written()
 			}
@@ -282,6 +287,23 @@ func (st *stream) session(ctx context.Context) (streamed bool, err error) {
 // removed recognises the server's word that it no longer has the log we need.
 func removed(err error) bool {
 	return sqlState(err) == stateUndefinedFile && strings.Contains(err.Error(), "removed")
+}
+
+// invalidated recognises the server's word that it gave up our slot for another reason
+// than its disk: version 18 does so for a slot that nobody used for
+// idle_replication_slot_timeout, and leaves its position as it was.
+func invalidated(err error) bool {
+	return sqlState(err) == statePrerequisite && strings.Contains(err.Error(), "can no longer access replication slot")
+}
+
+// dropOwnSlot needs a connection of its own: the one that was refused is in an error.
+func (st *stream) dropOwnSlot(ctx context.Context) error {
+	c, err := st.src.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.dropSlot(ctx, st.src.cfg.Slot)
 }
 
 // bind checks that this is our cluster and that its slot cannot fill its disk.
