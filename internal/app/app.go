@@ -252,8 +252,9 @@ type facts struct{ a *App }
 // Append satisfies the Ledger interface of every module.
 func (f facts) Append(ctx context.Context, tx *db.Tx, fact ledger.Fact) (int64, error) {
 	fact.Plan = f.a.Plan.Digest()
-	if fact.Type == backup.FactReceipt {
-		f.a.DB.Notify(ctx, tx, surveyChannel) // a location holds more than was seen
+	switch fact.Type {
+	case backup.FactReceipt, backup.FactCopied:
+		f.a.DB.Notify(ctx, tx, surveyChannel)
 	}
 	return f.a.Ledger.Append(ctx, tx, fact)
 }

@@ -74,7 +74,7 @@ func (h hands) Restore(ctx context.Context, run string, s recovery.Step, progres
 				return fmt.Errorf("store %q came back, but %s failed: %s", s.Store, c.Name, c.Detail)
 			}
 		}
-		out = recovery.Outcome{Snapshot: rep.Snapshot, Location: s.Location, Reached: rep.Reached, DataUntil: rep.DataUntil, Provision: provision,
+		out = recovery.Outcome{Snapshot: rep.Snapshot, Location: s.Location, Reached: rep.Reached, DataUntil: rep.Until(), Provision: provision,
 			Fetch: rep.Fetch, Replay: rep.Replay, Verify: rep.Verify, Bytes: rep.Bytes, Checks: rep.Checks, Address: rep.Address}
 		return writeNote(to, note{Run: run, Step: s.ID, Outcome: &out})
 	}

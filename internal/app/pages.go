@@ -3,21 +3,30 @@ package app
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"holdfast"
+	"holdfast/internal/backup"
 	"holdfast/internal/drill"
+	"holdfast/internal/incident"
 	"holdfast/internal/job"
 	"holdfast/internal/objective"
 	"holdfast/internal/plan"
 	"holdfast/internal/web"
 )
 
-// pages gives the web pages what they show. It translates and decides nothing.
-type pages struct{ a *App }
+// pages gives the web pages what they show. It translates and decides nothing:
+// what is computed comes from package objective through web.FromObjective, and the
+// rest is read from the modules.
+type pages struct {
+	a    *App
+	pace *pace
+}
 
 // Overview is the first page.
 func (p pages) Overview(ctx context.Context, _ time.Time) (web.Overview, error) {
@@ -25,22 +34,16 @@ func (p pages) Overview(ctx context.Context, _ time.Time) (web.Overview, error) 
 	if err != nil {
 		return web.Overview{}, err
 	}
-	v := web.Overview{Organisation: o.Organisation, Plan: p.a.Plan.Plan.ID + " " + p.a.Plan.Plan.Version, PlanDigest: o.PlanDigest, Findings: o.Findings,
-		Drills: slices.Sorted(maps.Keys(p.a.Plan.Drills))}
-	for _, l := range o.Locations {
-		v.Answers = append(v.Answers, p.answer(o, l))
+	v := web.FromObjective(o)
+	v.Plan = p.a.Plan.Plan.ID + " " + p.a.Plan.Plan.Version
+	v.Findings = p.findings(o)
+	for i := range v.Answers {
+		v.Answers[i].Where = p.where(v.Answers[i].Location)
 	}
-	for _, s := range o.Services {
-		v.Services = append(v.Services, service(o, s))
-		if m := measure(s.Outage); m.Known && m.Value >= v.Back.Value {
-			v.Back, v.BackService = m, s.ID
-		}
-	}
-	if v.Stores, err = p.stores(ctx, o); err != nil {
+	if err := p.detail(ctx, o, v.Stores); err != nil {
 		return v, err
 	}
-	v.Graph = p.graph(o)
-	if v.Work, err = p.work(ctx); err != nil {
+	if v.Work, err = p.work(ctx, o.At); err != nil {
 		return v, err
 	}
 	is, err := p.a.Incidents.List(ctx, true)
@@ -50,194 +53,160 @@ func (p pages) Overview(ctx context.Context, _ time.Time) (web.Overview, error) 
 	return v, err
 }
 
-// answer says what happens if one location alone survives.
-func (p pages) answer(o objective.Overview, l objective.LocationOverview) web.Answer {
-	pl := p.a.Plan.Locations[l.ID]
-	a := web.Answer{Location: l.ID, Where: strings.Join(nonEmpty(pl.Provider, pl.Region, pl.Domain), ", "), Reachable: l.Reachable, Seen: l.Seen}
-	for _, s := range o.Stores {
-		for _, e := range s.Exposures {
-			if e.Location != l.ID {
-				continue
-			}
-			loss := web.Loss{Span: e.Age.Duration(), Known: e.State == objective.LossBounded || e.State == objective.LossEverything, All: e.State == objective.LossEverything, Store: s.ID, Note: e.Why}
-			a.Losses = append(a.Losses, loss)
-			if len(a.Losses) == 1 || worse(loss, a.Loss) {
-				a.Loss = loss
-			}
+// findings are what keeps the answer from being given, and what the plan itself
+// promises and cannot keep.
+func (p pages) findings(o objective.Overview) []holdfast.Finding {
+	out := slices.Clone(o.Findings)
+	for _, f := range plan.Check(p.a.Plan, o.At) {
+		if !slices.ContainsFunc(out, func(x holdfast.Finding) bool { return x.Code == f.Code && x.Subject == f.Subject }) {
+			out = append(out, f)
 		}
 	}
-	return a
+	return out
 }
 
-// worse orders losses: everything, then unknown, then the longer one.
-func worse(a, b web.Loss) bool {
-	rank := func(l web.Loss) int {
-		switch {
-		case l.All:
-			return 2
-		case !l.Known:
-			return 1
-		}
-		return 0
-	}
-	return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Span, b.Span)) > 0
+// where is what a person calls a location's place.
+func (p pages) where(location string) string {
+	l := p.a.Plan.Locations[location]
+	return strings.Join(slices.DeleteFunc([]string{l.Provider, l.Region, l.Domain}, func(s string) bool { return s == "" }), ", ")
 }
 
-func nonEmpty(ss ...string) []string {
-	return slices.DeleteFunc(ss, func(s string) bool { return s == "" })
-}
-
-func measure(pr objective.Prediction) web.Measure {
-	m := web.Measure{Value: pr.Total.Duration(), Known: pr.State != objective.TimeUnknown || pr.Total > 0, AtLeast: pr.State == objective.TimeUnknown, Basis: holdfast.Estimated, Note: pr.Why}
-	if pr.State == objective.TimeProven {
-		m.Basis = holdfast.Measured
-	}
-	return m
-}
-
-// promise puts an objective beside what is the case.
-func promise(s objective.ObjectiveState, now web.Measure) web.Promise {
-	p := web.Promise{Now: now, Objective: s.Limit.Duration()}
-	p.Missed = p.Objective > 0 && now.Known && now.Value > p.Objective
-	if p.Objective == 0 {
-		p.Stated = s.Declared
-	}
-	return p
-}
-
-// exposureNow is what the loss of the source alone would cost: the mildest case.
-func exposureNow(ls []objective.Loss) web.Measure {
-	if len(ls) == 0 {
-		return web.Measure{}
-	}
-	l := ls[0]
-	return web.Measure{Value: l.Age.Duration(), Known: l.State == objective.LossBounded, Basis: holdfast.Measured, Note: l.Why}
-}
-
-func service(o objective.Overview, s objective.ServiceOverview) web.Service {
-	v := web.Service{ID: s.ID, Tier: s.Tier, Owner: s.Owner, Kind: "service", RPO: promise(s.RPO, exposureNow(s.Losses)), RTO: promise(s.RTO, measure(s.Outage)),
-		Rung: holdfast.RungNone, Posture: s.Posture, Why: s.RTO.Why}
-	if s.RPO.Posture == s.Posture && s.RTO.Posture != s.Posture {
-		v.Why = s.RPO.Why
-	}
-	for _, st := range o.Stores {
-		if d := st.LastDrill; d != nil && slices.Contains(s.Stores, st.ID) && d.At.After(v.LastProof) {
-			v.LastProof, v.LastDrill, v.Rung = d.At, d.ID, d.Rung
-		}
-	}
-	return v
-}
-
-func (p pages) stores(ctx context.Context, o objective.Overview) ([]web.Store, error) {
-	var out []web.Store
-	for _, s := range o.Stores {
-		v, err := p.store(ctx, o, s)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, v)
-	}
-	return out, nil
-}
-
-func (p pages) store(ctx context.Context, o objective.Overview, s objective.StoreOverview) (web.Store, error) {
-	v := web.Store{ID: s.ID, Kind: s.Kind, Tier: s.Tier, Posture: s.Posture, Why: s.RPO.Why, RPO: promise(s.RPO, exposureNow(s.Losses)), Services: s.UsedBy, Detail: s.Unprotected}
-	copies, err := p.a.Backups.Copies(ctx, s.ID)
+// detail adds to stores what their locations hold in numbers, and the windows.
+func (p pages) detail(ctx context.Context, o objective.Overview, stores []web.Store) error {
+	held, err := p.a.Backups.Holdings(ctx)
 	if err != nil {
-		return v, err
+		return err
 	}
-	p.a.survey.mu.Lock()
-	seen := p.a.survey.seen
-	p.a.survey.mu.Unlock()
-	for _, e := range s.Exposures {
-		pl := p.a.Plan.Locations[e.Location]
-		place := web.Place{Location: e.Location, Where: strings.Join(nonEmpty(pl.Provider, pl.Region, pl.Domain), ", "), Reachable: e.Reachable, Frontier: e.Newest, Receipt: e.Received,
-			Windows: seen[e.Location].windows[s.ID]}
-		if !e.Reachable {
-			place.Note = e.Why
-		}
-		for _, c := range copies {
-			if c.Location != e.Location || c.State != "complete" {
-				continue
-			}
-			place.Snapshots++
-			place.Bytes += c.Stored
-			if c.Received.IsZero() {
-				place.Waiting++
-			}
-		}
-		v.Places = append(v.Places, place)
-	}
-	return v, nil
-}
-
-// graph is what depends on what, with the posture of each.
-func (p pages) graph(o objective.Overview) web.Graph {
-	var g web.Graph
-	for _, s := range o.Services {
-		g.Nodes = append(g.Nodes, web.Node{ID: s.ID, Kind: "service", Posture: s.Posture, Note: string(s.Posture)})
-		needs := p.a.Plan.Services[s.ID].Needs
-		for _, n := range slices.Sorted(maps.Keys(needs)) {
-			g.Edges = append(g.Edges, web.Edge{From: s.ID, To: n, Soft: needs[n] == plan.Soft})
-		}
-	}
+	seen := p.a.survey.all()
 	for _, s := range o.Stores {
-		g.Nodes = append(g.Nodes, web.Node{ID: s.ID, Kind: s.Kind, Posture: s.Posture, Note: string(s.Posture)})
+		i := slices.IndexFunc(stores, func(v web.Store) bool { return v.ID == s.ID })
+		if i < 0 {
+			continue
+		}
+		for n, e := range s.Exposures {
+			pl := &stores[i].Places[n]
+			h := held[backup.Spot{Store: s.ID, Location: e.Location}]
+			pl.Where, pl.Snapshots, pl.Waiting, pl.Bytes = p.where(e.Location), h.Snapshots, h.Waiting, h.Stored
+			pl.Windows = slices.Clone(seen[e.Location].stores[s.ID].windows)
+			// The windows are from the last look; the log has gone on since.
+			if last := len(pl.Windows) - 1; e.Streaming && last >= 0 && pl.Windows[last].To.Before(e.Newest) {
+				pl.Windows[last].To = e.Newest
+			}
+		}
 	}
-	return g
+	return nil
 }
 
 // work is what runs now.
-func (p pages) work(ctx context.Context) ([]web.Work, error) {
+func (p pages) work(ctx context.Context, now time.Time) ([]web.Work, error) {
 	jobs, err := p.a.Jobs.List(ctx, job.Filter{State: job.Running, Limit: 50})
 	if err != nil {
 		return nil, err
 	}
 	var out []web.Work
 	for _, j := range jobs {
-		kind, rest, _ := strings.Cut(j.Kind, ".")
-		if rest == "reconcile" || j.Kind == drill.KindScheduled {
+		w, ok := workOf(j)
+		if !ok {
 			continue
 		}
-		_, subject, _ := strings.Cut(j.Key, ":")
-		w := web.Work{Kind: kind, Subject: subject, Started: j.StartedAt}
 		if err := decodeProgress(j, &w.Progress); err != nil {
 			return nil, err
 		}
-		switch kind {
-		case "drill":
-			w.Href = "/drills/" + subject
-		case "recovery":
-			if run, _, ok := strings.Cut(subject, ":"); ok {
-				w.Href = "/recoveries/" + run
-			}
-		}
+		w.Rate, w.Left = p.pace.of(j, w.Progress, now)
 		out = append(out, w)
 	}
+	p.pace.forget(jobs)
 	return out, nil
 }
 
+// workOf names a job for people; false for what only keeps the books.
+func workOf(j job.Job) (web.Work, bool) {
+	w := web.Work{Started: j.StartedAt}
+	_, subject, _ := strings.Cut(j.Key, ":")
+	parts := strings.Split(subject, ":")
+	w.Subject = parts[0]
+	switch j.Kind {
+	case backup.KindSnapshot:
+		w.Kind, w.Href = "backup of", "/store/"+parts[0]
+	case backup.KindCopy, backup.KindReceive:
+		w.Kind, w.Href = map[string]string{backup.KindCopy: "copy of", backup.KindReceive: "check and receipt of"}[j.Kind], "/store/"+parts[0]
+		if len(parts) == 3 {
+			w.Subject = parts[0] + " at " + parts[2]
+		}
+	case drill.KindRun:
+		w.Kind, w.Href = "drill", "/drills/"+parts[0]
+	case "recovery.step", "recovery.restore":
+		w.Kind, w.Href = "recovery", "/recoveries/"+parts[0]
+		if len(parts) > 1 {
+			w.Subject = parts[1]
+		}
+	default:
+		return w, false
+	}
+	return w, true
+}
+
 // Store is one store's page.
-func (p pages) Store(ctx context.Context, id string, _ time.Time) (web.Store, error) {
+func (p pages) Store(ctx context.Context, id string, now time.Time) (web.Store, error) {
 	o, err := p.a.Overview(ctx)
 	if err != nil {
 		return web.Store{}, err
 	}
-	for _, s := range o.Stores {
-		if s.ID != id {
-			continue
+	all := web.FromObjective(o).Stores
+	i := slices.IndexFunc(all, func(s web.Store) bool { return s.ID == id })
+	if i < 0 {
+		return web.Store{}, web.ErrNotFound
+	}
+	if err := p.detail(ctx, o, all[i:i+1]); err != nil {
+		return all[i], err
+	}
+	v := all[i]
+	for _, f := range p.findings(o) {
+		if f.Subject == "stores."+id || strings.HasPrefix(f.Subject, "stores."+id+".") {
+			v.Findings = append(v.Findings, f)
 		}
-		v, err := p.store(ctx, o, s)
-		if err != nil {
-			return v, err
-		}
-		ds, err := p.a.Drills.List(ctx, id)
-		for _, d := range ds[:min(len(ds), 20)] {
-			v.Drills = append(v.Drills, drillLine(d))
-		}
+	}
+	if v.Failures, err = p.failures(ctx, id); err != nil {
 		return v, err
 	}
-	return web.Store{}, web.ErrNotFound
+	ds, err := p.a.Drills.List(ctx, id)
+	if err != nil {
+		return v, err
+	}
+	if due := o.Stores[i].NextDrill; !due.IsZero() {
+		v.Drills = append(v.Drills, web.DrillLine{Name: "next drill", Subject: id, State: web.RunExpected, At: due, Rung: holdfast.RungNone})
+	}
+	for _, d := range ds[:min(len(ds), 20)] {
+		v.Drills = append(v.Drills, drillLine(d))
+	}
+	return v, err
+}
+
+// failures are the work on a store that fails now.
+func (p pages) failures(ctx context.Context, store string) ([]web.Failure, error) {
+	var out []web.Failure
+	pr, ok, err := p.a.Backups.Probe(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	if ok && !pr.OK {
+		out = append(out, web.Failure{What: "the store does not answer", Error: pr.Error, At: pr.At})
+	}
+	jobs, err := p.a.Jobs.List(ctx, job.Filter{Kind: backup.KindSnapshot, Key: backup.KindSnapshot + ":" + store, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	for _, j := range jobs {
+		if j.Error == "" || j.State == job.Done {
+			continue
+		}
+		f := web.Failure{What: "the last backup failed", Error: j.Error, At: cmp.Or(j.FinishedAt, j.StartedAt)}
+		if j.State == job.Waiting {
+			f.Next = j.RunAt
+		}
+		out = append(out, f)
+	}
+	return out, nil
 }
 
 // Drills lists drills, newest first, with the slots that did not happen.
@@ -250,7 +219,8 @@ func (p pages) Drills(ctx context.Context, now time.Time) ([]web.DrillLine, erro
 	for _, d := range ds {
 		out = append(out, drillLine(d))
 	}
-	for name, d := range p.a.Plan.Drills {
+	for _, name := range slices.Sorted(maps.Keys(p.a.Plan.Drills)) {
+		d := p.a.Plan.Drills[name]
 		slots, err := p.a.Jobs.Slots(ctx, drillSchedule(name), now.AddDate(0, -3, 0), now.AddDate(0, 3, 0))
 		if err != nil {
 			return nil, err
@@ -301,4 +271,97 @@ func drillLine(d drill.Drill) web.DrillLine {
 		}
 	}
 	return l
+}
+
+// A pace says how fast running work goes, from the first look at its stage to the
+// newest. It is only for people who wait, and forgotten with the process.
+type pace struct {
+	mu    sync.Mutex
+	first map[int64]paceMark // by job
+}
+
+type paceMark struct {
+	stage string
+	done  int64
+	at    time.Time
+}
+
+// soonest is how long we look before we say how fast something goes.
+const soonest = 2 * time.Second
+
+// of returns the units done each second, and how long the rest of the stage takes
+// at that rate; zeros while nobody can say.
+func (c *pace) of(j job.Job, p holdfast.Progress, now time.Time) (rate float64, left time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	m, ok := c.first[j.ID]
+	if !ok || m.stage != p.Stage || p.Done < m.done {
+		if c.first == nil {
+			c.first = map[int64]paceMark{}
+		}
+		m = paceMark{p.Stage, p.Done, now}
+		c.first[j.ID] = m
+	}
+	took, done := now.Sub(m.at), p.Done-m.done
+	if took < soonest { // the whole job, which began with earlier stages: rather too slow than too fast
+		took, done = now.Sub(j.StartedAt), p.Done
+	}
+	if took < soonest || done <= 0 {
+		return 0, 0
+	}
+	rate = float64(done) / took.Seconds()
+	if p.Total > p.Done {
+		left = time.Duration(float64(p.Total-p.Done) / rate * float64(time.Second))
+	}
+	return rate, left
+}
+
+// forget drops the jobs that no longer run.
+func (c *pace) forget(running []job.Job) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	maps.DeleteFunc(c.first, func(id int64, _ paceMark) bool {
+		return !slices.ContainsFunc(running, func(j job.Job) bool { return j.ID == id })
+	})
+}
+
+// StartDrill starts a drill of the plan, or of a store.
+func (p pages) StartDrill(ctx context.Context, name string, _ time.Time) (string, error) {
+	req := drill.Request{By: "web page", Reason: "asked for"}
+	stores := []string{name}
+	if d, err := p.a.declared(name); err == nil {
+		req.Name, req.Pick, req.Goal, stores = name, d.Pick, d.Goal, d.Stores
+	} else {
+		req.Goal = p.a.Plan.DrillRung("", name)
+	}
+	first := ""
+	for _, req.Store = range stores {
+		d, _, err := p.a.Drills.Start(ctx, req)
+		if err != nil {
+			return "", public("The drill of "+req.Store+" did not start", err)
+		}
+		first = cmp.Or(first, d.ID)
+	}
+	return first, nil
+}
+
+// BackUp starts a backup.
+func (p pages) BackUp(ctx context.Context, store string, _ time.Time) error {
+	if _, err := p.a.Backup(ctx, store, "asked for on the web page"); err != nil {
+		return public("The backup did not start", err)
+	}
+	return nil
+}
+
+// public shows a refusal to the browser: its words are meant for people. Any other
+// error stays in the log.
+func public(what string, err error) error {
+	if !errors.Is(err, holdfast.ErrUsage) && !errors.Is(err, holdfast.ErrRefused) && holdfast.Hint(err) == "" {
+		return err
+	}
+	return &web.PublicError{Message: what + ": " + err.Error(), Hint: holdfast.Hint(err), Err: err}
+}
+
+func incidentLine(i incident.Incident) web.StoryLine {
+	return web.StoryLine{Kind: "incident", ID: i.Name(), Title: i.Name() + ": " + i.Title, Severity: string(i.Severity), Phase: string(i.Phase), Open: i.Open(), Started: i.DetectedAt, Ended: i.ClosedAt}
 }

@@ -1,10 +1,12 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -27,7 +29,7 @@ func decodeProgress(j job.Job, p *holdfast.Progress) error {
 }
 
 // Drill is one drill's page.
-func (p pages) Drill(ctx context.Context, id string, _ time.Time) (web.Drill, error) {
+func (p pages) Drill(ctx context.Context, id string, now time.Time) (web.Drill, error) {
 	d, err := p.a.Drills.Get(ctx, id)
 	if errors.Is(err, drill.ErrNotFound) {
 		return web.Drill{}, web.ErrNotFound
@@ -38,11 +40,20 @@ func (p pages) Drill(ctx context.Context, id string, _ time.Time) (web.Drill, er
 	v := web.Drill{DrillLine: drillLine(d), Finished: d.Finished, Reason: d.Reason + " by " + d.By, Target: d.Target, Reached: d.Report.Reached,
 		TargetReached: passed(d, holdfast.L4), Pick: d.Pick, Seed: strconv.FormatUint(d.Seed, 10), Snapshot: d.Report.Snapshot, Checks: d.Checks, Parts: d.Parts,
 		RTO: web.Promise{Objective: p.a.Plan.Promise(d.Store).RTO}, Isolation: d.Isolation, Error: d.Error, Recorded: d.Fact >= 0, Ledger: d.Fact, Plan: p.a.Plan.Digest()}
-	if d.Target.Kind == holdfast.TargetTime && !d.Report.DataUntil.IsZero() {
-		v.DataAge = web.Measure{Value: max(0, d.Target.Time.Sub(d.Report.DataUntil)), Known: true, Basis: holdfast.Measured}
+	if age, ok := dataAge(d); ok {
+		v.DataAge = web.Measure{Value: age, Known: true, Basis: holdfast.Measured}
 	}
 	if len(d.Parts) > 0 {
-		v.RTO.Now = web.Measure{Value: d.Parts.Sum(), Known: true, AtLeast: true, Basis: holdfast.Measured, Note: "restore in the sandbox; detection, decision and hand over are not in it"}
+		v.RTO.Now = web.Measure{Value: d.Parts.Sum(), Known: true, AtLeast: true, Basis: holdfast.Measured}
+		v.RTO.Missed = v.RTO.Objective > 0 && v.RTO.Now.Value > v.RTO.Objective // a lower bound that is too long is too long
+	}
+	if d.Report.Snapshot != "" {
+		if t, err := time.Parse("20060102T150405Z", d.Report.Snapshot[:min(16, len(d.Report.Snapshot))]); err == nil {
+			v.SnapshotTime = t
+		}
+	}
+	if !d.Started.IsZero() && d.Finished.IsZero() {
+		v.Took = now.Sub(d.Started)
 	}
 	v.Timeline = timeline(d)
 	if d.State == drill.StateRunning {
@@ -54,6 +65,7 @@ func (p pages) Drill(ctx context.Context, id string, _ time.Time) (web.Drill, er
 			if err := decodeProgress(j, &v.Progress); err != nil {
 				return v, err
 			}
+			v.Rate, v.Left = p.pace.of(j, v.Progress, now)
 		}
 	}
 	return v, nil
@@ -87,10 +99,6 @@ func timeline(d drill.Drill) []web.Stretch {
 	return out
 }
 
-func incidentLine(i incident.Incident) web.StoryLine {
-	return web.StoryLine{Kind: "incident", ID: strconv.FormatInt(i.ID, 10), Title: i.Name() + ": " + i.Title, Severity: string(i.Severity), Phase: string(i.Phase), Open: i.Open(), Started: i.DetectedAt, Ended: i.ClosedAt}
-}
-
 // Incidents lists incidents, newest first.
 func (p pages) Incidents(ctx context.Context, _ time.Time) ([]web.StoryLine, error) {
 	is, err := p.a.Incidents.List(ctx, false)
@@ -103,7 +111,7 @@ func (p pages) Incidents(ctx context.Context, _ time.Time) ([]web.StoryLine, err
 
 // Incident is one incident's page.
 func (p pages) Incident(ctx context.Context, id string, _ time.Time) (web.Story, error) {
-	n, err := strconv.ParseInt(id, 10, 64)
+	n, err := strconv.ParseInt(strings.TrimPrefix(id, "INC-"), 10, 64)
 	if err != nil {
 		return web.Story{}, web.ErrNotFound
 	}
@@ -115,9 +123,12 @@ func (p pages) Incident(ctx context.Context, id string, _ time.Time) (web.Story,
 		return web.Story{}, err
 	}
 	v := web.Story{StoryLine: incidentLine(i), Summary: i.Outcome, Facts: []web.Fact{
-		{Label: "Commander", Value: i.Commander}, {Label: "Services", Value: strings.Join(i.Services, ", ")}, {Label: "Stores", Value: strings.Join(i.Stores, ", ")},
-		{Label: "Declared by", Value: i.DeclaredBy}, {Label: "Plan activated", Value: i.Activation},
+		{Label: "Commander", Value: cmp.Or(i.Commander, "nobody yet")}, {Label: "Services", Value: cmp.Or(strings.Join(i.Services, ", "), "none")}, {Label: "Stores", Value: strings.Join(i.Stores, ", ")},
+		{Label: "Declared by", Value: i.DeclaredBy}, {Label: "Plan activated by", Value: cmp.Or(i.Activation, "not activated")},
 	}}
+	if i.OccurredAt.Before(i.DetectedAt) {
+		v.Facts = append(v.Facts, web.Fact{Label: "Last seen well", Value: holdfast.FormatDuration(i.DetectedAt.Sub(i.OccurredAt).Round(100*time.Millisecond)) + " before it was noticed"})
+	}
 	if i.Recovery != "" {
 		v.Links = append(v.Links, web.Link{Text: "Recovery " + i.Recovery, Href: "/recoveries/" + i.Recovery})
 		r, err := p.a.Recoveries.Get(ctx, i.Recovery)
@@ -141,9 +152,19 @@ func (p pages) outcome(v *web.Story, r recovery.Run, i incident.Incident) {
 			continue
 		}
 		took := at.Sub(i.OccurredAt)
-		v.Promises = append(v.Promises, web.NamedGap{Name: pr.Service + " usable again", Promise: web.Promise{
-			Now: web.Measure{Value: took, Known: true, Basis: holdfast.Measured}, Objective: pr.RTO, Missed: pr.RTO > 0 && took > pr.RTO}})
-		v.Parts = r.Parts(pr.Service, i.OccurredAt, i.DetectedAt)
+		rto := web.Promise{Now: web.Measure{Value: took, Known: true, Basis: holdfast.Measured}, Objective: pr.RTO, Missed: pr.RTO > 0 && took > pr.RTO}
+		v.Promises = append(v.Promises, web.NamedGap{Name: pr.Service + " was usable again after", Promise: rto})
+		if v.Parts == nil || pr.RTO > 0 && (v.RTO.Objective == 0 || float64(took)/float64(pr.RTO) > float64(v.RTO.Now.Value)/float64(v.RTO.Objective)) { // the one that is nearest to its promise
+			v.Parts, v.PartsOf, v.RTO = r.Parts(pr.Service, i.OccurredAt, i.DetectedAt), pr.Service, rto
+		}
+	}
+	for _, s := range r.Steps {
+		if s.Kind != recovery.StepRestore || s.State != recovery.StateDone || s.Outcome.DataUntil.IsZero() {
+			continue
+		}
+		age, rpo := lossAge(i, s.Outcome.DataUntil), p.a.Plan.Promise(s.Store).RPO
+		v.Promises = append(v.Promises, web.NamedGap{Name: "Data of " + s.Store + " lost, at most", Promise: web.Promise{
+			Now: web.Measure{Value: age, Known: true, Basis: holdfast.Measured}, Objective: rpo, Missed: rpo > 0 && age > rpo}})
 	}
 }
 
@@ -170,8 +191,12 @@ func (p pages) Recovery(ctx context.Context, id string, _ time.Time) (web.Story,
 	if err != nil {
 		return web.Story{}, err
 	}
-	v := web.Story{StoryLine: recoveryLine(r), Summary: strings.Join(r.Plan.Notes, "; "), Facts: []web.Fact{
-		{Label: "Predicted", Value: holdfast.FormatDuration(r.Plan.Time)}, {Label: "Critical path", Value: strings.Join(r.Plan.Critical, ", ")}}}
+	v := web.Story{StoryLine: recoveryLine(r), Notes: r.Plan.Notes}
+	v.Facts = append(v.Facts, web.Fact{Label: "Predicted", Value: holdfast.FormatDuration(r.Plan.Time)})
+	if !r.Finished.IsZero() {
+		v.Facts = append(v.Facts, web.Fact{Label: "Took, from activation to the end", Value: holdfast.FormatDuration(r.Finished.Sub(r.Activated).Round(100 * time.Millisecond))})
+	}
+	v.Facts = append(v.Facts, web.Fact{Label: "What decides the time", Value: strings.Join(titles(r, r.Plan.Critical), ", then ")})
 	if r.Incident != 0 {
 		v.Links = append(v.Links, web.Link{Text: fmt.Sprintf("Incident INC-%d", r.Incident), Href: fmt.Sprintf("/incidents/%d", r.Incident)})
 		i, err := p.a.Incidents.Get(ctx, r.Incident)
@@ -193,7 +218,7 @@ func (p pages) Recovery(ctx context.Context, id string, _ time.Time) (web.Story,
 		running[j.Key] = pr
 	}
 	words := map[string]string{recovery.StateReady: "waiting", recovery.StateAwaiting: "needs a person"}
-	for _, s := range r.Steps {
+	for _, s := range inOrder(r.Steps) {
 		st := web.Step{ID: s.ID, Title: s.Title, State: s.State, Detail: s.Detail, Started: s.Started, Ended: s.Finished, Progress: running[recovery.KindStep+":"+r.ID+":"+s.ID]}
 		if w, ok := words[s.State]; ok {
 			st.State = w
@@ -203,25 +228,32 @@ func (p pages) Recovery(ctx context.Context, id string, _ time.Time) (web.Story,
 	return v, nil
 }
 
-// StartDrill starts a drill of the plan, or of a store.
-func (p pages) StartDrill(ctx context.Context, name string, _ time.Time) (string, error) {
-	req := drill.Request{Store: name, By: "web page", Reason: "asked for"}
-	if d, err := p.a.declared(name); err == nil {
-		req.Name, req.Store, req.Pick, req.Goal = name, d.Stores[0], d.Pick, d.Goal
-	} else {
-		req.Goal = p.a.Plan.DrillRung("", name)
+// titles names steps as people see them.
+func titles(r recovery.Run, ids []string) []string {
+	out := slices.Clone(ids)
+	for i, id := range ids {
+		for _, s := range r.Steps {
+			if s.ID == id && s.Title != "" {
+				out[i] = s.Title
+			}
+		}
 	}
-	d, _, err := p.a.Drills.Start(ctx, req)
-	if err != nil {
-		return "", &web.PublicError{Message: "The drill did not start: " + err.Error(), Hint: holdfast.Hint(err), Err: err}
-	}
-	return d.ID, nil
+	return out
 }
 
-// BackUp starts a backup.
-func (p pages) BackUp(ctx context.Context, store string, _ time.Time) error {
-	if _, err := p.a.Backup(ctx, store, "asked for on the web page"); err != nil {
-		return &web.PublicError{Message: "The backup did not start: " + err.Error(), Hint: holdfast.Hint(err), Err: err}
-	}
-	return nil
+// inOrder puts the steps that began first, in that order, before those that wait.
+func inOrder(steps []recovery.Done) []recovery.Done {
+	out := slices.Clone(steps)
+	slices.SortStableFunc(out, func(a, b recovery.Done) int {
+		switch {
+		case a.Started.IsZero() != b.Started.IsZero():
+			if a.Started.IsZero() {
+				return 1
+			}
+			return -1
+		default:
+			return a.Started.Compare(b.Started)
+		}
+	})
+	return out
 }

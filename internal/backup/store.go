@@ -68,20 +68,16 @@ func (m *Module) Frontiers(ctx context.Context, store string) ([]Frontier, error
 	var out []Frontier
 	err := m.cfg.DB.View(ctx, func(tx *db.Tx) error {
 		out = nil
-		rows, err := tx.Query(ctx, `SELECT location, lineage, timeline, position, last_commit, caught_up, at, error, gap, gap_at
-			FROM backup_frontiers WHERE store = ? ORDER BY location`, store)
+		rows, err := tx.Query(ctx, `SELECT `+frontierColumns+` FROM backup_frontiers WHERE store = ? ORDER BY location`, store)
 		if err != nil {
 			return err
 		}
 		defer rows.Close()
 		for rows.Next() {
-			var f Frontier
-			var timeline, position, commit, caught, at, gapAt int64
-			if err := rows.Scan(&f.Place, &f.Lineage, &timeline, &position, &commit, &caught, &at, &f.Err, &f.Gap, &gapAt); err != nil {
+			f, err := scanFrontier(rows.Scan)
+			if err != nil {
 				return err
 			}
-			f.Timeline, f.Position = uint32(timeline), uint64(position)
-			f.LastCommit, f.CaughtUp, f.At, f.GapAt = db.Time(commit), db.Time(caught), db.Time(at), db.Time(gapAt)
 			out = append(out, f)
 		}
 		return rows.Err()

@@ -101,18 +101,29 @@ func (m *Module) LastRead(ctx context.Context, location, store string) (time.Tim
 	if err != nil {
 		return time.Time{}, err
 	}
+	return LastReads(ds)[Read{store, location}], nil
+}
+
+// A Read names a store at a location.
+type Read struct{ Store, Location string }
+
+// LastReads is when each store was last read back whole at each location, as
+// LastRead says it. The drills are the newest first.
+func LastReads(ds []Drill) map[Read]time.Time {
+	out := map[Read]time.Time{}
 	for _, d := range ds {
-		if d.Location != location {
+		at := Read{d.Store, d.Location}
+		if _, known := out[at]; known {
 			continue
 		}
-		if slices.ContainsFunc(d.Checks, func(c holdfast.Check) bool { return c.Rung == holdfast.L2 && c.Outcome == holdfast.Failed }) {
-			return time.Time{}, nil
-		}
-		if d.Unread == 0 && d.passedRung(holdfast.L2) {
-			return d.Finished, nil
+		switch {
+		case slices.ContainsFunc(d.Checks, func(c holdfast.Check) bool { return c.Rung == holdfast.L2 && c.Outcome == holdfast.Failed }):
+			out[at] = time.Time{}
+		case d.Unread == 0 && d.passedRung(holdfast.L2):
+			out[at] = d.Finished
 		}
 	}
-	return time.Time{}, nil
+	return out
 }
 
 // passedRung reports whether every check of a rung passed, and there was one.

@@ -439,7 +439,7 @@ func (w work) prediction(target, limit time.Duration) Prediction {
 				guessed = append(guessed, x.Name)
 			}
 		}
-		out.Why = "not measured, or not lately: " + list(guessed)
+		out.Why = list(guessed) + " not measured, or not lately"
 		if len(guessed) == 0 {
 			out.Why = "what happens side by side with it is not all measured"
 		}

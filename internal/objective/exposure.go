@@ -17,7 +17,7 @@ func Expose(c *Copy, loc LocationFact, domain string, now time.Time) Exposure {
 	e := Exposure{Location: loc.Location, Domain: domain, State: LossUnknown, Reachable: loc.Reachable}
 	switch {
 	case !loc.Reachable:
-		e.Why = fmt.Sprintf("%q cannot be reached%s%s", loc.Location, since(loc.Seen, now), colon(loc.Err))
+		e.Why = fmt.Sprintf("%q does not answer%s%s", loc.Location, since(loc.Answered, now), colon(loc.Err))
 		return e
 	case c == nil:
 		e.Why = fmt.Sprintf("nothing is known about %q", loc.Location)
@@ -94,7 +94,7 @@ func since(t, now time.Time) string {
 	if t.IsZero() || t.After(now) {
 		return ""
 	}
-	return fmt.Sprintf(" (seen %s ago)", holdfast.FormatDuration(now.Sub(t)))
+	return fmt.Sprintf(", and last did %s ago", holdfast.FormatDuration(now.Sub(t)))
 }
 
 func colon(s string) string {
@@ -115,8 +115,8 @@ func Scenarios(p *plan.Plan) []Scenario {
 	}
 	here := domains[plan.HostDomain]
 	out := []Scenario{
-		{ID: "source", Title: "the data alone", LostLocations: []string{}},
-		{ID: "host", Title: "this host" + and(here), LostLocations: append([]string{}, here...)},
+		{ID: ScenarioSource, Title: "the data alone", LostLocations: []string{}},
+		{ID: ScenarioHost, Title: "this host" + and(here), LostLocations: append([]string{}, here...)},
 	}
 	for _, d := range slices.Sorted(maps.Keys(domains)) {
 		if d != plan.HostDomain {

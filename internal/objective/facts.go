@@ -21,6 +21,7 @@ type LocationFact struct {
 	Location  string
 	Reachable bool
 	Seen      time.Time // when that was found out
+	Answered  time.Time // when it last answered; zero: not since anybody looks
 	Err       string
 }
 

@@ -60,9 +60,9 @@ func lookLocations(p *plan.Plan, f Facts, stores []StoreOverview) []LocationOver
 	out := []LocationOverview{}
 	for _, id := range slices.Sorted(maps.Keys(p.Locations)) {
 		loc := locationFact(f, id)
-		l := LocationOverview{ID: id, Domain: p.Locations[id].DomainOr(), Reachable: loc.Reachable, Seen: loc.Seen}
+		l := LocationOverview{ID: id, Domain: p.Locations[id].DomainOr(), Reachable: loc.Reachable, Seen: loc.Seen, Answered: loc.Answered}
 		if !loc.Reachable {
-			l.Why = "cannot be reached" + colon(loc.Err)
+			l.Why = "does not answer" + since(loc.Answered, f.Now) + colon(loc.Err)
 		}
 		for _, s := range stores {
 			for _, e := range s.Exposures {
@@ -158,18 +158,27 @@ func live(st *ObjectiveState, losses []Loss) {
 	if st.Posture == holdfast.PostureNA || st.Limit == 0 || len(losses) == 0 {
 		return
 	}
-	switch now := losses[0]; now.Verdict {
-	case Over:
-		st.Posture = holdfast.PostureFailed
-		if now.State == LossBounded {
-			st.Why = fmt.Sprintf("right now %s of data would be lost, promised %s", now.Age, st.Limit)
-		} else {
-			st.Why = "right now everything would be lost: " + now.Why
+	for _, now := range losses {
+		// The loss of this host is the case that the first page speaks of. What the plan
+		// says about other places has its own scenarios.
+		words := map[string]string{ScenarioSource: "right now ", ScenarioHost: "if this host burned down now, "}[now.Scenario]
+		if words == "" {
+			continue
 		}
-	case CannotSay:
-		if badness[st.Posture] < badness[holdfast.PostureUnknown] {
-			st.Posture = holdfast.PostureUnknown
-			st.Why = "nobody can say what would be lost right now: " + now.Why
+		switch now.Verdict {
+		case Over:
+			st.Posture = holdfast.PostureFailed
+			if now.State == LossBounded {
+				st.Why = fmt.Sprintf("%s%s of data would be lost, promised %s", words, now.Age, st.Limit)
+			} else {
+				st.Why = words + "everything would be lost: " + now.Why
+			}
+			return
+		case CannotSay:
+			if badness[st.Posture] < badness[holdfast.PostureUnknown] {
+				st.Posture = holdfast.PostureUnknown
+				st.Why = words + "nobody can say what would be lost: " + now.Why
+			}
 		}
 	}
 }
@@ -266,6 +275,11 @@ func lookService(p *plan.Plan, id string, f Facts, scenarios []Scenario, stores 
 		ID: id, Tier: s.Tier, Owner: s.Owner,
 		Needs: append([]string{}, p.HardNeeds(id)...), Stores: append([]string{}, p.StoresOf(id)...),
 	}
+	for _, need := range slices.Sorted(maps.Keys(s.Needs)) {
+		if s.Needs[need] == plan.Soft {
+			v.Wants = append(v.Wants, need)
+		}
+	}
 	rto, rpo, from := p.ObjectiveOf(id)
 	term := Term{Fresh: plan.DefaultFreshFor}
 	var points []Measurement
@@ -303,6 +317,9 @@ func lookService(p *plan.Plan, id string, f Facts, scenarios []Scenario, stores 
 	for _, x := range f.Proofs {
 		if x.Kind == ProofIncident && x.Service == id {
 			points = append(points, Measurement{x.At, x.DataAge, x.DataAgeKnown, x.Outcome, x.source(), x.Note})
+			if x.Outcome == holdfast.Passed && !x.At.After(f.Now) && x.At.After(v.RecoveredAt) {
+				v.Recovered, v.RecoveredAt = x.ID, x.At
+			}
 		}
 	}
 	v.RPO = Assess(rpo, from, points, term, f.Now)

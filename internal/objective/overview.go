@@ -82,6 +82,12 @@ type Scenario struct {
 	LostLocations []string `json:"lost_locations"`
 }
 
+// The scenarios that every plan has, in this order.
+const (
+	ScenarioSource = "source" // the data alone
+	ScenarioHost   = "host"   // this host, with the locations on it
+)
+
 // A LossState says what is known about a loss.
 type LossState string
 
@@ -205,13 +211,18 @@ type ServiceOverview struct {
 	ID      string           `json:"id"`
 	Tier    string           `json:"tier"`
 	Owner   string           `json:"owner"`
-	Needs   []string         `json:"needs"`  // hard needs, direct
-	Stores  []string         `json:"stores"` // all stores that it cannot run without
-	Wave    int              `json:"wave"`   // place in the recovery order, from 1
+	Needs   []string         `json:"needs"`           // hard needs, direct
+	Wants   []string         `json:"wants,omitempty"` // soft needs: it works worse without them
+	Stores  []string         `json:"stores"`          // all stores that it cannot run without
+	Wave    int              `json:"wave"`            // place in the recovery order, from 1
 	Posture holdfast.Posture `json:"posture"`
 	RTO     ObjectiveState   `json:"rto"`
 	RPO     ObjectiveState   `json:"rpo"`
 	Outage  Prediction       `json:"outage"`
+	// Recovered is the incident of the newest real recovery of the service, and when
+	// it was usable again.
+	Recovered   string    `json:"recovered,omitempty"`
+	RecoveredAt time.Time `json:"recovered_at,omitzero"`
 	// Losses are the worst of its stores, one for each scenario. With several stores,
 	// the consistent point is the oldest of their newest points.
 	Losses []Loss `json:"losses"`
@@ -260,7 +271,8 @@ type LocationOverview struct {
 	ID        string    `json:"id"`
 	Domain    string    `json:"domain"`
 	Reachable bool      `json:"reachable"`
-	Seen      time.Time `json:"seen,omitzero"` // when it was last looked at
-	Stores    int       `json:"stores"`        // stores that it can bring back
+	Seen      time.Time `json:"seen,omitzero"`     // when it was last looked at
+	Answered  time.Time `json:"answered,omitzero"` // when it last answered
+	Stores    int       `json:"stores"`            // stores that it can bring back
 	Why       string    `json:"why,omitempty"`
 }

@@ -132,6 +132,14 @@ type Server interface {
 	Resume(ctx context.Context, req Request) error
 }
 
+// Until is the instant up to which nothing is missing.
+func (r Report) Until() time.Time {
+	if r.Complete.After(r.DataUntil) {
+		return r.Complete
+	}
+	return r.DataUntil
+}
+
 // A Restored is what came back. Close ends a private engine and is idempotent;
 // it leaves the files, and leaves an engine that serves.
 type Restored interface {
@@ -145,15 +153,18 @@ type Restored interface {
 
 // A Report says what a restore did, measured.
 type Report struct {
-	Snapshot  string           `json:"snapshot"`
-	Asked     holdfast.Target  `json:"asked"`
-	Reached   string           `json:"reached"`    // in the store's own words, e.g. an LSN and time
-	DataUntil time.Time        `json:"data_until"` // instant of the newest data that came back
-	Bytes     int64            `json:"bytes"`
-	Files     int64            `json:"files"`
-	Fetch     time.Duration    `json:"fetch_ns"`
-	Replay    time.Duration    `json:"replay_ns"`
-	Verify    time.Duration    `json:"verify_ns"`
-	Checks    []holdfast.Check `json:"checks"` // L1, L3 and L4 as far as they apply
-	Address   string           `json:"address,omitempty"`
+	Snapshot  string          `json:"snapshot"`
+	Asked     holdfast.Target `json:"asked"`
+	Reached   string          `json:"reached"`    // in the store's own words, e.g. an LSN and time
+	DataUntil time.Time       `json:"data_until"` // instant of the newest data that came back
+	// Complete is the instant up to which everything came back: an idle store has no
+	// data near it and has lost none. Zero: no later than DataUntil.
+	Complete time.Time        `json:"complete_until,omitzero"`
+	Bytes    int64            `json:"bytes"`
+	Files    int64            `json:"files"`
+	Fetch    time.Duration    `json:"fetch_ns"`
+	Replay   time.Duration    `json:"replay_ns"`
+	Verify   time.Duration    `json:"verify_ns"`
+	Checks   []holdfast.Check `json:"checks"` // L1, L3 and L4 as far as they apply
+	Address  string           `json:"address,omitempty"`
 }

@@ -41,9 +41,9 @@ type sentence struct {
 	Next   string   // a command, when there is a next step
 }
 
-// answerOf says in one sentence what the overview means. It takes the worst
-// location: nobody chooses which one survives. A loss that is not known and a
-// time that nobody proved are said, never left out.
+// answerOf says in one sentence what the overview means: what is lost with this
+// host, and how long it takes to be back. A loss that is not known and a time that
+// nobody proved are said, never left out.
 func answerOf(o Overview) sentence {
 	switch {
 	case len(o.Stores) == 0:
@@ -58,12 +58,7 @@ func answerOf(o Overview) sentence {
 		return sentence{Tone: bad, Before: "If it burned down now, ", Loss: "everything", Middle: " would be gone: every location stands on this host.",
 			Notes: []string{"Add a location in another place, and let Holdfast check the plan."}, Next: "holdfast check plan.yaml"}
 	}
-	worst, back := left[0], o.Back
-	for _, a := range left[1:] {
-		if lossRank(a.Loss).worse(lossRank(worst.Loss)) {
-			worst = a
-		}
-	}
+	worst, back := lossOfHost(left), o.Back
 	s := sentence{Tone: toneOf(o)}
 	const lead = "If it burned down now, "
 	switch l := worst.Loss; {
@@ -90,25 +85,67 @@ func answerOf(o Overview) sentence {
 	if (!back.Known || back.AtLeast) && s.Tone == good {
 		s.Tone = warn
 	}
-	s.Notes = notes(o, len(left), worst)
+	s.Notes = notes(o, left, worst)
 	return s
 }
 
-func notes(o Overview, left int, worst Answer) []string {
-	var out []string
-	if left > 1 {
-		out = append(out, fmt.Sprintf("Worst case over %d locations, as if only one of them survived.", left))
-	} else {
-		out = append(out, fmt.Sprintf("Only %s would survive. If it is lost as well, everything is.", worst.Location))
+// A hostLoss is the loss that the sentence names, and the location that decides it.
+type hostLoss struct {
+	Loss
+	Location string
+}
+
+// lossOfHost is what is lost with this host: of each store, what the best of the
+// surviving locations does not give back; and of the stores, the worst.
+func lossOfHost(left []Answer) hostLoss {
+	best := map[string]hostLoss{}
+	var stores []string
+	for _, a := range left {
+		losses := a.Losses
+		if len(losses) == 0 {
+			losses = []Loss{a.Loss}
+		}
+		for _, l := range losses {
+			if !l.Known && l.Note == "" && a.Why != "" {
+				l.Note = a.Location + " " + a.Why
+			}
+			old, seen := best[l.Store]
+			if !seen {
+				stores = append(stores, l.Store)
+			}
+			if !seen || lossRank(old.Loss).worse(lossRank(l)) {
+				best[l.Store] = hostLoss{l, a.Location}
+			}
+		}
 	}
-	if l := worst.Loss; l.Known && l.Store != "" && l.Span > 0 || l.All {
-		out = append(out, fmt.Sprintf("The loss is decided by %s in %s.", nameOr(l.Store, "the data"), worst.Location))
+	var worst hostLoss
+	for i, s := range stores {
+		if i == 0 || lossRank(best[s].Loss).worse(lossRank(worst.Loss)) {
+			worst = best[s]
+		}
+	}
+	return worst
+}
+
+func notes(o Overview, left []Answer, worst hostLoss) []string {
+	var out []string
+	if len(left) > 1 {
+		var names []string
+		for _, a := range left {
+			names = append(names, a.Location)
+		}
+		out = append(out, strings.Join(names[:len(names)-1], ", ")+" and "+names[len(names)-1]+" would survive; each store comes from the one that has most of it.")
+	} else {
+		out = append(out, fmt.Sprintf("Only %s would survive. If it is lost as well, everything is.", left[0].Location))
+	}
+	if l := worst.Loss; l.Known && l.Store != "" && l.Span > 0 {
+		out = append(out, fmt.Sprintf("The loss is decided by %s.", l.Store))
 	} else if l.Note != "" {
 		out = append(out, sentenceCase(l.Note)+".")
 	}
 	switch t := o.Back; {
 	case t.Note != "":
-		out = append(out, sentenceCase(t.Note)+".")
+		out = append(out, fmt.Sprintf("The time is decided by %s (%s).", nameOr(o.BackService, "the slowest service"), strings.TrimSuffix(t.Note, ".")))
 	case !t.Known:
 		out = append(out, "No restore has been timed.")
 	case o.BackService != "":

@@ -185,6 +185,9 @@ func partLook(p holdfast.Part) string {
 }
 
 func partsOf(ps holdfast.Parts, objective time.Duration) partsBar {
+	if objective > 4*ps.Sum() { // beside it the parts could not be told apart
+		objective = 0
+	}
 	b := partsBar{Goal: -1, Whole: max(ps.Sum(), objective+objective/25)} // room behind the line
 	if b.Whole <= 0 {
 		return b

@@ -9,13 +9,10 @@ import (
 )
 
 // FromObjective turns the computed overview into the first page. It decides no
-// verdict and drops none: of several losses and predictions, the page shows the
-// worst. The caller adds what the computation does not know: the plan's name, work,
-// incidents, drills and sizes.
-//
-// The overview knows the newest and the oldest instant of a copy, and not the holes
-// between them; windows fetches them. A nil windows leaves the bars empty.
-func FromObjective(o objective.Overview, windows func(store, location string) []holdfast.Window) Overview {
+// verdict and drops none. The caller adds what the computation does not know: the
+// plan's name, work, incidents, drills, what a location holds in numbers, and the
+// recovery windows with the holes between them.
+func FromObjective(o objective.Overview) Overview {
 	v := Overview{Organisation: o.Organisation, PlanDigest: o.PlanDigest, Findings: o.Findings}
 	fire := fireOf(o.Scenarios)
 	for _, l := range o.Locations {
@@ -28,9 +25,12 @@ func FromObjective(o objective.Overview, windows func(store, location string) []
 		for _, need := range s.Needs {
 			v.Graph.Edges = append(v.Graph.Edges, Edge{From: s.ID, To: need})
 		}
+		for _, need := range s.Wants {
+			v.Graph.Edges = append(v.Graph.Edges, Edge{From: s.ID, To: need, Soft: true})
+		}
 	}
 	for _, s := range o.Stores {
-		v.Stores = append(v.Stores, storeFrom(s, o, windows))
+		v.Stores = append(v.Stores, storeFrom(s, o))
 		v.Graph.Nodes = append(v.Graph.Nodes, Node{ID: s.ID, Kind: s.Kind, Posture: s.Posture})
 		for _, d := range s.DrillNames {
 			if !slices.Contains(v.Drills, d) {
@@ -45,7 +45,7 @@ func FromObjective(o objective.Overview, windows func(store, location string) []
 // fireOf names the locations that stand on this host: they burn with it.
 func fireOf(scenarios []objective.Scenario) []string {
 	for _, sc := range scenarios {
-		if sc.ID == "host" {
+		if sc.ID == objective.ScenarioHost {
 			return sc.LostLocations
 		}
 	}
@@ -55,7 +55,7 @@ func fireOf(scenarios []objective.Scenario) []string {
 // answerFrom says what one location alone gives back. A store that is not declared
 // to be there is lost with it, unless the plan promises nothing for its data.
 func answerFrom(l objective.LocationOverview, stores []objective.StoreOverview, burns bool) Answer {
-	a := Answer{Location: l.ID, Where: l.Domain, Reachable: l.Reachable, Seen: l.Seen, Burns: burns}
+	a := Answer{Location: l.ID, Where: l.Domain, Reachable: l.Reachable, Seen: l.Answered, Why: l.Why, Burns: burns}
 	for _, s := range stores {
 		loss := Loss{All: true, Store: s.ID, Note: "the plan sends no copy here"}
 		declared := false
@@ -65,7 +65,7 @@ func answerFrom(l objective.LocationOverview, stores []objective.StoreOverview, 
 			}
 			declared = true
 			loss = Loss{Store: s.ID, Span: e.Age.Duration(), Known: e.State == objective.LossBounded, All: e.State == objective.LossEverything}
-			if !loss.Known {
+			if !loss.Known && l.Reachable { // else the location's own reason says it for all
 				loss.Note = e.Why
 			}
 		}
@@ -113,27 +113,54 @@ func predictionMeasure(p objective.Prediction) Measure {
 	return m
 }
 
-// exposed is the worst loss of all scenarios beside the objective.
+func lossOf(l objective.Loss) Loss {
+	x := Loss{Span: l.Age.Duration(), Known: l.State == objective.LossBounded, All: l.State == objective.LossEverything}
+	if !x.Known {
+		x.Note = l.Why
+	}
+	return x
+}
+
+// exposed puts the loss of this host, which is what the whole page speaks of,
+// beside the objective. A loss of another place that would cost more than is
+// promised is said with it.
 func exposed(o objective.ObjectiveState, losses []objective.Loss, scenarios []objective.Scenario) Promise {
 	p := Promise{Objective: o.Limit.Duration()}
 	if p.Objective == 0 {
 		p.Stated = nameOr(o.Why, o.Declared)
 	}
-	var worst Loss
+	var here Loss
 	for i, l := range losses {
+		switch x := lossOf(l); {
+		case i > 0 && l.Scenario != objective.ScenarioSource && l.Scenario != objective.ScenarioHost:
+			continue
+		case i == 0 || lossRank(x).worse(lossRank(here)):
+			here = x
+		}
 		p.Missed = p.Missed || l.Verdict == objective.Over
-		x := Loss{Span: l.Age.Duration(), Known: l.State == objective.LossBounded, All: l.State == objective.LossEverything, Note: l.Why}
+	}
+	p.Everything = here.All
+	p.Now = Measure{Value: here.Span, Known: here.Known, Basis: holdfast.Measured, Note: here.Note}
+	if !here.Known {
+		return p
+	}
+	for _, l := range losses {
+		x := lossOf(l)
+		if !lossRank(x).worse(lossRank(here)) || l.Verdict != objective.Over && l.Verdict != objective.CannotSay {
+			continue
+		}
+		words := "not known"
+		if x.All {
+			words = "everything"
+		} else if x.Known {
+			words = brief(x.Span)
+		}
 		for _, sc := range scenarios {
-			if sc.ID == l.Scenario && x.Known {
-				x.Note = "if we lose " + sc.Title
+			if sc.ID == l.Scenario {
+				p.Now.Note = words + ", if we lose " + sc.Title
 			}
 		}
-		if i == 0 || lossRank(x).worse(lossRank(worst)) {
-			worst = x
-		}
 	}
-	p.Everything = worst.All
-	p.Now = Measure{Value: worst.Span, Known: worst.Known, Basis: holdfast.Measured, Note: worst.Note}
 	return p
 }
 
@@ -148,7 +175,8 @@ func outage(o objective.ObjectiveState, pr objective.Prediction) Promise {
 func serviceFrom(s objective.ServiceOverview, o objective.Overview) Service {
 	v := Service{ID: s.ID, Tier: s.Tier, Owner: s.Owner, Kind: "service", Posture: s.Posture, Why: reason(s.Posture, s.RPO, s.RTO),
 		RPO: exposed(s.RPO, s.Losses, o.Scenarios), RTO: outage(s.RTO, s.Outage), Rung: holdfast.RungNone}
-	// A service is as proven as the least proven of its stores.
+	// A service is as proven as the least proven of its stores, unless all of it has
+	// really been recovered since.
 	first := true
 	for _, st := range o.Stores {
 		if !slices.Contains(s.Stores, st.ID) {
@@ -163,14 +191,14 @@ func serviceFrom(s objective.ServiceOverview, o objective.Overview) Service {
 		}
 		first = false
 	}
+	if s.Recovered != "" && (v.Rung == holdfast.RungNone || s.RecoveredAt.After(v.LastProof)) {
+		v.LastProof, v.LastDrill, v.Incident = s.RecoveredAt, "", s.Recovered
+	}
 	return v
 }
 
 // reason is the sentence of the objective that made the posture.
 func reason(p holdfast.Posture, states ...objective.ObjectiveState) string {
-	if p == holdfast.PostureProved {
-		return ""
-	}
 	for _, s := range states {
 		if s.Posture == p {
 			return s.Why
@@ -179,9 +207,12 @@ func reason(p holdfast.Posture, states ...objective.ObjectiveState) string {
 	return ""
 }
 
-func storeFrom(s objective.StoreOverview, o objective.Overview, windows func(store, location string) []holdfast.Window) Store {
+func storeFrom(s objective.StoreOverview, o objective.Overview) Store {
 	v := Store{ID: s.ID, Kind: s.Kind, Tier: s.Tier, Posture: s.Posture, Why: nameOr(s.Unprotected, reason(s.Posture, s.RPO, s.RTO)),
-		RPO: exposed(s.RPO, s.Losses, o.Scenarios), Services: s.UsedBy}
+		RPO: exposed(s.RPO, s.Losses, o.Scenarios), RTO: outage(s.RTO, s.Restore), Services: s.UsedBy, Left: s.Required.Duration(), LeftBy: s.RequiredBy}
+	for _, x := range s.Restore.Parts {
+		v.Restore = append(v.Restore, holdfast.Part{Name: x.Name, Duration: x.Time.Duration(), Basis: x.Basis})
+	}
 	for _, e := range s.Exposures {
 		p := Place{Location: e.Location, Where: e.Domain, Reachable: e.Reachable, Receipt: e.Received}
 		if e.State == objective.LossBounded {
@@ -190,27 +221,7 @@ func storeFrom(s objective.StoreOverview, o objective.Overview, windows func(sto
 			p.Note = e.Why
 		}
 		p.Unknown = e.State == objective.LossUnknown
-		if windows != nil {
-			p.Windows = windows(s.ID, e.Location)
-		}
 		v.Places = append(v.Places, p)
 	}
-	if d := s.LastDrill; d != nil {
-		line := DrillLine{ID: d.ID, Name: d.Name, Subject: d.Store, Location: d.Location, State: RunDone, At: d.At, Took: d.Restore.Duration(), Rung: d.Rung, Goal: d.Goal}
-		if d.Outcome == holdfast.Failed {
-			line.State = RunFailed
-		}
-		v.Drills = append(v.Drills, line)
-	}
-	if !s.NextDrill.IsZero() {
-		v.Drills = append(v.Drills, DrillLine{Name: "next drill", Subject: s.ID, State: nextState(s.NextDrill, o.At), At: s.NextDrill, Rung: holdfast.RungNone})
-	}
 	return v
-}
-
-func nextState(due, now time.Time) RunState {
-	if due.Before(now) {
-		return RunDue
-	}
-	return RunExpected
 }

@@ -19,28 +19,21 @@ func computed() objective.Overview {
 		Organisation: "Example AB",
 		Scenarios:    []objective.Scenario{{ID: "source", Title: "the data alone"}, {ID: "host", Title: "this host and near", LostLocations: []string{"near"}}},
 		Locations:    []objective.LocationOverview{{ID: "near", Domain: "host", Reachable: true}, {ID: "offsite", Domain: "cloud-b", Reachable: true}, {ID: "tape", Domain: "vault"}},
-		Services: []objective.ServiceOverview{{ID: "shop", Needs: []string{"db", "uploads"}, Stores: []string{"db", "uploads"}, Posture: holdfast.PostureFailed,
+		Services: []objective.ServiceOverview{{ID: "shop", Needs: []string{"db", "uploads"}, Wants: []string{"cache"}, Stores: []string{"db", "uploads"}, Posture: holdfast.PostureFailed,
 			RPO:    objective.ObjectiveState{Limit: seconds(300), Posture: holdfast.PostureFailed, Why: "uploads is too old"},
 			Losses: []objective.Loss{{Scenario: "source", State: objective.LossBounded, Age: seconds(60)}, {Scenario: "host", State: objective.LossBounded, Age: seconds(900), Verdict: objective.Over}},
 			Outage: objective.Prediction{State: objective.TimeEstimated, Total: seconds(1200), Why: "detect is estimated"}, RTO: objective.ObjectiveState{Limit: seconds(3600)}}},
 		Stores: []objective.StoreOverview{
 			{ID: "db", Kind: "postgres", Posture: holdfast.PostureProved, RPO: rpo, Exposures: []objective.Exposure{bounded("near", 1), bounded("offsite", 4)}, DrillNames: []string{"monthly"},
 				LastDrill: &objective.DrillView{ID: "7", Name: "monthly", At: before(time.Hour), Outcome: holdfast.Passed, Rung: holdfast.L6, Goal: holdfast.L6}},
-			{ID: "uploads", Kind: "files", Posture: holdfast.PostureFailed, RPO: rpo, Exposures: []objective.Exposure{bounded("near", 60), bounded("offsite", 900), {Location: "tape", State: objective.LossUnknown, Why: "cannot be reached"}}, DrillNames: []string{"monthly"}, NextDrill: before(time.Minute)},
+			{ID: "uploads", Kind: "files", Posture: holdfast.PostureFailed, RPO: rpo, Exposures: []objective.Exposure{bounded("near", 60), bounded("offsite", 900), {Location: "tape", State: objective.LossUnknown, Why: "does not answer"}}, DrillNames: []string{"monthly"}, NextDrill: before(time.Minute)},
 			{ID: "cache", Kind: "files", Posture: holdfast.PostureNA, RPO: objective.ObjectiveState{Posture: holdfast.PostureNA}},
 		},
 	}
 }
 
 func TestFromObjective(t *testing.T) {
-	asked := map[string]bool{}
-	v := FromObjective(computed(), func(store, location string) []holdfast.Window {
-		asked[store+" "+location] = true
-		return nil
-	})
-	if len(asked) != 5 {
-		t.Errorf("windows asked for: %v", asked)
-	}
+	v := FromObjective(computed())
 	answers := map[string]Answer{}
 	for _, a := range v.Answers {
 		answers[a.Location] = a
@@ -55,7 +48,7 @@ func TestFromObjective(t *testing.T) {
 		t.Errorf("tape holds no db, so all of it is lost there: %+v", a)
 	}
 	s := v.Services[0]
-	if s.RPO.Now.Value != 15*time.Minute || !s.RPO.Missed || s.Why != "uploads is too old" || s.RPO.Now.Note != "if we lose this host and near" {
+	if s.RPO.Now.Value != 15*time.Minute || !s.RPO.Missed || s.Why != "uploads is too old" || s.RPO.Now.Note != "" {
 		t.Errorf("service RPO: %+v, %s", s.RPO, s.Why)
 	}
 	if s.RTO.Now.Basis == holdfast.Measured || s.RTO.Now.Value != 20*time.Minute {
@@ -67,30 +60,40 @@ func TestFromObjective(t *testing.T) {
 	if v.Back.Value != 20*time.Minute || v.Back.AtLeast || v.BackService != "shop" {
 		t.Errorf("back: %+v %s", v.Back, v.BackService)
 	}
-	if len(v.Drills) != 1 || len(v.Graph.Nodes) != 4 || len(v.Graph.Edges) != 2 {
+	if len(v.Drills) != 1 || len(v.Graph.Nodes) != 4 || len(v.Graph.Edges) != 3 || !v.Graph.Edges[2].Soft {
 		t.Errorf("drills %v, %d nodes, %d edges", v.Drills, len(v.Graph.Nodes), len(v.Graph.Edges))
 	}
 	tape := v.Stores[1].Places[2]
 	if !tape.Unknown || !tape.Frontier.IsZero() || tape.Note == "" {
 		t.Errorf("what could not be looked at: %+v", tape)
 	}
-	if ds := v.Stores[1].Drills; len(ds) != 1 || ds[0].State != RunExpected && ds[0].State != RunDue {
-		t.Errorf("next drill: %+v", ds)
-	}
-
 	// A service whose outage has no number makes the longest time a lower bound.
 	o := computed()
 	o.Services = append(o.Services, objective.ServiceOverview{ID: "billing", Outage: objective.Prediction{State: objective.TimeUnknown, Why: "never restored"}})
-	if v := FromObjective(o, nil); !v.Back.AtLeast || v.BackService != "shop" {
+	if v := FromObjective(o); !v.Back.AtLeast || v.BackService != "shop" {
 		t.Errorf("back: %+v %s", v.Back, v.BackService)
 	}
 	o.Services = o.Services[1:]
-	if v := FromObjective(o, nil); v.Back.Known || v.Back.Note != "never restored" {
+	if v := FromObjective(o); v.Back.Known || v.Back.Note != "never restored" {
 		t.Errorf("back: %+v", v.Back)
 	}
 	// Losing everything is said, not shown as an unknown value.
 	o.Services[0].Losses = []objective.Loss{{Scenario: "host", State: objective.LossEverything, Verdict: objective.Over, Why: "no location is left"}}
-	if v := FromObjective(o, nil); !v.Services[0].RPO.Everything || !v.Services[0].RPO.Missed {
+	if v := FromObjective(o); !v.Services[0].RPO.Everything || !v.Services[0].RPO.Missed {
 		t.Errorf("RPO: %+v", v.Services[0].RPO)
+	}
+
+	// The row speaks of this host, as the sentence does; what another loss would cost
+	// beyond the promise is said with it.
+	o = computed()
+	o.Scenarios = append(o.Scenarios, objective.Scenario{ID: "domain:cloud-b", Title: "the data and offsite"})
+	o.Services[0].Losses = []objective.Loss{{Scenario: "source", State: objective.LossBounded, Age: seconds(1)}, {Scenario: "host", State: objective.LossBounded, Age: seconds(4)}, {Scenario: "domain:cloud-b", State: objective.LossUnknown, Verdict: objective.CannotSay}}
+	if p := FromObjective(o).Services[0].RPO; p.Now.Value != 4*time.Second || p.Missed || p.Now.Note != "not known, if we lose the data and offsite" {
+		t.Errorf("RPO: %+v", p)
+	}
+	// A real recovery proves what no drill has.
+	o.Services[0].Recovered, o.Services[0].RecoveredAt = "INC-4", before(time.Hour)
+	if s := FromObjective(o).Services[0]; s.Incident != "INC-4" || !s.LastProof.Equal(before(time.Hour)) {
+		t.Errorf("proof: %+v", s)
 	}
 }

@@ -98,7 +98,8 @@ type Answer struct {
 	Location  string
 	Where     string // provider, region: what a person calls the place
 	Reachable bool
-	Seen      time.Time // when it last answered
+	Seen      time.Time // when it last answered; zero: not since Holdfast started
+	Why       string    // why it does not answer
 	Burns     bool      // it stands on the host, so it is lost with it
 	Loss      Loss      // the worst of its stores
 	Losses    []Loss    // one per store
@@ -121,6 +122,7 @@ type Service struct {
 	RPO, RTO        Promise
 	LastProof       time.Time // zero: never proven
 	LastDrill       string    // id of the drill that is the last proof
+	Incident        string    // name of the incident whose real recovery is the last proof
 	Rung            holdfast.Rung
 	Posture         holdfast.Posture
 	Why             string // in one clause, what made the posture
@@ -133,10 +135,23 @@ type Store struct {
 	Posture        holdfast.Posture
 	Why            string
 	RPO            Promise
+	RTO            Promise
+	Restore        holdfast.Parts // what the time to be back is made of
+	Left           time.Duration  // until it must be back for its services to keep theirs; 0: no limit
+	LeftBy         string         // which of them leaves least
+	Failures       []Failure      // work on it that fails now
 	Places         []Place
 	Services       []string // who needs it
 	Drills         []DrillLine
 	Findings       []holdfast.Finding
+}
+
+// A Failure is work that failed and is tried again.
+type Failure struct {
+	What  string // "backup", "probe"
+	Error string
+	At    time.Time
+	Next  time.Time // zero: not tried again by itself
 }
 
 // A Place is one store in one location.
@@ -161,7 +176,9 @@ type Work struct {
 	Subject  string
 	Progress holdfast.Progress
 	Started  time.Time
-	Href     string // page that shows it, "" for none
+	Rate     float64       // in units of Progress for each second; 0: not known yet
+	Left     time.Duration // until this stage is done, at that rate; 0: not known
+	Href     string        // page that shows it, "" for none
 }
 
 // A Graph is what depends on what. Edges point from the dependent to what it needs.
@@ -218,6 +235,8 @@ type Drill struct {
 	Finished time.Time
 	Reason   string // "schedule", "asked for by anna"
 	Progress holdfast.Progress
+	Rate     float64 // as in Work
+	Left     time.Duration
 
 	Target        holdfast.Target
 	Resolved      string // what latest or random became before the start
@@ -269,7 +288,10 @@ type Story struct {
 	Summary  string
 	Facts    []Fact     // short pairs: commander, location, target, loss
 	Promises []NamedGap // RPO and RTO beside their objectives, once known
+	Notes    []string   // what was decided and why, one sentence each
 	Parts    holdfast.Parts
+	PartsOf  string // whose recovery time it is
+	RTO      Promise
 	Steps    []Step
 	Events   []Event
 	Links    []Link

@@ -185,6 +185,60 @@ func amount(p holdfast.Progress) string {
 	}
 }
 
+// pacing is how far a piece of work is, how fast it goes and how long it will take.
+func pacing(p holdfast.Progress, rate float64, left time.Duration) string {
+	out := amount(p)
+	if out == "" {
+		return ""
+	}
+	if rate > 0 && p.Unit == "bytes" {
+		out += ", " + size(int64(rate)) + "/s"
+	}
+	if left > 0 {
+		out += ", about " + coarse(left) + " left"
+	}
+	return out
+}
+
+// tierWords names a tier.
+func tierWords(tier string) string {
+	if tier == "" {
+		return ""
+	}
+	return "tier " + tier
+}
+
+// kindWords names a kind of store as people do.
+func kindWords(kind string) string {
+	switch kind {
+	case "postgres":
+		return "PostgreSQL"
+	case "mysql":
+		return "MySQL"
+	case "sqlite":
+		return "SQLite"
+	case "files":
+		return "folder"
+	}
+	return kind
+}
+
+// plainError cuts a chain of errors to its last links, which say what is wrong. The
+// whole is empty if nothing was cut.
+func plainError(s string) (last, whole string) {
+	const short = 140 // bytes that are shown as they are
+	if len(s) <= short && !strings.Contains(s, "\n") {
+		return sentenceCase(s), ""
+	}
+	line, _, _ := strings.Cut(s, "\n")
+	links := strings.Split(line, ": ")
+	last = links[len(links)-1]
+	for i := len(links) - 2; i >= 0 && len(links[i])+2+len(last) <= short; i-- {
+		last = links[i] + ": " + last
+	}
+	return sentenceCase(shorten(last, 2*short)), s
+}
+
 // A tone is a colour with a meaning. It is never the only carrier of the meaning.
 type tone string
 
@@ -305,6 +359,10 @@ func stepBadge(state string) badge {
 
 func storyBadge(l StoryLine) badge {
 	switch {
+	case !l.Open && l.Kind == "recovery" && l.Phase == "failed":
+		return badge{bad, "cross", "failed"}
+	case !l.Open && l.Kind == "recovery":
+		return badge{good, "check", nameOr(l.Phase, "done")}
 	case !l.Open:
 		return badge{plain, "check", "closed"}
 	case l.Kind == "recovery":

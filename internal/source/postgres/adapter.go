@@ -253,6 +253,12 @@ func (g *restored) replay(ctx context.Context, req source.Request) error {
 		g.report.DataUntil = stats.LastCommit
 		g.report.Reached += ", last commit " + stats.LastCommit.UTC().Format("2006-01-02 15:04:05.000000Z")
 	}
+	switch req.Target.Kind {
+	case holdfast.TargetTime: // the replay stopped before the first commit after it
+		g.report.Complete = req.Target.Time
+	case holdfast.TargetLatest:
+		g.report.Complete = g.plan.To
+	}
 	g.check(holdfast.L4, "engine started and target reached", "PostgreSQL %s, asked for %s, reached %s in %s", srv.Version(), req.Target, g.report.Reached, holdfast.FormatDuration(g.report.Replay))
 	if err := g.plan.Clean(); err != nil {
 		return errors.Join(err, srv.Kill())

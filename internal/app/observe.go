@@ -1,0 +1,208 @@
+package app
+
+import (
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/backup"
+	"holdfast/internal/drill"
+	"holdfast/internal/incident"
+	"holdfast/internal/objective"
+	"holdfast/internal/recovery"
+)
+
+// Overview answers the first question, from the plan and everything observed.
+func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
+	f, err := a.observed(ctx)
+	if err != nil {
+		return objective.Overview{}, err
+	}
+	return objective.Look(a.Plan, f), nil
+}
+
+// observed gathers what is known.
+func (a *App) observed(ctx context.Context) (objective.Facts, error) {
+	seen := a.look(ctx)
+	f := objective.Facts{Now: a.opt.Clock(), NextDrill: map[string]time.Time{}}
+	for _, name := range slices.Sorted(maps.Keys(a.Plan.Locations)) {
+		l := seen[name]
+		lf := objective.LocationFact{Location: name, Reachable: l.err == nil && !l.at.IsZero(), Seen: l.at, Answered: l.answered}
+		if l.err != nil {
+			lf.Err = l.err.Error()
+		}
+		f.Locations = append(f.Locations, lf)
+	}
+	ds, err := a.Drills.List(ctx, "")
+	if err != nil {
+		return f, err
+	}
+	if f.Copies, err = a.copyFacts(ctx, seen, ds); err != nil {
+		return f, err
+	}
+	for _, d := range ds {
+		if d.Ended() {
+			f.Proofs = append(f.Proofs, drillProof(d))
+		}
+	}
+	rs, err := a.Recoveries.List(ctx)
+	if err != nil {
+		return f, err
+	}
+	for _, r := range rs {
+		if r.Incident == 0 {
+			continue
+		}
+		inc, err := a.Incidents.Get(ctx, r.Incident)
+		if err != nil {
+			return f, err
+		}
+		f.Proofs = append(f.Proofs, recoveryProofs(r, inc)...)
+	}
+	return f, a.nextDrills(ctx, &f)
+}
+
+// copyFacts joins what the locations were seen to hold with the vault's receipts
+// and the logs' frontiers.
+func (a *App) copyFacts(ctx context.Context, seen map[string]located, ds []drill.Drill) ([]objective.Copy, error) {
+	held, err := a.Backups.Holdings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	fronts, err := a.Backups.AllFrontiers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	read := drill.LastReads(ds)
+	var out []objective.Copy
+	for _, p := range a.policies() {
+		for _, name := range p.Locations {
+			at := backup.Spot{Store: p.Store, Location: name}
+			h, v := held[at], seen[name].stores[p.Store]
+			c := objective.Copy{Store: p.Store, Location: name, Windows: slices.Clone(v.windows), Received: h.Received, Verified: read[drill.Read(at)]}
+			switch {
+			case a.stores[p.Store].err != nil:
+				c.Err = a.stores[p.Store].err.Error()
+			case v.err != nil:
+				c.Err = v.err.Error()
+			}
+			if fr, ok := fronts[at]; ok {
+				c.Frontier = &objective.Frontier{Lineage: fr.Lineage, Timeline: fr.Timeline, CaughtUp: fr.CaughtUp, LastCommit: fr.LastCommit, At: fr.At, Err: fr.Err}
+				// A base that began after the gap mends it.
+				if fr.Gap != "" && !h.Newest.After(fr.GapAt) {
+					c.Frontier.Gap = fr.Gap
+				}
+			}
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// dataAge is how much a restore to an instant would have lost at that instant.
+func dataAge(d drill.Drill) (time.Duration, bool) {
+	if d.Target.Kind != holdfast.TargetTime || d.Report.Until().IsZero() {
+		return 0, false
+	}
+	return max(0, d.Target.Time.Sub(d.Report.Until())), true
+}
+
+// drillProof is what a finished drill proved.
+func drillProof(d drill.Drill) objective.Proof {
+	p := objective.Proof{Kind: objective.ProofDrill, ID: d.ID, Name: d.Name, Store: d.Store, At: d.Finished, Outcome: holdfast.Passed, Rung: d.Rung,
+		Parts: d.Parts, Location: d.Location, Snapshot: d.Report.Snapshot, Note: d.Error}
+	switch d.State {
+	case drill.StateFailed:
+		p.Outcome = holdfast.Failed
+	case drill.StateShort:
+		p.Outcome = holdfast.NotProven
+	}
+	p.DataAge, p.DataAgeKnown = dataAge(d)
+	return p
+}
+
+// lossAge is how much data a recovery did not bring back, at most: the store was
+// still there at its last probe, and gone at the next one. The earlier instant is
+// the one that recovery times count from; here it would flatter.
+func lossAge(inc incident.Incident, until time.Time) time.Duration {
+	gone := inc.OccurredAt.Add(probeEvery)
+	if inc.DetectedAt.Before(gone) {
+		gone = inc.DetectedAt
+	}
+	return max(0, gone.Sub(until))
+}
+
+// recoveryProofs are what a real recovery proved, store by store and service by
+// service.
+func recoveryProofs(r recovery.Run, inc incident.Incident) []objective.Proof {
+	var out []objective.Proof
+	lost := map[string]recovery.Done{}
+	for _, s := range r.Steps {
+		if s.Kind != recovery.StepRestore || s.State != recovery.StateDone {
+			continue
+		}
+		lost[s.Store] = s
+		p := objective.Proof{Kind: objective.ProofIncident, ID: inc.Name(), Store: s.Store, At: s.Finished, Outcome: holdfast.Passed, Rung: holdfast.L3,
+			Parts: storeParts(r, s, inc), Location: s.Outcome.Location, Snapshot: s.Outcome.Snapshot}
+		if s.Outcome.Replay > 0 {
+			p.Rung = holdfast.L4
+		}
+		if !s.Outcome.DataUntil.IsZero() {
+			p.DataAge, p.DataAgeKnown = lossAge(inc, s.Outcome.DataUntil), true
+		}
+		out = append(out, p)
+	}
+	for _, pr := range r.Plan.Predictions {
+		at := r.UsableAt(pr.Service)
+		if at.IsZero() {
+			continue
+		}
+		p := objective.Proof{Kind: objective.ProofIncident, ID: inc.Name(), Service: pr.Service, At: at, Outcome: holdfast.Passed, Rung: holdfast.L4,
+			Parts: r.Parts(pr.Service, inc.OccurredAt, inc.DetectedAt)}
+		for _, s := range r.Steps {
+			if l, ok := lost[s.Store]; ok && l.ID == s.ID && !s.Outcome.DataUntil.IsZero() {
+				p.DataAge, p.DataAgeKnown, p.Location = max(p.DataAge, lossAge(inc, s.Outcome.DataUntil)), true, s.Location
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// storeParts splits the time until one store was back. What it waited for its turn
+// is hand over: it is no work on the store, and another recovery need not wait.
+func storeParts(r recovery.Run, s recovery.Done, inc incident.Incident) holdfast.Parts {
+	o := s.Outcome
+	part := func(name string, d time.Duration) holdfast.Part {
+		if d <= 0 { // a folder has no log to replay
+			return holdfast.Part{Name: name, Basis: holdfast.NotApplicable}
+		}
+		return holdfast.Part{Name: name, Duration: d, Basis: holdfast.Measured}
+	}
+	parts := holdfast.Parts{
+		{Name: "detect", Duration: max(0, inc.DetectedAt.Sub(inc.OccurredAt)), Basis: holdfast.Measured}, {Name: "decide", Duration: max(0, r.Activated.Sub(inc.DetectedAt)), Basis: holdfast.Measured},
+		{Name: "provision", Duration: o.Provision, Basis: holdfast.Measured}, {Name: "fetch", Duration: o.Fetch, Basis: holdfast.Measured},
+		part("replay", o.Replay), part("verify", o.Verify),
+	}
+	return append(parts, holdfast.Part{Name: "hand over", Duration: max(0, s.Finished.Sub(inc.OccurredAt)-parts.Sum()), Basis: holdfast.Measured})
+}
+
+// nextDrills reads from the slots when each store is drilled next.
+func (a *App) nextDrills(ctx context.Context, f *objective.Facts) error {
+	for name, d := range a.Plan.Drills {
+		slots, err := a.Jobs.Slots(ctx, drillSchedule(name), f.Now, f.Now.AddDate(1, 0, 0))
+		if err != nil {
+			return err
+		}
+		for _, s := range slots {
+			for _, st := range d.Of {
+				if old := f.NextDrill[st]; old.IsZero() || s.Due.Before(old) {
+					f.NextDrill[st] = s.Due
+				}
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"holdfast"
+)
+
+// A survey is what was last seen at the locations. Listing a location takes
+// time, so it is done now and then and not for each look at the page; how far a
+// log is since then is known from its frontier, and a receipt makes us look
+// again at the store that it is for.
+type survey struct {
+	mu   sync.Mutex
+	seen map[string]located // by location; what is in it is replaced and never changed
+}
+
+// located is what one location answered.
+type located struct {
+	at       time.Time // of the last look; zero: nobody has looked
+	answered time.Time // of the last look that it answered; zero: none since we started
+	err      error
+	stores   map[string]surveyed
+}
+
+// surveyed is what a location was seen to hold of one store.
+type surveyed struct {
+	at      time.Time
+	windows []holdfast.Window
+	err     error
+}
+
+// surveyEvery is how often a location is asked what it holds, reachEvery how often
+// whether it is there at all.
+const (
+	surveyEvery = time.Minute
+	reachEvery  = 10 * time.Second
+)
+
+// surveyChannel tells that a location holds more than was seen.
+const surveyChannel = "survey"
+
+// firstLook bounds how long the first question waits for locations that nobody
+// has looked at yet.
+const firstLook = 5 * time.Second
+
+func (s *survey) all() map[string]located {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.seen)
+}
+
+func (s *survey) put(name string, l located) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.seen == nil {
+		s.seen = map[string]located{}
+	}
+	s.seen[name] = l
+}
+
+// run looks at every location until ctx ends. Each has its own goroutine: one
+// that hangs must not keep us from seeing the others.
+func (s *survey) run(ctx context.Context, a *App) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for name := range a.Plan.Locations {
+		wg.Go(func() {
+			wake, stop := a.DB.Listen(surveyChannel)
+			defer stop()
+			every := time.NewTicker(surveyEvery)
+			defer every.Stop()
+			reach := time.NewTicker(reachEvery)
+			defer reach.Stop()
+			a.lookAt(ctx, name, nil)
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case <-every.C:
+					a.lookAt(ctx, name, nil)
+				case <-reach.C:
+					away := a.survey.all()[name].err != nil
+					if a.lookAt(ctx, name, []string{}); away && a.survey.all()[name].err == nil {
+						a.lookAt(ctx, name, nil) // it is back
+					}
+				case <-wake:
+					if err := a.lookAgain(ctx, name); err != nil && ctx.Err() == nil {
+						a.opt.Log.Warn("location not surveyed", "location", name, "err", err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// lookAgain looks at the stores of which the location has newer receipts than our
+// last look.
+func (a *App) lookAgain(ctx context.Context, name string) error {
+	held, err := a.Backups.Holdings(ctx)
+	if err != nil {
+		return err
+	}
+	old := a.survey.all()[name]
+	stale := []string{}
+	for at, h := range held {
+		if at.Location == name && !old.stores[at.Store].at.After(h.Received) {
+			stale = append(stale, at.Store)
+		}
+	}
+	if len(stale) > 0 {
+		a.lookAt(ctx, name, stale)
+	}
+	return nil
+}
+
+// lookAt asks a location what it can bring back of some stores; nil is all.
+func (a *App) lookAt(ctx context.Context, name string, stores []string) {
+	l := a.survey.all()[name]
+	l.at = a.opt.Clock()
+	l.stores = maps.Clone(l.stores)
+	if l.stores == nil {
+		l.stores = map[string]surveyed{}
+	}
+	r, err := a.Places.Open(ctx, name)
+	if l.err = err; err == nil {
+		l.answered = l.at
+		for id, ad := range a.stores {
+			if ad.err != nil || stores != nil && !slices.Contains(stores, id) {
+				continue
+			}
+			v := surveyed{at: a.opt.Clock()}
+			if v.windows, v.err = ad.store.Windows(ctx, r); v.err != nil {
+				a.opt.Log.Warn("location not surveyed", "location", name, "store", id, "err", v.err)
+			}
+			l.stores[id] = v
+		}
+	}
+	if ctx.Err() != nil && !errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return // what we saw while stopping says nothing
+	}
+	a.survey.put(name, l)
+}
+
+// look returns what was seen, and looks first where nobody has looked yet.
+func (a *App) look(ctx context.Context) map[string]located {
+	seen := a.survey.all()
+	var wg sync.WaitGroup
+	for name := range a.Plan.Locations {
+		if seen[name].at.IsZero() {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(ctx, firstLook)
+				defer cancel()
+				a.lookAt(ctx, name, nil)
+			})
+		}
+	}
+	wg.Wait()
+	return a.survey.all()
+}
