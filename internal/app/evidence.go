@@ -62,8 +62,12 @@ func (a *App) Evidence(ctx context.Context, e api.Export) ([]byte, error) {
 		}
 		in.Populations = append(in.Populations, p)
 	}
-	in.Posture = postures(o)
-	in.Controls = a.controls(o, e.Framework)
+	rests, err := a.restsOn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in.Posture = postures(o, rests)
+	in.Controls = a.controls(o, e.Framework, rests)
 	return evidence.Build(ctx, in, evidence.Signing{Evidence: a.Keys.Evidence, Log: a.Keys.Log.Public(), Origin: origin(a.Plan)})
 }
 
@@ -201,26 +205,70 @@ func stamp(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
+// restsOn finds the facts behind each measurement, by the name that the overview
+// gives it as its source.
+func (a *App) restsOn(ctx context.Context) (map[string][]int64, error) {
+	rests := map[string][]int64{}
+	ds, err := a.Drills.List(ctx, "")
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range ds {
+		if d.Fact >= 0 {
+			rests[fmt.Sprintf("%s %s", objective.ProofDrill, d.ID)] = []int64{d.Fact}
+		}
+	}
+	rs, err := a.Recoveries.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range rs {
+		fs, err := a.Ledger.Find(ctx, ledger.Query{Type: "recovery.*", Subject: "recoveries." + r.ID})
+		if err != nil {
+			return nil, err
+		}
+		source := fmt.Sprintf("%s %s", objective.ProofIncident, incident.Incident{ID: r.Incident}.Name())
+		for _, f := range fs {
+			rests[source] = append(rests[source], f.Index)
+		}
+	}
+	return rests, nil
+}
+
 // postures flattens an overview for the pack.
-func postures(o objective.Overview) []evidence.Posture {
+func postures(o objective.Overview, rests map[string][]int64) []evidence.Posture {
 	var out []evidence.Posture
-	add := func(subject, what string, s objective.ObjectiveState) {
-		out = append(out, evidence.Posture{Subject: subject, What: what, Posture: s.Posture, Grade: s.Grade, Since: s.LatestAt, Detail: s.Why})
+	add := func(subject, what string, s objective.ObjectiveState, parts []int64) {
+		facts := rests[s.Source]
+		if s.Source == "" {
+			facts = parts // no single measurement: a sum of what drills measured
+		}
+		out = append(out, evidence.Posture{Subject: subject, What: what, Posture: s.Posture, Grade: s.Grade, Since: s.LatestAt, Detail: s.Why, Facts: facts})
+	}
+	drilled := map[string][]int64{} // by store
+	for _, s := range o.Stores {
+		if s.LastDrill != nil {
+			drilled[s.ID] = rests[fmt.Sprintf("%s %s", objective.ProofDrill, s.LastDrill.ID)]
+		}
 	}
 	for _, s := range o.Services {
-		add("services."+s.ID, "rto", s.RTO)
-		add("services."+s.ID, "rpo", s.RPO)
+		var parts []int64
+		for _, st := range s.Stores {
+			parts = append(parts, drilled[st]...)
+		}
+		add("services."+s.ID, "rto", s.RTO, parts)
+		add("services."+s.ID, "rpo", s.RPO, parts)
 	}
 	for _, s := range o.Stores {
-		add("stores."+s.ID, "rto", s.RTO)
-		add("stores."+s.ID, "rpo", s.RPO)
+		add("stores."+s.ID, "rto", s.RTO, drilled[s.ID])
+		add("stores."+s.ID, "rpo", s.RPO, drilled[s.ID])
 	}
 	return out
 }
 
 // controls says for each mapped control what its drills prove now. The weakest of
 // them decides; nothing is green because nobody looked.
-func (a *App) controls(o objective.Overview, framework string) []evidence.Control {
+func (a *App) controls(o objective.Overview, framework string, rests map[string][]int64) []evidence.Control {
 	last := map[string]objective.StoreOverview{}
 	for _, s := range o.Stores {
 		last[s.ID] = s
@@ -236,6 +284,9 @@ func (a *App) controls(o objective.Overview, framework string) []evidence.Contro
 		for _, name := range c.By {
 			for _, st := range a.Plan.Drills[name].Of {
 				d := last[st].LastDrill
+				if d != nil {
+					c.Facts = append(c.Facts, rests[fmt.Sprintf("%s %s", objective.ProofDrill, d.ID)]...)
+				}
 				switch {
 				case d == nil:
 					c.Posture, why = holdfast.PostureUnknown, append(why, st+" was never drilled")

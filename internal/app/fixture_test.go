@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"holdfast/internal/plan"
+	"holdfast/internal/recovery"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/source/postgres"
 )
@@ -248,4 +249,34 @@ func (c *company) sql(q string) {
 	if err != nil {
 		c.t.Fatalf("%s: %v: %s", q, err, out)
 	}
+}
+
+// lose takes the folder away, as a dead disk does.
+func (c *company) lose() {
+	c.t.Helper()
+	if err := os.RemoveAll(c.uploads()); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// recovered waits until the only recovery has ended, and returns it.
+func (c *company) recovered(a *App) (run recovery.Run) {
+	c.t.Helper()
+	c.wait("the recovery to end", func() bool {
+		rs, err := a.Recoveries.List(c.t.Context())
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		if len(rs) > 1 {
+			c.t.Fatalf("%d recoveries of one loss", len(rs))
+		}
+		if len(rs) == 1 {
+			run = rs[0]
+		}
+		return run.State == recovery.StateDone || run.State == recovery.StateFailed
+	})
+	if run.State != recovery.StateDone {
+		c.t.Fatalf("recovery %s is %s: %+v", run.ID, run.State, run.Steps)
+	}
+	return run
 }
