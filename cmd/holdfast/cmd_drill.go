@@ -293,7 +293,7 @@ Exit status: 0 written, 1 error.`,
 	f.StringVar(&to, "to", "", "end of the period (default: now)")
 	f.StringVar(&e.Framework, "framework", "", "only controls of this framework, e.g. iso27001")
 	f.StringVar(&out, "out", "", "file to write; never overwritten (default: in the workspace's evidence folder)")
-	return group("evidence", "Prove what happened", export, c.evidenceVerifyCmd())
+	return group("evidence", "Prove what happened", export, c.evidenceVerifyCmd(), c.acceptLossCmd())
 }
 
 func (c *cli) evidenceVerifyCmd() *cobra.Command {

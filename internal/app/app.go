@@ -67,9 +67,11 @@ type App struct {
 
 	stores map[string]adapter
 	survey survey
-	lock   *durable.FileLock
-	wg     sync.WaitGroup
-	cancel context.CancelFunc
+	// compared holds the locations whose anchors the ledger was compared with.
+	compared sync.Map
+	lock     *durable.FileLock
+	wg       sync.WaitGroup
+	cancel   context.CancelFunc
 }
 
 // trusted are the keys whose manifests and receipts are ours.
@@ -144,6 +146,9 @@ func (a *App) openState(ctx context.Context) (err error) {
 // schedules, logs and watches.
 func (a *App) Start(ctx context.Context) error {
 	ctx, a.cancel = context.WithCancel(ctx)
+	if err := a.extendsAnchors(ctx); err != nil {
+		return err
+	}
 	if work := a.opt.Work; work.Asked {
 		return a.startAsked(ctx, work)
 	}
@@ -267,44 +272,4 @@ func (a *App) fact(ctx context.Context, tx *db.Tx, kind, subject string, data an
 	}
 	_, err = facts{a}.Append(ctx, tx, ledger.Fact{Type: kind, Subject: subject, Actor: "holdfast", At: a.opt.Clock().UTC(), Data: b})
 	return err
-}
-
-// anchorEvery is how often the head of the ledger is put out of our own reach.
-const anchorEvery = time.Minute
-
-// anchor puts signed checkpoints of the ledger into every location.
-func (a *App) anchor(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(anchorEvery):
-		}
-		if err := a.Anchor(ctx); err != nil && ctx.Err() == nil {
-			a.opt.Log.Warn("ledger not anchored everywhere", "err", err)
-		}
-	}
-}
-
-// Anchor puts a checkpoint of the ledger into every location within reach.
-func (a *App) Anchor(ctx context.Context) error {
-	signed, err := a.Ledger.Checkpoint(ctx)
-	if err != nil {
-		return err
-	}
-	size, err := a.Ledger.Size(ctx)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for name := range a.Plan.Locations {
-		r, err := a.Places.Open(ctx, name)
-		if err == nil {
-			err = r.PutAnchor(ctx, fmt.Sprintf("ledger-%012d", size), signed)
-		}
-		if err != nil && !errors.Is(err, os.ErrExist) {
-			errs = append(errs, fmt.Errorf("location %q: %w", name, err))
-		}
-	}
-	return errors.Join(errs...)
 }
