@@ -1,6 +1,7 @@
 package location
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -78,4 +79,44 @@ func MayBegin(prefix string) bool {
 			return true
 		}
 	}
+}
+
+// maxBuffered is how much content that cannot be read twice is held in memory.
+const maxBuffered = 256 << 20
+
+// Content is what a put sends, readable as often as its attempts need it.
+type Content struct {
+	io.ReaderAt
+	Size int64
+}
+
+// Reader reads the content from its beginning.
+func (c Content) Reader() *io.SectionReader { return io.NewSectionReader(c, 0, c.Size) }
+
+// Load reads a body of exactly size bytes through, and keeps it in memory unless it
+// can be read again where it is. What it reads goes to tee too.
+func Load(ctx context.Context, size int64, body io.Reader, tee io.Writer) (Content, error) {
+	c := Content{Size: size}
+	again, ok := body.(interface {
+		io.ReaderAt
+		io.Seeker
+	})
+	if ok {
+		start, err := again.Seek(0, io.SeekCurrent)
+		if err != nil {
+			return c, &BodyError{err}
+		}
+		c.ReaderAt = io.NewSectionReader(again, start, size)
+		_, err = io.Copy(tee, Exactly(ctx, body, size))
+		return c, err
+	}
+	if size > maxBuffered {
+		return c, fmt.Errorf("%d bytes that cannot be read twice; %d are the most: %w", size, maxBuffered, ErrSize)
+	}
+	buf := bytes.NewBuffer(make([]byte, 0, max(size, 0)))
+	if _, err := io.Copy(io.MultiWriter(tee, buf), Exactly(ctx, body, size)); err != nil {
+		return c, err
+	}
+	c.ReaderAt = bytes.NewReader(buf.Bytes())
+	return c, nil
 }

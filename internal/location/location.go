@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"holdfast"
 )
 
 // Marker is the object that makes a place a repository. A place without it is
@@ -68,4 +70,17 @@ func clip(s string) string {
 		return s[:MaxName] + "…"
 	}
 	return s
+}
+
+// Opaque keeps the words and the hint of an error and hides what it is: a key file
+// that does not exist must not read as an object that does not exist.
+func Opaque(err error) error {
+	if err == nil {
+		return nil
+	}
+	plain := errors.New(err.Error())
+	if hint := holdfast.Hint(err); hint != "" {
+		return holdfast.WithHint(plain, "%s", hint)
+	}
+	return plain
 }

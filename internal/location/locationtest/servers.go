@@ -16,7 +16,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -111,8 +110,17 @@ func StartS3(t testing.TB, options ...S3Option) *S3 {
 // start runs a server until the test ends, and returns when it takes connections.
 func start(t testing.TB, cmd *exec.Cmd, addr string) *os.Process {
 	t.Helper()
-	var out lockedBuffer
-	cmd.Stdout, cmd.Stderr = &out, &out
+	// A file and not a pipe: what the server started may outlive it and would hold a pipe.
+	out, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	said := func() string {
+		b, err := os.ReadFile(out.Name())
+		return fmt.Sprint(string(b), err)
+	}
+	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s: %v", cmd.Path, err)
@@ -120,7 +128,9 @@ func start(t testing.TB, cmd *exec.Cmd, addr string) *os.Process {
 	ended := make(chan struct{})
 	go func() { cmd.Wait(); close(ended) }()
 	t.Cleanup(func() {
-		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // its own process group: nobody else is in it
+		for _, pid := range descendants(cmd.Process.Pid) {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
 		<-ended
 	})
 	deadline := time.NewTimer(startWithin)
@@ -135,28 +145,11 @@ func start(t testing.TB, cmd *exec.Cmd, addr string) *os.Process {
 		select {
 		case <-again.C:
 		case <-ended:
-			t.Fatalf("%s ended at once:\n%s", cmd.Path, out.String())
+			t.Fatalf("%s ended at once:\n%s", cmd.Path, said())
 		case <-deadline.C:
-			t.Fatalf("%s does not listen on %s:\n%s", cmd.Path, addr, out.String())
+			t.Fatalf("%s does not listen on %s:\n%s", cmd.Path, addr, said())
 		}
 	}
-}
-
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 func freeAddress(t testing.TB) string {
@@ -258,6 +251,7 @@ type SFTP struct {
 	KeyFile    string // a key that may log in
 	KnownHosts string // a file that vouches for the server
 	HostKey    string // its fingerprint
+	RSAHostKey string // that of its other key
 	Work       string // the server's own folder
 	process    *os.Process
 }
@@ -341,6 +335,7 @@ func StartSFTP(t testing.TB, config ...string) *SFTP {
 	run("-q", "-t", "rsa", "-b", "2048", "-N", "", "-C", "", "-f", host+"-rsa")
 	run("-q", "-t", "ed25519", "-N", "", "-C", "", "-f", s.KeyFile)
 	s.HostKey = strings.Fields(run("-l", "-E", "sha256", "-f", host+".pub"))[1]
+	s.RSAHostKey = strings.Fields(run("-l", "-E", "sha256", "-f", host+"-rsa.pub"))[1]
 	public, err := os.ReadFile(host + ".pub")
 	if err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ func Credentials(file string) (access, secret, token string, err error) {
 	}
 	text, err := seal.ReadKeyFile(file)
 	if err != nil {
-		return "", "", "", fmt.Errorf("%w: %w", errCredentials, err)
+		return "", "", "", fmt.Errorf("%w: %w", errCredentials, location.Opaque(err))
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)

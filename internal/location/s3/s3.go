@@ -105,8 +105,7 @@ const (
 	DefaultRegion  = "us-east-1"
 	DefaultTimeout = time.Minute
 
-	maxObject   = 5 << 30   // one put request, by the protocol
-	maxBuffered = 256 << 20 // content that cannot be read twice is held in memory
+	maxObject   = 5 << 30 // one put request, by the protocol
 	maxMarker   = 64 << 10
 	maxVersions = 100 // versions of one name that one Delete removes
 	pageSize    = 1000
@@ -318,48 +317,19 @@ func (s *Store) honour(ctx context.Context) error {
 	return nil
 }
 
-// content is what a put sends, readable as often as needed.
+// content is what a put sends, with the hash that the server checks.
 type content struct {
-	io.ReaderAt
-	size   int64
+	location.Content
 	sha256 [sha256.Size]byte
 }
 
-// load reads a body through once, and keeps it unless it can be read again.
 func load(ctx context.Context, size int64, body io.Reader) (content, error) {
-	c := content{size: size}
 	if size > maxObject {
-		return c, fmt.Errorf("%d bytes in one object; %d are the most: %w", size, int64(maxObject), location.ErrSize)
+		return content{}, fmt.Errorf("%d bytes in one object; %d are the most: %w", size, int64(maxObject), location.ErrSize)
 	}
 	hash := sha256.New()
-	var keep io.Writer = io.Discard
-	var buf *bytes.Buffer
-	again, seekable := body.(interface {
-		io.ReaderAt
-		io.Seeker
-	})
-	var start int64
-	if seekable {
-		var err error
-		if start, err = again.Seek(0, io.SeekCurrent); err != nil {
-			return c, &location.BodyError{Err: err}
-		}
-	} else if size > maxBuffered {
-		return c, fmt.Errorf("%d bytes that cannot be read twice; %d are the most: %w", size, maxBuffered, location.ErrSize)
-	} else {
-		buf = bytes.NewBuffer(make([]byte, 0, max(size, 0)))
-		keep = buf
-	}
-	if _, err := io.Copy(io.MultiWriter(hash, keep), location.Exactly(ctx, body, size)); err != nil {
-		return c, err
-	}
-	hash.Sum(c.sha256[:0])
-	if seekable {
-		c.ReaderAt = io.NewSectionReader(again, start, size)
-	} else {
-		c.ReaderAt = bytes.NewReader(buf.Bytes())
-	}
-	return c, nil
+	c, err := location.Load(ctx, size, body, hash)
+	return content{c, [sha256.Size]byte(hash.Sum(nil))}, err
 }
 
 // Put implements repo.Store.
@@ -431,13 +401,13 @@ func (s *Store) putOnce(ctx context.Context, name string, c content) error {
 			opts.Mode, opts.RetainUntilDate = minio.Compliance, s.cfg.Clock().Add(s.cfg.Retain).UTC()
 		}
 		h := md5.New()
-		if _, err := io.Copy(h, io.NewSectionReader(c, 0, c.size)); err != nil {
+		if _, err := io.Copy(h, c.Reader()); err != nil {
 			return &location.BodyError{Err: err}
 		}
 		sum5 = base64.StdEncoding.EncodeToString(h.Sum(nil))
 	}
-	body := &watched{r: io.NewSectionReader(c, 0, c.size), w: w}
-	_, err := s.core().PutObject(ctx, s.cfg.Bucket, s.key(name), body, c.size, sum5, hex.EncodeToString(c.sha256[:]), opts)
+	body := &watched{r: c.Reader(), w: w}
+	_, err := s.core().PutObject(ctx, s.cfg.Bucket, s.key(name), body, c.Size, sum5, hex.EncodeToString(c.sha256[:]), opts)
 	if wants5(err) && !s.needs5.Swap(true) {
 		return s.putOnce(ctx, name, c)
 	}
@@ -452,11 +422,11 @@ func (s *Store) holds(ctx context.Context, name string, c content) (bool, error)
 	}
 	defer r.Close()
 	hash := sha256.New()
-	n, err := io.Copy(hash, io.LimitReader(r, c.size+1))
+	n, err := io.Copy(hash, io.LimitReader(r, c.Size+1))
 	if err != nil {
 		return false, err
 	}
-	return n == c.size && bytes.Equal(hash.Sum(nil), c.sha256[:]), nil
+	return n == c.Size && bytes.Equal(hash.Sum(nil), c.sha256[:]), nil
 }
 
 // Get implements repo.Store.

@@ -14,6 +14,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"holdfast/internal/location"
 )
 
 // errStalled is the cause of a request that was given up because nothing moved.
@@ -91,7 +93,7 @@ func newWire(cfg Config) (*wire, error) {
 	if cfg.CAFile != "" {
 		pem, err := os.ReadFile(cfg.CAFile)
 		if err != nil {
-			return nil, &caError{err}
+			return nil, &caError{location.Opaque(err)}
 		}
 		t.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
