@@ -274,6 +274,9 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 	if errors.Is(err, source.ErrIncomplete) && man != nil {
 		incomplete = err.Error()
 	} else if err != nil {
+		if errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), job.ErrCancelled) {
+			return err // we are being stopped, or lost the job: the backup did not fail, it goes on later
+		}
 		return m.failed(ctx, w.Job().ID, a, started, err)
 	}
 	fact := SnapshotFact{Snapshot: man.ID, Manifest: man.Hash(), Created: man.Created, Seconds: m.cfg.Clock().Sub(started).Seconds(),
@@ -303,9 +306,27 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 				return err
 			}
 		}
+		// A base that began before a gap does not mend it, and while it was being
+		// made, asking for another one found this one.
+		if a.Reason != reanchorAgain {
+			if open, err := m.gapSince(ctx, tx, a.Store, man.Created); err != nil {
+				return err
+			} else if open {
+				if _, err := m.cfg.Jobs.Enqueue(ctx, tx, SnapshotJob(a.Store, reanchorAgain)); err != nil {
+					return err
+				}
+			}
+		}
 		return m.fact(ctx, tx, FactSnapshot, a.Store, fact)
 	})
 }
+
+// Reasons of bases that mend a gap. The second is given once, so that a clock that
+// jumped ahead and came back cannot make one base after the other.
+const (
+	reanchor      = "re-anchor after a gap in the log"
+	reanchorAgain = "re-anchor after a gap in the log that opened while the last base was made"
+)
 
 // take writes the snapshot. The copies of locations out of reach are among the
 // copies, each with its error. With source.ErrIncomplete there is a snapshot all
@@ -329,13 +350,9 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
-	parent, err := m.parent(ctx, places, store)
-	if err != nil {
-		return nil, nil, repo.Stats{}, err
-	}
 	wr, err := repo.NewWriter(ctx, repo.WriterConfig{
 		Places: places, Scope: store, Kind: p.Kind, Recipients: m.cfg.Recipients(), Signer: m.cfg.Signer,
-		MAC: m.cfg.MAC(store), CacheDir: m.cfg.CacheDir, Parent: parent, Clock: m.cfg.Clock,
+		MAC: m.cfg.MAC(store), CacheDir: m.cfg.CacheDir, Parent: m.parent(ctx, places, store), Clock: m.cfg.Clock,
 	})
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
@@ -359,28 +376,31 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 
 // parent returns the newest snapshot of store that every given place holds, so
 // that what it names is there to be named again; nil if there is none.
-func (m *Module) parent(ctx context.Context, places []repo.Place, store string) (*repo.Manifest, error) {
+func (m *Module) parent(ctx context.Context, places []repo.Place, store string) *repo.Manifest {
 	var common []string
-	for i, p := range places {
+	first := true
+	for _, p := range places {
 		ids, err := p.Repo.SnapshotIDs(ctx, store)
 		if err != nil {
-			return nil, fmt.Errorf("location %q: list snapshots: %w", p.Name, err)
+			// The writer will give this place up; the others go on without it.
+			m.cfg.Log.Warn("snapshots not listed", "store", store, "location", p.Name, "err", err)
+			continue
 		}
-		if i == 0 {
-			common = ids
+		if first {
+			common, first = ids, false
 			continue
 		}
 		common = slices.DeleteFunc(common, func(id string) bool { return !slices.Contains(ids, id) })
 	}
 	if len(common) == 0 {
-		return nil, nil
+		return nil
 	}
 	for _, p := range places {
-		if man, err := p.Repo.Manifest(ctx, store, common[len(common)-1]); err == nil {
-			return man, nil
+		if man, err := p.Repo.Manifest(ctx, store, common[len(common)-1]); err == nil && man.Verify(m.cfg.Signer.Public()) == nil {
+			return man
 		}
 	}
-	return nil, nil // none can be read: verification names that, and a backup without a parent is a backup
+	return nil // none is readable and ours: verification names that, and a backup without a parent is a backup
 }
 
 // failed records that a backup did not happen and returns err for the job.
@@ -472,10 +492,15 @@ func (m *Module) receive(ctx context.Context, w *job.Work) error {
 		return fmt.Errorf("snapshot %s at %q: %w", a.Snapshot, a.Location, err)
 	}
 	rc := repo.Receipt{Scope: a.Store, Snapshot: a.Snapshot, Manifest: man.Hash(), Place: a.Location, Received: m.cfg.Clock().UTC(), Vault: m.cfg.Vault.Name()}
-	if err := r.PutReceipt(ctx, rc, m.cfg.Vault); errors.Is(err, fs.ErrExist) {
+	if err := r.PutReceipt(ctx, rc, m.cfg.Vault); errors.Is(err, repo.ErrConflict) {
 		old, err := m.receipt(ctx, r, a)
 		if err != nil {
 			return err
+		}
+		if verr := old.Verify(m.cfg.Vault.Public()); verr != nil || old.Manifest != man.Hash() {
+			// Written once, it cannot be replaced: the copy stays without a receipt.
+			return job.Permanent(holdfast.WithHint(fmt.Errorf("a receipt of %s at %q is not ours, or is of other content: %w", a.Snapshot, a.Location, errors.Join(verr, repo.ErrUntrusted)),
+				"find out who can write there; the next backup of %q gets a receipt of its own", a.Store))
 		}
 		rc = old
 	} else if err != nil {
@@ -496,63 +521,13 @@ func (m *Module) receive(ctx context.Context, w *job.Work) error {
 }
 
 func (m *Module) receipt(ctx context.Context, r *repo.Repository, a copyArgs) (repo.Receipt, error) {
-	rs, err := r.Receipts(ctx, a.Store)
-	if err != nil {
-		return repo.Receipt{}, err
-	}
+	rs, err := r.Receipts(ctx, a.Store) // one that cannot be read does not hide the others
 	for _, rc := range rs {
 		if rc.Snapshot == a.Snapshot {
 			return rc, nil
 		}
 	}
-	return repo.Receipt{}, fmt.Errorf("receipt of %s at %q was there and is gone", a.Snapshot, a.Location)
-}
-
-// reconcile learns from the locations which snapshots they hold: after a crash,
-// or when the state was lost, the locations know more than the database.
-func (m *Module) reconcile(ctx context.Context, w *job.Work) error {
-	var a storeArgs
-	if err := w.Decode(&a); err != nil {
-		return job.Permanent(err)
-	}
-	p, err := m.policy(a.Store)
-	if err != nil {
-		return job.Permanent(err)
-	}
-	held := map[string][]*repo.Manifest{}
-	places, _, err := m.places(ctx, p)
-	if err != nil {
-		return err
-	}
-	for _, pl := range places {
-		if held[pl.Name], err = pl.Repo.Manifests(ctx, a.Store); err != nil {
-			return fmt.Errorf("location %q: %w", pl.Name, err)
-		}
-	}
-	return w.Done(ctx, nil, func(tx *db.Tx) error {
-		for name, ms := range held {
-			for _, man := range ms {
-				known, err := m.copyKnown(ctx, tx, copyArgs{a.Store, man.ID, name})
-				if err != nil {
-					return err
-				}
-				if known || man.Verify(m.cfg.Signer.Public()) != nil {
-					continue // a manifest that is not ours is not a backup of ours
-				}
-				if err := m.record(ctx, tx, a.Store, man, 0); err != nil {
-					return err
-				}
-				ca := copyArgs{a.Store, man.ID, name}
-				if err := m.setCopy(ctx, tx, ca, "complete", "found at the location"); err != nil {
-					return err
-				}
-				if _, err := m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: KindReceive, Key: KindReceive + ":" + a.Store + ":" + man.ID + ":" + name, Args: ca}); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
+	return repo.Receipt{}, errors.Join(fmt.Errorf("receipt of %s at %q cannot be read", a.Snapshot, a.Location), err)
 }
 
 // fact appends one fact about a store.

@@ -2,7 +2,10 @@ package backup
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
+	"errors"
+	"strings"
 	"time"
 
 	"holdfast/internal/db"
@@ -131,7 +134,7 @@ func (m *Module) setProbe(ctx context.Context, tx *db.Tx, store string, p Probe)
 	_, err := tx.Exec(ctx, `INSERT INTO backup_probes (store, ok, at, last_ok, failures, lost, error) VALUES (?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (store) DO UPDATE SET ok = excluded.ok, at = excluded.at, last_ok = excluded.last_ok, failures = excluded.failures,
 		lost = excluded.lost, error = excluded.error`,
-		store, flag(p.OK), db.Micros(p.At), db.Micros(p.LastOK), p.Failures, flag(p.Lost), p.Error)
+		store, flag(p.OK), db.Micros(p.At), db.Micros(p.LastOK), p.Failures, flag(p.Lost), plain(p.Error))
 	return err
 }
 
@@ -150,36 +153,29 @@ func (m *Module) record(ctx context.Context, tx *db.Tx, store string, man *repo.
 func (m *Module) setCopy(ctx context.Context, tx *db.Tx, a copyArgs, state, detail string) error {
 	_, err := tx.Exec(ctx, `INSERT INTO backup_copies (store, snapshot, location, state, detail, received) VALUES (?, ?, ?, ?, ?, 0)
 		ON CONFLICT (store, snapshot, location) DO UPDATE SET state = excluded.state, detail = excluded.detail`,
-		a.Store, a.Snapshot, a.Location, state, detail)
+		a.Store, a.Snapshot, a.Location, state, plain(detail))
 	return err
 }
 
-func (m *Module) copyKnown(ctx context.Context, tx *db.Tx, a copyArgs) (bool, error) {
+// gapSince reports whether a gap opened at a location after the given instant.
+func (m *Module) gapSince(ctx context.Context, tx *db.Tx, store string, since time.Time) (bool, error) {
 	var n int
-	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM backup_copies WHERE store = ? AND snapshot = ? AND location = ? AND state = 'complete'`,
-		a.Store, a.Snapshot, a.Location).Scan(&n)
+	err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM backup_frontiers WHERE store = ? AND gap <> '' AND gap_at >= ?`, store, db.Micros(since)).Scan(&n)
 	return n > 0, err
 }
 
 // setFrontier writes a frontier down and reports whether a gap is new. A gap
 // stays until a base that began after it is complete at the location.
 func (m *Module) setFrontier(ctx context.Context, tx *db.Tx, store string, f source.Frontier) (newGap bool, err error) {
+	f.Err, f.Gap = plain(f.Err), plain(f.Gap)
 	var gapAt int64
 	if f.Gap != "" {
 		var old string
-		var oldAt int64
-		rows, err := tx.Query(ctx, `SELECT gap, gap_at FROM backup_frontiers WHERE store = ? AND location = ?`, store, f.Place)
-		if err != nil {
+		err := tx.QueryRow(ctx, `SELECT gap, gap_at FROM backup_frontiers WHERE store = ? AND location = ?`, store, f.Place).Scan(&old, &gapAt)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return false, err
 		}
-		if rows.Next() {
-			err = rows.Scan(&old, &oldAt)
-		}
-		rows.Close()
-		if err != nil {
-			return false, err
-		}
-		if gapAt = oldAt; old != f.Gap {
+		if old != f.Gap {
 			newGap, gapAt = true, db.Micros(f.At)
 		}
 	}
@@ -196,6 +192,16 @@ func (m *Module) setFrontier(ctx context.Context, tx *db.Tx, store string, f sou
 		gap_at = CASE WHEN excluded.gap = '' THEN backup_frontiers.gap_at ELSE excluded.gap_at END`,
 		store, f.Place, f.Lineage, int64(f.Timeline), int64(f.Position), db.Micros(f.LastCommit), db.Micros(f.CaughtUp), db.Micros(f.At), f.Err, f.Gap, gapAt)
 	return newGap, err
+}
+
+// maxText bounds what is kept of one error's words, in bytes.
+const maxText = 4 << 10
+
+// plain makes words fit to be stored: PostgreSQL takes neither zero bytes nor
+// broken UTF-8, and the loss of a store must be recorded whatever it said last.
+func plain(s string) string {
+	s = strings.ReplaceAll(s[:min(len(s), maxText)], "\x00", "\uFFFD")
+	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 func flag(b bool) int {

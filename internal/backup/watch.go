@@ -14,8 +14,14 @@ import (
 // probeTimeout bounds one look at a store: one that hangs is one that does not answer.
 const probeTimeout = 5 * time.Second
 
+// defaultProbe is how often a store is looked at whose policy does not say.
+const defaultProbe = 10 * time.Second
+
 // watch looks at a store at the plan's interval and says when it is lost.
 func (m *Module) watch(ctx context.Context, p Policy) {
+	if p.Probe <= 0 {
+		p.Probe = defaultProbe
+	}
 	tick := time.NewTicker(p.Probe)
 	defer tick.Stop()
 	for {
@@ -208,7 +214,7 @@ func (m *Module) report(ctx context.Context, store string, f source.Frontier) {
 		if err != nil || !newGap {
 			return err
 		}
-		if _, err := m.cfg.Jobs.Enqueue(ctx, tx, SnapshotJob(store, "re-anchor after a gap in the log")); err != nil {
+		if _, err := m.cfg.Jobs.Enqueue(ctx, tx, SnapshotJob(store, reanchor)); err != nil {
 			return err
 		}
 		return m.fact(ctx, tx, FactGap, store, f)
