@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -28,6 +29,12 @@ type ExtractConfig struct {
 
 	// Progress gets the number of content bytes written so far. Calls do not overlap.
 	Progress func(bytes int64)
+
+	// Witness, if set, returns who else shall see the content of a file, in order
+	// and with zeros for holes, as it is written: a hash of the caller's, say. Nil
+	// leaves a file out. It is asked once for each file, under the path that the file
+	// gets; what it returns is used by one goroutine at a time and must not fail.
+	Witness func(path string) io.Writer
 
 	// NoSync leaves the last writes to the kernel. For drills: a restore that must
 	// survive a power cut syncs the file system before it reports success.
@@ -136,6 +143,7 @@ type outFile struct {
 	err    error
 	bad    segmentKey
 	hash   hash.Hash
+	others io.Writer // the caller's witness; may be nil
 	hashed int64
 	next   int             // part whose bytes the hash takes next
 	ready  map[int]written // parts that are written and not hashed
@@ -182,6 +190,9 @@ func (x *extractor) plan(e Entry, parts chan<- part) error {
 	if len(e.Hash) > 0 {
 		f.hash = hashes.Get().(hash.Hash)
 		f.hash.Reset()
+	}
+	if x.cfg.Witness != nil {
+		f.others = x.cfg.Witness(e.Path)
 	}
 	var runs [][]Extent
 	xs := e.Extents
@@ -320,11 +331,10 @@ func (x *extractor) complete(p part, w written, err error) {
 		}
 		delete(f.ready, f.next)
 		f.next++
-		if f.hash != nil && f.err == nil {
+		if f.err == nil {
 			for _, e := range w.extents {
 				f.zeros(e.Offset)
-				_, _ = f.hash.Write(w.plain[e.At : int64(e.At)+e.Length])
-				f.hashed = e.Offset + e.Length
+				f.show(w.plain[e.At : int64(e.At)+e.Length])
 			}
 		}
 		if w.release != nil {
@@ -343,20 +353,32 @@ var hashes = sync.Pool{New: func() any { return seal.NewHash() }}
 
 var zeros = make([]byte, zeroRun)
 
-// zeros brings the hash over a hole.
+// show gives the next bytes of the file to the hash and to the witness.
+func (f *outFile) show(b []byte) {
+	if f.hash != nil {
+		_, _ = f.hash.Write(b)
+	}
+	if f.others != nil {
+		_, _ = f.others.Write(b)
+	}
+	f.hashed += int64(len(b))
+}
+
+// zeros brings them over a hole.
 func (f *outFile) zeros(to int64) {
+	if f.hash == nil && f.others == nil {
+		return
+	}
 	for f.hashed < to {
-		n := min(to-f.hashed, zeroRun)
-		_, _ = f.hash.Write(zeros[:n])
-		f.hashed += n
+		f.show(zeros[:min(to-f.hashed, zeroRun)])
 	}
 }
 
 // close finishes a file whose parts are all written. Nobody else uses it any more.
 func (x *extractor) close(f *outFile) {
-	if f.err == nil && f.hash != nil {
+	if f.err == nil {
 		f.zeros(f.e.Size)
-		if !bytes.Equal(f.hash.Sum(nil), f.e.Hash) {
+		if f.hash != nil && !bytes.Equal(f.hash.Sum(nil), f.e.Hash) {
 			f.err = fmt.Errorf("%q: restored content is not what was read: %w", f.e.Path, ErrDamaged)
 		}
 	}

@@ -374,9 +374,24 @@ func TestExtract(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := filepath.Join(t.TempDir(), "to")
-	stats, err := s.Extract(ctx, repo.ExtractConfig{Dir: dir, Owners: true})
+	seen := map[string]*bytes.Buffer{}
+	stats, err := s.Extract(ctx, repo.ExtractConfig{Dir: dir, Owners: true, Witness: func(p string) io.Writer {
+		if p == "d/f" {
+			return nil
+		}
+		seen[p] = &bytes.Buffer{}
+		return seen[p]
+	}})
 	if err != nil || stats.Files != 9 {
 		t.Fatalf("%+v, %v", stats, err)
+	}
+	for name, want := range map[string][]byte{odd: random(3, 300_000), "sparse": append(make([]byte, 64<<20), 'x'), "big": texty(5, 5<<20+8192)} {
+		if w := seen[name]; w == nil || !bytes.Equal(w.Bytes(), want) {
+			t.Errorf("the witness of %q did not see its content", name)
+		}
+	}
+	if len(seen) != 3 {
+		t.Errorf("%d files have a witness", len(seen))
 	}
 	for _, l := range stats.Lost {
 		t.Errorf("lost: %s", l)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash"
 	"strings"
+	"sync"
 
 	"github.com/zeebo/blake3"
 )
@@ -47,14 +48,36 @@ func (k MACKey) MarshalText() ([]byte, error) { return nil, errSecret }
 
 // ID returns the keyed BLAKE3-256 hash of data.
 func (k MACKey) ID(data []byte) [32]byte {
-	h, err := blake3.NewKeyed(k[:])
-	if err != nil {
-		panic(err) // the key has the right length by its type
+	h, ok := keyed.Get().(*keyedHash)
+	if !ok || h.key != k {
+		h = newKeyed(k)
+	} else {
+		h.Reset()
 	}
 	_, _ = h.Write(data)
 	var id [32]byte
 	h.Sum(id[:0])
+	keyed.Put(h)
 	return id
+}
+
+// A keyedHash is a running hash with the key that it was made with. Its state is
+// kilobytes, and there is an id for every chunk.
+type keyedHash struct {
+	*blake3.Hasher
+	key MACKey
+}
+
+// keyed holds hashes of any key: a process has few, and one that does not fit is
+// only made anew.
+var keyed sync.Pool
+
+func newKeyed(k MACKey) *keyedHash {
+	h, err := blake3.NewKeyed(k[:])
+	if err != nil {
+		panic(err) // the key has the right length by its type
+	}
+	return &keyedHash{h, k}
 }
 
 // decode32 reads exactly 32 bytes of strict, padded base64.

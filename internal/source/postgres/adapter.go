@@ -214,7 +214,11 @@ func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restore
 	}
 	got.report.Files, got.report.Bytes, got.report.Fetch = fetched.Files, fetched.Bytes+fetched.LogBytes, fetched.Total
 	began := time.Now()
-	compared, err := p.CompareManifest(ctx)
+	compare := p.CompareWritten
+	if req.FilesOnly {
+		compare = p.CompareManifest // nobody reads the files after us
+	}
+	compared, err := compare(ctx)
 	if err != nil {
 		return nil, err
 	}

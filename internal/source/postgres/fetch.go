@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -160,6 +161,7 @@ var roleFiles = map[string]bool{
 
 func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files, size int64, err error) {
 	var before int64
+	p.written = map[string]*writtenFile{}
 	stats, err := p.snapshot.Extract(ctx, repo.ExtractConfig{
 		Dir: p.restore.Dir, Workers: p.restore.Workers,
 		Rename: func(path string) (string, bool) {
@@ -169,6 +171,11 @@ func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files
 		Progress: func(n int64) { // the calls do not overlap
 			report(n - before)
 			before = n
+		},
+		Witness: func(name string) io.Writer { // asked by one goroutine
+			w := &writtenFile{sum: sha256.New()}
+			p.written[name] = w
+			return w
 		},
 		// The server syncs the folder itself before it replays: the control file says
 		// that the cluster was not shut down.

@@ -74,7 +74,8 @@ type RestorePlan struct {
 	histories map[uint32][]byte
 	legs      []leg
 	snapshot  *repo.Snapshot
-	goal      *goal // set by Fetch
+	goal      *goal                   // set by Fetch
+	written   map[string]*writtenFile // by path; set by Fetch
 }
 
 // Plan looks for a way to the target at one location and refuses what cannot

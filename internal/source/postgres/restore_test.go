@@ -664,6 +664,28 @@ func (st *story) testCompare(t *testing.T) {
 	if _, err := p.Fetch(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	written, err := p.CompareWritten(t.Context())
+	if err != nil || len(written) != 1 {
+		t.Fatal(written, err)
+	}
+	mustPass(t, written)
+	// What was written is not what the server listed, and is not there as it should be.
+	p.written["global/pg_control"].sum.Write([]byte{0})
+	p.written["PG_VERSION"].size++
+	if err := os.Truncate(filepath.Join(p.restore.Dir, "pg_hba.conf"), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(p.restore.Dir, "pg_ident.conf")); err != nil {
+		t.Fatal(err)
+	}
+	if written, err = p.CompareWritten(t.Context()); err != nil || len(written) != 1 {
+		t.Fatal(written, err)
+	}
+	for _, want := range []string{"global/pg_control", "PG_VERSION", "pg_hba.conf", "pg_ident.conf", "4 of"} {
+		if written[0].Outcome != holdfast.Failed || !strings.Contains(written[0].Detail, want) {
+			t.Errorf("%s does not name %q: %s", written[0].Outcome, want, written[0].Detail)
+		}
+	}
 	relations, err := filepath.Glob(filepath.Join(p.restore.Dir, "base", "*", "*"))
 	if err != nil || len(relations) < 10 {
 		t.Fatal(len(relations), err)
@@ -687,7 +709,7 @@ func (st *story) testCompare(t *testing.T) {
 		t.Fatal(checks, err)
 	}
 	name, _ := filepath.Rel(p.restore.Dir, biggest)
-	for _, want := range []string{name, "planted", "PG_VERSION", "3 of"} {
+	for _, want := range []string{name, "planted", "PG_VERSION", "5 of"} {
 		if checks[0].Outcome != holdfast.Failed || !strings.Contains(checks[0].Detail, want) {
 			t.Errorf("%s does not name %q: %s", checks[0].Outcome, want, checks[0].Detail)
 		}

@@ -38,6 +38,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -112,8 +113,9 @@ const (
 // each method opens what it needs. Its methods may be called concurrently, except
 // that one spool has one Stream.
 type Source struct {
-	cfg  Config
-	conn *pgconn.Config // parsed connection string, for ordinary queries
+	cfg     Config
+	conn    *pgconn.Config         // parsed connection string, for ordinary queries
+	running atomic.Pointer[stream] // the Stream that runs now, if one does
 }
 
 // New checks cfg and fills its defaults. It does not connect.

@@ -132,7 +132,27 @@ func (s *Source) Stream(ctx context.Context, cfg StreamConfig) error {
 		}
 		st.shippers = append(st.shippers, sh)
 	}
+	s.running.Store(st)
+	defer s.running.Store(nil)
 	return st.run(ctx)
+}
+
+// spooled says how far the spool of the running stream is.
+func (s *Source) spooled() Frontier {
+	if st := s.running.Load(); st != nil {
+		return st.frontiers()[0]
+	}
+	return Frontier{}
+}
+
+// shipNow asks the running stream to ship what it has, without waiting for the
+// interval between pieces.
+func (s *Source) shipNow() {
+	if st := s.running.Load(); st != nil {
+		for _, sh := range st.shippers {
+			sh.soon()
+		}
+	}
 }
 
 func (cfg *StreamConfig) fill() error {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 	"os"
@@ -37,6 +38,12 @@ var generated = map[string]bool{"postgresql.conf": true, "pg_hba.conf": true, "p
 // own server wrote during the base backup: rung L3. It must run before the replay,
 // which changes them.
 func CompareManifest(ctx context.Context, snap *repo.Snapshot, dir string) ([]holdfast.Check, error) {
+	return compareManifest(ctx, snap, dir, "read back from the disk", compareFiles)
+}
+
+// compareManifest holds what compare finds against the manifest. how says where the
+// content was seen.
+func compareManifest(ctx context.Context, snap *repo.Snapshot, dir, how string, compare func(context.Context, *backupManifest, string) ([]string, int64, error)) ([]holdfast.Check, error) {
 	began := time.Now()
 	text, err := readEntry(ctx, snap, manifestPath, maxBackupManifest)
 	if err != nil {
@@ -46,7 +53,7 @@ func CompareManifest(ctx context.Context, snap *repo.Snapshot, dir string) ([]ho
 	if err != nil {
 		return nil, fmt.Errorf("compare restored files: %w", err)
 	}
-	wrong, size, err := compareFiles(ctx, m, dir)
+	wrong, size, err := compare(ctx, m, dir)
 	if err != nil {
 		return nil, fmt.Errorf("compare restored files: %w", err)
 	}
@@ -56,7 +63,7 @@ func CompareManifest(ctx context.Context, snap *repo.Snapshot, dir string) ([]ho
 	}
 	wrong = append(wrong, extra...)
 	c := holdfast.Check{Rung: holdfast.L3, Name: "restored files equal the server's manifest", Outcome: holdfast.Passed, Grade: holdfast.Proved,
-		Detail: fmt.Sprintf("%d files, %d bytes, SHA-256", len(m.Files), size)}
+		Detail: fmt.Sprintf("%d files, %d bytes, SHA-256, %s", len(m.Files), size, how)}
 	if len(wrong) > 0 {
 		c.Outcome = holdfast.Failed
 		c.Detail = fmt.Sprintf("%d of %d files differ: %s", len(wrong), len(m.Files), strings.Join(wrong[:min(len(wrong), maxNamed)], "; "))
@@ -68,6 +75,61 @@ func CompareManifest(ctx context.Context, snap *repo.Snapshot, dir string) ([]ho
 // CompareManifest is the function of that name for what Fetch brought.
 func (p *RestorePlan) CompareManifest(ctx context.Context) ([]holdfast.Check, error) {
 	return CompareManifest(ctx, p.snapshot, p.restore.Dir)
+}
+
+// A writtenFile is what Fetch saw of a file while it wrote it. Extract lets one
+// goroutine at a time write.
+type writtenFile struct {
+	sum  hash.Hash
+	size int64
+}
+
+func (w *writtenFile) Write(b []byte) (int, error) {
+	w.size += int64(len(b))
+	return w.sum.Write(b)
+}
+
+// CompareWritten is CompareManifest without reading the files back: content is
+// compared as it was on its way to the disk, names and sizes as they are there. In
+// a recovery, reading everything once more is a large part of the outage, and an
+// engine that is about to start reads it anyway; a disk that changes what was
+// written is found by the page checksums.
+func (p *RestorePlan) CompareWritten(ctx context.Context) ([]holdfast.Check, error) {
+	return compareManifest(ctx, p.snapshot, p.restore.Dir, "as they were written", p.compareWritten)
+}
+
+func (p *RestorePlan) compareWritten(_ context.Context, m *backupManifest, dir string) (wrong []string, size int64, err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer root.Close()
+	for _, f := range m.Files {
+		if notCompared(f.Path) {
+			continue
+		}
+		info, err := root.Lstat(f.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			wrong = append(wrong, fmt.Sprintf("%q is missing", f.Path))
+			continue
+		}
+		if err != nil {
+			return nil, 0, err
+		}
+		w := p.written[f.Path]
+		switch {
+		case !info.Mode().IsRegular() || w == nil:
+			wrong = append(wrong, fmt.Sprintf("%q is not the file that was restored", f.Path))
+		case info.Size() != f.Size || w.size != f.Size:
+			wrong = append(wrong, fmt.Sprintf("%q has %d bytes instead of %d", f.Path, info.Size(), f.Size))
+		case !strings.EqualFold(hex.EncodeToString(w.sum.Sum(nil)), f.Checksum):
+			wrong = append(wrong, fmt.Sprintf("%q has other content", f.Path))
+		default:
+			size += f.Size
+		}
+	}
+	slices.Sort(wrong)
+	return wrong, size, nil
 }
 
 // compareFiles hashes every listed file and says which ones differ.
