@@ -52,6 +52,26 @@ func Hint(err error) string {
 	return ""
 }
 
+// Sentence is an error as a person reads it: one line, without the words that
+// only say what kind of error it is (the exit status says that).
+func Sentence(err error) string {
+	lines := strings.FieldsFunc(err.Error(), func(r rune) bool { return r == '\n' || r == '\r' })
+	for i, l := range lines {
+		lines[i] = strings.TrimSpace(l)
+	}
+	text := strings.Join(lines, "; ")
+	for {
+		short := text
+		for _, kind := range []error{ErrUsage, ErrRefused, ErrMissed} {
+			short = strings.TrimSuffix(short, ": "+kind.Error())
+		}
+		if short == text {
+			return text
+		}
+		text = short
+	}
+}
+
 // ExitStatus maps an error to the exit status of the command line.
 func ExitStatus(err error) int {
 	switch {

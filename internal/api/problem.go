@@ -45,10 +45,11 @@ func (p *Problem) Is(target error) bool {
 
 // problem makes a problem of an error.
 func problem(err error) error {
-	p := &Problem{Detail: err.Error(), Hint: holdfast.Hint(err), Exit: holdfast.ExitStatus(err), Status: http.StatusInternalServerError}
+	p := &Problem{Detail: holdfast.Sentence(err), Hint: holdfast.Hint(err), Exit: holdfast.ExitStatus(err), Status: http.StatusInternalServerError}
 	switch {
 	case errors.Is(err, drill.ErrNotFound), errors.Is(err, incident.ErrNotFound), errors.Is(err, recovery.ErrNotFound):
-		p.Status = http.StatusNotFound
+		// A name that nothing has is a slip in the request, as an unknown store is.
+		p.Status, p.Exit = http.StatusNotFound, holdfast.ExitUsage
 	case errors.Is(err, holdfast.ErrUsage):
 		p.Status = http.StatusUnprocessableEntity
 	case errors.Is(err, holdfast.ErrRefused):

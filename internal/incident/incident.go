@@ -160,7 +160,7 @@ type Module struct{ cfg Config }
 func New(cfg Config) *Module { return &Module{cfg} }
 
 // ErrGuard is a step that the state of the incident does not allow yet.
-var ErrGuard = fmt.Errorf("guard: %w", holdfast.ErrRefused)
+var ErrGuard = fmt.Errorf("%w", holdfast.ErrRefused)
 
 // Signal takes a signal in. It joins the open incident that covers it, or opens
 // one. The caller's transaction carries both.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast"
 	"holdfast/internal/db"
 )
 
@@ -56,7 +57,7 @@ func (m *Module) get(ctx context.Context, tx *db.Tx, id int64) (Incident, error)
 		return Incident{}, err
 	}
 	if len(is) == 0 {
-		return Incident{}, fmt.Errorf("INC-%d: %w", id, ErrNotFound)
+		return Incident{}, holdfast.WithHint(fmt.Errorf("INC-%d: %w", id, ErrNotFound), "\"holdfast incident list\" lists the incidents")
 	}
 	return is[0], nil
 }

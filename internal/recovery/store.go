@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"holdfast"
 	"holdfast/internal/db"
 )
 
@@ -44,7 +45,7 @@ func (m *Module) get(ctx context.Context, tx *db.Tx, id string) (Run, error) {
 		return Run{}, err
 	}
 	if len(rs) == 0 {
-		return Run{}, fmt.Errorf("recovery %q: %w", id, ErrNotFound)
+		return Run{}, holdfast.WithHint(fmt.Errorf("recovery %q: %w", id, ErrNotFound), "\"holdfast recover list\" lists the recoveries")
 	}
 	return rs[0], nil
 }
