@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -42,13 +44,22 @@ that a machine can prove holds, and the owner's confirmation is waited for.`,
 		Example: "  $ holdfast drill db\n  $ holdfast drill db --at 2026-11-22T10:15:30Z --location offsite",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			_, p, err := c.workspacePlan()
+			opt, p, err := c.workspacePlan()
 			if err != nil {
 				return err
 			}
 			reqs, err := drillRequests(p, a[0], at, location, pick, goal)
 			if err != nil {
 				return err
+			}
+			// A slip of the finger is no failed drill, which would open an incident.
+			for _, r := range reqs {
+				if r.Target.Kind != holdfast.TargetTime {
+					continue
+				}
+				if _, err := app.ChooseWindow(cmd.Context(), p, opt, app.RestoreRequest{Store: r.Store, Location: location, Target: r.Target}); err != nil {
+					return err
+				}
 			}
 			return c.withServer(cmd.Context(), app.Work{Asked: true, Jobs: []string{drill.KindRun}}, func(ctx context.Context, cl *api.Client) error {
 				var done []drill.Drill
@@ -81,6 +92,17 @@ func drillRequests(p *plan.Plan, name, at, location, pick string, goal int) ([]a
 			return nil, &usageError{err}
 		}
 		r.Target = holdfast.Target{Kind: holdfast.TargetTime, Time: t}
+	}
+	if goal > int(holdfast.L6) || goal < -1 {
+		return nil, &usageError{holdfast.WithHint(fmt.Errorf("there is no rung %d that a drill of one store can reach", goal), "name one from 0 to 6")}
+	}
+	if _, ok := p.Locations[location]; !ok && location != "" {
+		return nil, &usageError{holdfast.WithHint(fmt.Errorf("location %q is not in the plan", location), "the plan's locations are %s", strings.Join(sortedKeys(p.Locations), ", "))}
+	}
+	switch pick {
+	case "", "random", "latest", "oldest":
+	default:
+		return nil, &usageError{holdfast.WithHint(fmt.Errorf("--pick %s is not known", pick), "name random, latest or oldest")}
 	}
 	stores := []string{name}
 	if d, ok := p.Drills[name]; ok {
@@ -271,8 +293,14 @@ Exit status: 0 written, 1 error.`,
 			if e.From, e.To, err = period(p, from, to, time.Now()); err != nil {
 				return &usageError{err}
 			}
+			if known := frameworks(p); e.Framework != "" && !slices.Contains(known, e.Framework) {
+				return &usageError{holdfast.WithHint(fmt.Errorf("no control of framework %q is in the plan", e.Framework), "the plan's \"controls\" name %s", strings.Join(known, ", "))}
+			}
 			if out == "" {
 				out = filepath.Join(opt.Workspace.Evidence(), "evidence-"+e.To.UTC().Format("20060102T150405Z")+".zip")
+			}
+			if err := absent(out); err != nil {
+				return err
 			}
 			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				pack, err := cl.Evidence(ctx, e)
@@ -345,6 +373,10 @@ func printReport(o io.Writer, pack string, r evidence.Report) {
 		verdict = "NOT authentic"
 	}
 	fmt.Fprintf(o, "%s: %s\n", pack, verdict)
+	if r.Origin == "" { // nothing of it could be read
+		printFindings(o, r.Findings, pack)
+		return
+	}
 	fmt.Fprintf(o, "  %s, %s to %s, made %s\n", r.Company, r.From, r.To, r.Made)
 	fmt.Fprintf(o, "  %d of %d facts of the log %s are in it, %d in the period; %d lie before a checkpoint that you held\n", r.Facts, r.Size, r.Origin, r.InPeriod, r.Anchored)
 	for _, s := range []evidence.State{evidence.Done, evidence.Started, evidence.Expected, evidence.Failed, evidence.Missed, evidence.Missing} {
@@ -369,9 +401,28 @@ func period(p *plan.Plan, from, to string, now time.Time) (f, t time.Time, err e
 		}
 	}
 	if !f.Before(t) {
-		err = fmt.Errorf("the period ends before it begins: %s to %s", when(f), when(t))
+		err = holdfast.WithHint(fmt.Errorf("the period ends before it begins: %s to %s", when(f), when(t)), "--from must be earlier than --to")
 	}
 	return
+}
+
+// frameworks are those of the plan's controls: "iso27001/A.8.13" is one of iso27001.
+func frameworks(p *plan.Plan) []string {
+	var out []string
+	for id := range p.Controls {
+		f, _, _ := strings.Cut(id, "/")
+		out = append(out, f)
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// absent refuses a file that is there.
+func absent(path string) error {
+	if _, err := os.Lstat(path); err == nil {
+		return holdfast.WithHint(fmt.Errorf("%s is there already, and a pack is never overwritten: %w", path, fs.ErrExist), "name another file with --out")
+	}
+	return nil
 }
 
 // writeNew writes a file that must not be there.
@@ -384,7 +435,11 @@ func writeNew(path string, b []byte) error {
 		return err
 	}
 	_, werr := f.Write(b)
-	return errors.Join(werr, f.Sync(), f.Close())
+	if err := errors.Join(werr, f.Sync(), f.Close()); err != nil {
+		// Half a pack must not be taken for one.
+		return errors.Join(err, os.Remove(path))
+	}
+	return nil
 }
 
 func (c *cli) incidentCmd() *cobra.Command {

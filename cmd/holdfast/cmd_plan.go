@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -92,19 +94,26 @@ func planID(s string) string {
 }
 
 func (c *cli) checkCmd() *cobra.Command {
-	return &cobra.Command{
+	var live bool
+	cmd := &cobra.Command{
 		Use:   "check [PLAN]",
 		Short: "Say which promises of a plan cannot be kept",
 		Long: `Read and check a plan: a file or a folder (default: the workspace's). Nothing is
 contacted and nothing is written. Every finding has a code, a place, a severity
 and a way out.
 
+With --live the workspace's stores and locations are asked as well whether they can
+be protected and written as the plan says. Nothing is changed there.
+
 Exit status: 0 no finding of severity error, 2 the plan cannot be read, 3 a
 finding of severity error exists.`,
-		Example: "  $ holdfast check plan.yaml\n  plan.yaml:41:5: error HF-L2: backups.folder: …",
+		Example: "  $ holdfast check plan.yaml\n  plan.yaml:41:5: error HF-L2: backups.folder: …\n  $ holdfast check --live       # also ask the stores and locations",
 		Args:    args(cobra.MaximumNArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
+		RunE: func(cmd *cobra.Command, a []string) error {
 			var path string
+			if live && len(a) == 1 {
+				return &usageError{holdfast.WithHint(errors.New("--live asks what the workspace's own plan names"), "leave the plan out: \"holdfast check --live\"")}
+			}
 			if len(a) == 1 {
 				path = a[0]
 			} else {
@@ -123,6 +132,14 @@ finding of severity error exists.`,
 			} else {
 				fs = plan.Check(p, time.Now())
 			}
+			if err == nil && live {
+				opt, err := c.options(slog.LevelError)
+				if err != nil {
+					return err
+				}
+				fs = append(fs, app.Ask(cmd.Context(), p, opt)...)
+				holdfast.SortFindings(fs)
+			}
 			perr := c.print(map[string]any{"plan": path, "findings": notNil(fs)}, func(o io.Writer) { printFindings(o, fs, path) })
 			switch {
 			case perr != nil:
@@ -137,6 +154,8 @@ finding of severity error exists.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&live, "live", false, "also ask the stores and locations")
+	return cmd
 }
 
 func notNil[T any](s []T) []T {

@@ -223,6 +223,9 @@ Exit status: 0 made or there already, 1 error.`,
 				return err
 			}
 			names := a
+			if all && len(a) > 0 {
+				return &usageError{holdfast.WithHint(errors.New("name a location or give --all, not both"), "the plan's locations are %s", strings.Join(sortedKeys(p.Locations), ", "))}
+			}
 			if all {
 				names = sortedKeys(p.Locations)
 			}

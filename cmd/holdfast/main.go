@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -44,21 +43,45 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return holdfast.ExitDone
 	}
-	status := holdfast.ExitStatus(err)
-	var usage *usageError
-	if errors.As(err, &usage) {
-		status = holdfast.ExitUsage
+	if !c.began {
+		// Whatever keeps a command from beginning is in its line.
+		hint := holdfast.Hint(err)
+		if hint == "" {
+			hint = fmt.Sprintf("%q shows what it takes", cmd.CommandPath()+" --help")
+		}
+		err = &usageError{holdfast.WithHint(err, "%s", hint)}
 	}
-	// A missed objective was already reported as the result; it is no failure
-	// of the command.
-	if !(status == holdfast.ExitMissed && c.reported) {
+	// What the result says itself is no failure of the command, and is not said
+	// twice.
+	if !c.reported {
 		c.complain(err)
 	}
-	return status
+	return status(err)
+}
+
+// status is the exit status of an error.
+func status(err error) int {
+	if _, ok := errors.AsType[*usageError](err); ok {
+		return holdfast.ExitUsage
+	}
+	return holdfast.ExitStatus(err)
+}
+
+// beginnings makes every command note that its line was understood.
+func (c *cli) beginnings(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, a []string) error {
+			c.began = true
+			return run(cmd, a)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		c.beginnings(sub)
+	}
 }
 
 // A cli is one invocation.
@@ -67,8 +90,9 @@ type cli struct {
 	dir            string
 	state          string
 	json           bool
-	reported       bool // the result says itself what was missed
 	alone          bool // no server runs
+	began          bool // the command line was understood
+	reported       bool // the result says itself what was missed
 }
 
 // usageError is a command line that cannot be understood.
@@ -101,6 +125,7 @@ or waiting for approval.`,
 	})
 	root.AddCommand(c.initCmd(), c.checkCmd(), c.serveCmd(), c.demoCmd(), c.statusCmd(), c.backupCmd(), c.pointsCmd(), c.restoreCmd(), c.drillCmd(),
 		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.locationCmd())
+	c.beginnings(root)
 	return root
 }
 
@@ -125,10 +150,10 @@ func group(use, short string, cmds ...*cobra.Command) *cobra.Command {
 
 // complain writes one error for people: the chain, then what to do.
 func (c *cli) complain(err error) {
-	msg := strings.TrimSpace(err.Error())
+	msg := holdfast.Sentence(err)
 	if c.json {
 		// Scripts that asked for JSON get the error as JSON too, on standard error.
-		b, jerr := json.Marshal(map[string]any{"error": msg, "hint": holdfast.Hint(err), "exit": holdfast.ExitStatus(err)})
+		b, jerr := json.Marshal(map[string]any{"error": msg, "hint": holdfast.Hint(err), "exit": status(err)})
 		if jerr == nil {
 			fmt.Fprintln(c.stderr, string(b))
 			return

@@ -99,7 +99,7 @@ func (s *Server) listen(ctx context.Context, w Workspace, l Listen) error {
 func loopback(addr string) error {
 	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return fmt.Errorf("%w: %w", err, holdfast.ErrUsage)
+		return holdfast.WithHint(fmt.Errorf("%w: %w", err, holdfast.ErrUsage), "write an address and a port, for example %s", DefaultAddress)
 	}
 	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
 		return nil

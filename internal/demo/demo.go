@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"holdfast"
@@ -105,6 +106,9 @@ type story struct {
 // Run plays the story. Its error is an ErrMissed if all was done and something was
 // not as promised.
 func Run(ctx context.Context, opt Options) (res Result, err error) {
+	if !slices.Contains([]string{"", "flip", "log"}, opt.Break) {
+		return res, holdfast.WithHint(fmt.Errorf("there is no breakage %q: %w", opt.Break, holdfast.ErrUsage), "break flip or log")
+	}
 	if opt.Tell == nil {
 		opt.Tell = io.Discard
 	}
