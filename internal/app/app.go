@@ -103,11 +103,13 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(opt.Workspace.State(), 0o700); err != nil {
-		return nil, err
+		return nil, unwritable(opt.Workspace, err)
 	}
-	if a.lock, err = durable.Lock(opt.Workspace.lock()); err != nil {
+	if a.lock, err = durable.Lock(opt.Workspace.lock()); errors.Is(err, durable.ErrLocked) {
 		return nil, holdfast.WithHint(fmt.Errorf("another holdfast works on this state: %w", err),
 			"use it through its socket (the commands do so by themselves), or stop it first")
+	} else if err != nil {
+		return nil, unwritable(opt.Workspace, err)
 	}
 	if a.Keys, err = opt.Workspace.LoadKeys(); err != nil {
 		return nil, err
@@ -123,16 +125,24 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 	return a, nil
 }
 
+// unwritable says that the state cannot be used, and what a person can do about it.
+func unwritable(w Workspace, err error) error {
+	return holdfast.WithHint(fmt.Errorf("state: %w", err),
+		"free space on the disk of %s, and see that its owner may write there; \"restore\" and \"points\" work without the state", w.State())
+}
+
 func (a *App) openState(ctx context.Context) (err error) {
 	dsn := a.opt.State
+	said := func(err error) error { return fmt.Errorf("state: %w", err) }
 	if dsn == "" {
 		dsn = "sqlite:" + a.opt.Workspace.Database()
+		said = func(err error) error { return unwritable(a.opt.Workspace, err) }
 	}
 	if a.DB, err = db.Open(ctx, dsn); err != nil {
-		return fmt.Errorf("state: %w", err)
+		return said(err)
 	}
 	if err := a.DB.Migrate(ctx, tables()...); err != nil {
-		return fmt.Errorf("state: %w", err)
+		return said(err)
 	}
 	signer, err := seal.NoteSigner(a.Keys.Log)
 	if err != nil {

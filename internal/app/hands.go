@@ -83,7 +83,7 @@ func (h hands) Restore(ctx context.Context, run string, s recovery.Step, progres
 	}
 	got, err := src.Restore(ctx, req)
 	if err != nil {
-		return recovery.Outcome{}, err
+		return recovery.Outcome{}, unreadable(s.Store, s.Location, "", err)
 	}
 	if req.Serve == nil || out.Snapshot == "" { // no engine to take over
 		if err := ready(got.Report()); err != nil {

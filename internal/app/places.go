@@ -6,6 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +38,7 @@ func NewPlaces(p *plan.Plan, trust ...seal.VerifyKey) *Places {
 func (ps *Places) store(name string) (repo.Store, error) {
 	l, ok := ps.plan.Locations[name]
 	if !ok {
-		return nil, holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", name, holdfast.ErrUsage), "\"holdfast check\" lists what the plan names")
+		return nil, holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", name, holdfast.ErrUsage), "the plan's locations are %s", strings.Join(slices.Sorted(maps.Keys(ps.plan.Locations)), ", "))
 	}
 	switch l.Kind {
 	case plan.KindDir:
@@ -58,7 +61,7 @@ func (ps *Places) Open(ctx context.Context, name string) (*repo.Repository, erro
 			"mount the disk; if the location is new, \"holdfast location init %s\"", name)
 	}
 	if errors.Is(err, repo.ErrNotRepository) {
-		return nil, holdfast.WithHint(fmt.Errorf("no repository is there: %w", err),
+		return nil, holdfast.WithHint(fmt.Errorf("%s: no repository is there%w", ps.plan.Resolve(ps.plan.Locations[name].Path), silent{err}),
 			"if the disk is not mounted, mount it; if the location is new, \"holdfast location init %s\"", name)
 	}
 	if err != nil {
@@ -91,6 +94,10 @@ func (ps *Places) Init(ctx context.Context, name string, now time.Time) error {
 		return err
 	}
 	err = repo.Init(ctx, s, repo.Settings{ID: ps.plan.Repository.ID, Created: now.UTC(), Recipients: ps.plan.EncryptTo()})
+	if errors.Is(err, repo.ErrInitialised) {
+		return holdfast.WithHint(fmt.Errorf("location %q: another repository is at %s%w", name, ps.plan.Resolve(ps.plan.Locations[name].Path), silent{err}),
+			"give the location a path of its own in the plan; backups are never mixed")
+	}
 	if err != nil {
 		return fmt.Errorf("location %q: %w", name, err)
 	}

@@ -4,14 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"syscall"
 	"time"
 
 	"holdfast"
 	"holdfast/internal/plan"
+	"holdfast/internal/repo"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
@@ -82,7 +86,7 @@ func ChooseWindow(ctx context.Context, p *plan.Plan, opt Options, r RestoreReque
 		}
 		if _, ok := p.Locations[r.Location]; !ok {
 			return holdfast.Window{}, holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", r.Location, holdfast.ErrUsage),
-				"the plan's locations are %v", slices.Sorted(maps.Keys(p.Locations)))
+				"the plan's locations are %s", strings.Join(slices.Sorted(maps.Keys(p.Locations)), ", "))
 		}
 		ws = slices.DeleteFunc(ws, func(w holdfast.Window) bool { return w.Location != r.Location })
 	}
@@ -139,7 +143,7 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	}
 	got, err := src.Restore(ctx, source.Request{Repo: repository, Identities: r.Identities, Target: r.Target, Snapshot: r.Snapshot, Dir: to, Runner: account, FilesOnly: r.FilesOnly, Progress: r.Progress})
 	if err != nil {
-		return RestoreReport{}, holdfast.WithHint(fmt.Errorf("restore %s from %q: %w", r.Store, w.Location, err), "%s", holdfast.Hint(err))
+		return RestoreReport{}, setAside(to, unreadable(r.Store, w.Location, r.Snapshot, err))
 	}
 	rep := RestoreReport{Report: got.Report(), Location: w.Location, To: to}
 	if err := got.Close(ctx); err != nil {
@@ -156,6 +160,48 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	return rep, nil
 }
 
+// unreadable says in one sentence why a copy did not come back.
+func unreadable(store, location, snapshot string, err error) error {
+	const other = "another location may hold a whole copy (--location), or an older snapshot may be whole (--snapshot); \"holdfast points %s\" lists both"
+	switch {
+	case errors.Is(err, seal.ErrNoIdentity):
+		return holdfast.WithHint(fmt.Errorf("no key that was given opens the copy of %q at %q%w", store, location, silent{err}),
+			"name the file of a private half of \"encrypt_to\" in the plan: --key FILE")
+	case snapshot != "" && errors.Is(err, fs.ErrNotExist):
+		return holdfast.WithHint(fmt.Errorf("there is no snapshot %q of %q at %q%w", snapshot, store, location, silent{err}), "\"holdfast points %s\" lists what each location holds", store)
+	case errors.Is(err, repo.ErrDamaged), errors.Is(err, seal.ErrDamaged):
+		object := ""
+		if d, ok := errors.AsType[*repo.DamageError](err); ok && len(d.Damage) > 0 && d.Damage[0].Pack != "" {
+			object = fmt.Sprintf(": %s is not what was written", d.Damage[0].Pack)
+		}
+		return holdfast.WithHint(fmt.Errorf("the copy of %q at %q is damaged%s%w", store, location, object, silent{err}), other, store)
+	}
+	hint := holdfast.Hint(err)
+	switch {
+	case hint != "":
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		hint = "name a directory on a disk with more space: --to DIR"
+	case errors.Is(err, fs.ErrPermission):
+		hint = "name a directory that you may write, or run as root: --to DIR"
+	default:
+		hint = fmt.Sprintf("\"holdfast points %s\" lists what each location holds; --location and --snapshot choose", store)
+	}
+	return holdfast.WithHint(fmt.Errorf("restore %s from %q: %w", store, location, err), "%s", hint)
+}
+
+// setAside keeps what a failed restore left under a name that nobody takes for data
+// that came back, and says so.
+func setAside(to string, err error) error {
+	if es, rerr := os.ReadDir(to); rerr != nil || len(es) == 0 {
+		return err
+	}
+	part := to + ".incomplete"
+	if _, serr := os.Lstat(part); serr == nil || os.Rename(to, part) != nil { // a mount point cannot be renamed
+		return holdfast.WithHint(fmt.Errorf("%w; what is in %s is not complete", err, to), "%s", holdfast.Hint(err))
+	}
+	return holdfast.WithHint(fmt.Errorf("%w; what could be read is in %s", err, part), "%s", holdfast.Hint(err))
+}
+
 // emptyDir refuses a directory that holds something.
 func emptyDir(dir string) error {
 	es, err := os.ReadDir(dir)
@@ -163,7 +209,7 @@ func emptyDir(dir string) error {
 		return nil
 	}
 	if err != nil {
-		return err
+		return holdfast.WithHint(err, "name an empty or absent directory")
 	}
 	if len(es) > 0 {
 		return holdfast.WithHint(fmt.Errorf("%s is not empty: %w", dir, holdfast.ErrRefused), "a restore never overwrites: name an empty or absent directory")

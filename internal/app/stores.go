@@ -3,7 +3,9 @@ package app
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -81,6 +83,9 @@ func postgresDSN(p *plan.Plan, st *plan.PostgresStore) (string, error) {
 	}
 	path := p.Resolve(st.PasswordFile)
 	pw, err := seal.ReadKeyFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s is missing%w", path, silent{err})
+	}
 	if err != nil {
 		return "", holdfast.WithHint(fmt.Errorf("password file: %w", err), "write the password alone into %s and chmod 600 it", path)
 	}

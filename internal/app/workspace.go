@@ -195,15 +195,26 @@ func ReadIdentity(path string) (seal.Identity, error) {
 	}
 	id, err := seal.ParseIdentity(text)
 	if err != nil {
-		return id, fmt.Errorf("%s: %w", path, err)
+		return id, holdfast.WithHint(fmt.Errorf("%s: %w", path, err), "name the file that \"holdfast init\" or \"holdfast key create\" made: --key FILE")
 	}
 	return id, nil
 }
 
+// missing is a key file that is not there.
+func missing(path string) error {
+	return fmt.Errorf("key file %s is missing%w", path, silent{fs.ErrNotExist})
+}
+
+// silent is an error whose text another one has said already.
+type silent struct{ error }
+
+func (silent) Error() string   { return "" }
+func (s silent) Unwrap() error { return s.error }
+
 func readKey(path string) (string, error) {
 	text, err := seal.ReadKeyFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return "", holdfast.WithHint(fmt.Errorf("key file %s is missing: %w", path, err),
+		return "", holdfast.WithHint(missing(path),
 			"bring it back from where it is kept; without it \"holdfast init\" in a new folder makes new keys, which cannot read old backups")
 	}
 	return text, err

@@ -121,7 +121,7 @@ func (s *Store) pick(ctx context.Context, req source.Request) (*repo.Manifest, e
 				return m, nil
 			}
 		default:
-			return nil, fmt.Errorf("a directory cannot be restored to %s: name a time, or latest: %w", req.Target, holdfast.ErrUsage)
+			return nil, holdfast.WithHint(fmt.Errorf("a directory cannot be restored to %s: %w", req.Target, holdfast.ErrUsage), "name an instant with --at, or --latest")
 		}
 	}
 	err := fmt.Errorf("store %q: no snapshot is as old as %s", s.cfg.Store, req.Target)
