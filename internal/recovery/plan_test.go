@@ -219,7 +219,7 @@ func TestTheCriticalPathSumsToThePrediction(t *testing.T) {
 			for st := range reaches(in, pr.Service) {
 				i := slices.IndexFunc(p.Steps, func(s Step) bool { return s.ID == "restore-"+st })
 				o := slices.IndexFunc(in.Stores[st].Offers, func(o Offer) bool {
-					return o.Location == p.Steps[i].Location && strings.Contains(p.Steps[i].Why, o.Until.Format("15:04:05"))
+					return o.Location == p.Steps[i].Location && strings.HasPrefix(p.Steps[i].Why, "its data there reaches "+o.Until.Format("2006-01-02 15:04:05"))
 				})
 				loss = max(loss, in.Disruption.Sub(in.Stores[st].Offers[o].Until))
 			}
