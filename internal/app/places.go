@@ -15,6 +15,8 @@ import (
 	"holdfast"
 	"holdfast/internal/location"
 	"holdfast/internal/location/dir"
+	"holdfast/internal/location/s3"
+	"holdfast/internal/location/sftp"
 	"holdfast/internal/plan"
 	"holdfast/internal/repo"
 	"holdfast/internal/seal"
@@ -26,43 +28,94 @@ type Places struct {
 	trust []seal.VerifyKey // who may have written what is read; none: anybody
 	mu    sync.Mutex
 	open  map[string]*repo.Repository
+	store map[string]repo.Store // with their connections
 }
 
 // NewPlaces returns the places of a plan. With trusted keys, nothing that others
 // signed is read.
 func NewPlaces(p *plan.Plan, trust ...seal.VerifyKey) *Places {
-	return &Places{plan: p, trust: trust, open: map[string]*repo.Repository{}}
+	return &Places{plan: p, trust: trust, open: map[string]*repo.Repository{}, store: map[string]repo.Store{}}
 }
 
-// store returns the bare location, whether or not a repository is there.
-func (ps *Places) store(name string) (repo.Store, error) {
+// location returns a location of the plan.
+func (ps *Places) location(name string) (plan.Location, error) {
 	l, ok := ps.plan.Locations[name]
 	if !ok {
-		return nil, holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", name, holdfast.ErrUsage), "the plan's locations are %s", strings.Join(slices.Sorted(maps.Keys(ps.plan.Locations)), ", "))
+		return l, holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", name, holdfast.ErrUsage), "the plan's locations are %s", strings.Join(slices.Sorted(maps.Keys(ps.plan.Locations)), ", "))
 	}
+	return l, nil
+}
+
+// where is the address of a location.
+func (ps *Places) where(name string) string {
+	l := ps.plan.Locations[name]
+	if l.Kind == plan.KindDir {
+		return ps.plan.Resolve(l.Path)
+	}
+	return l.Address()
+}
+
+// Store returns the bare location, whether or not a repository is there.
+func (ps *Places) Store(name string) (repo.Store, error) {
+	l, err := ps.location(name)
+	if err != nil {
+		return nil, err
+	}
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if s := ps.store[name]; s != nil {
+		return s, nil
+	}
+	var s repo.Store
 	switch l.Kind {
 	case plan.KindDir:
-		return dir.New(ps.plan.Resolve(l.Path))
+		s, err = dir.New(ps.plan.Resolve(l.Path))
+	case plan.KindS3:
+		s, err = s3.New(s3Config(l))
+	case plan.KindSFTP:
+		s, err = sftp.New(sftpConfig(l))
 	default:
-		return nil, fmt.Errorf("location %q: kind %q is not supported by this version", name, l.Kind)
+		err = fmt.Errorf("location %q: kind %q is not supported by this version", name, l.Kind)
 	}
+	if err != nil {
+		return nil, err
+	}
+	ps.store[name] = s
+	return s, nil
+}
+
+func s3Config(l plan.Location) s3.Config {
+	c := l.S3
+	return s3.Config{
+		Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, Prefix: c.Prefix, Style: s3.Style(c.Style),
+		CredentialsFile: c.CredentialsFile, CAFile: c.CAFile, Insecure: c.Insecure, Retain: c.Lock.Approx(),
+	}
+}
+
+func sftpConfig(l plan.Location) sftp.Config {
+	c := l.SFTP
+	return sftp.Config{Addr: c.Host, User: c.User, Path: c.Path, KeyFile: c.KeyFile, HostKey: c.HostKey, KnownHosts: c.KnownHosts}
 }
 
 // Open returns the repository at a location. It asks the location each time: a
 // repository that was there a minute ago may be unplugged now.
 func (ps *Places) Open(ctx context.Context, name string) (*repo.Repository, error) {
-	s, err := ps.store(name)
+	s, err := ps.Store(name)
 	if err != nil {
 		return nil, err
 	}
+	l := ps.plan.Locations[name]
 	r, err := repo.Open(ctx, s)
-	if errors.Is(err, location.ErrUnreachable) {
-		return nil, holdfast.WithHint(fmt.Errorf("%s: %w", ps.plan.Resolve(ps.plan.Locations[name].Path), location.ErrUnreachable),
+	if l.Kind == plan.KindDir && errors.Is(err, location.ErrUnreachable) {
+		return nil, holdfast.WithHint(fmt.Errorf("%s: %w", ps.plan.Resolve(l.Path), location.ErrUnreachable),
 			"mount the disk; if the location is new, \"holdfast location init %s\"", name)
 	}
 	if errors.Is(err, repo.ErrNotRepository) {
-		return nil, holdfast.WithHint(fmt.Errorf("%s: no repository is there%w", ps.plan.Resolve(ps.plan.Locations[name].Path), silent{err}),
-			"if the disk is not mounted, mount it; if the location is new, \"holdfast location init %s\"", name)
+		hint := "if the disk is not mounted, mount it; if the location is new, \"holdfast location init %s\""
+		if l.Kind != plan.KindDir {
+			hint = "are the place and its prefix or path right? if the location is new, \"holdfast location init %s\""
+		}
+		return nil, holdfast.WithHint(fmt.Errorf("%s: no repository is there%w", ps.where(name), silent{err}), hint, name)
 	}
 	if err != nil {
 		return nil, err
@@ -84,18 +137,26 @@ func (ps *Places) Open(ctx context.Context, name string) (*repo.Repository, erro
 // Init makes a repository at a location. One of the same name that is there
 // stays as it is.
 func (ps *Places) Init(ctx context.Context, name string, now time.Time) error {
-	if l := ps.plan.Locations[name]; l.Kind == plan.KindDir {
-		if err := dir.Make(ps.plan.Resolve(l.Path)); err != nil {
-			return fmt.Errorf("location %q: %w", name, err)
-		}
-	}
-	s, err := ps.store(name)
+	s, err := ps.Store(name)
 	if err != nil {
 		return err
 	}
+	switch l := ps.plan.Locations[name]; l.Kind {
+	case plan.KindDir:
+		err = dir.Make(ps.plan.Resolve(l.Path))
+	case plan.KindS3:
+		// With a lock in the plan the bucket is made with object lock: it cannot be
+		// had later. A bucket that is there stays as it is.
+		err = s3.MakeBucket(ctx, s3Config(l), l.S3.Lock != (plan.Period{}))
+	case plan.KindSFTP:
+		err = s.(*sftp.Store).Make(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("location %q: %w", name, err)
+	}
 	err = repo.Init(ctx, s, repo.Settings{ID: ps.plan.Repository.ID, Created: now.UTC(), Recipients: ps.plan.EncryptTo()})
 	if errors.Is(err, repo.ErrInitialised) {
-		return holdfast.WithHint(fmt.Errorf("location %q: another repository is at %s%w", name, ps.plan.Resolve(ps.plan.Locations[name].Path), silent{err}),
+		return holdfast.WithHint(fmt.Errorf("location %q: another repository is at %s%w", name, ps.where(name), silent{err}),
 			"give the location a path of its own in the plan; backups are never mixed")
 	}
 	if err != nil {

@@ -33,6 +33,7 @@ const (
 	codeUndeclared  = "HF-L25" // an id that is not declared
 	codeUndrilled   = "HF-L32" // nothing proves a backup
 	codeUnrecovered = "HF-L33" // no way back is written down
+	codeGuard       = "HF-L34" // a location that guards less than it could
 	codeTwice       = "HF-P1"  // one id for two things
 	codeMinute      = "HF-P5"  // 1m is a minute
 	codeException   = "HF-X1"  // an exception that does not hold

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -12,9 +11,6 @@ import (
 // HostDomain is the failure domain of the machine that runs Holdfast and the stores.
 // A location that declares no domain is taken for a part of it.
 const HostDomain = "this-host"
-
-// DomainOr returns what fails together with the location.
-func (l Location) DomainOr() string { return cmp.Or(l.Domain, HostDomain) }
 
 // copies looks for copies that are lost together.
 func (l *linter) copies() {
@@ -39,7 +35,7 @@ func (l *linter) copies() {
 		if len(domains) == 1 {
 			d := l.p.Locations[names[0]].DomainOr()
 			why := fmt.Sprintf("all are in the failure domain %q", d)
-			if l.p.Locations[names[0]].Domain == "" {
+			if l.p.Locations[names[0]].Domain == "" && d == HostDomain {
 				why = "none declares a failure domain, so all count as parts of this host"
 			}
 			l.fail(codeShared, path, "declare the domains in which they fail apart, or add a location elsewhere", "%s count as one copy: %s", quoted(names), why)
@@ -56,6 +52,7 @@ func (l *linter) copies() {
 		}
 	}
 	l.sameDirectory()
+	l.remote()
 }
 
 // join2 is provider and account where both are declared.

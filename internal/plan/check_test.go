@@ -112,6 +112,27 @@ func TestCheck(t *testing.T) {
 		{"nested-locations", codeShared, []string{`path: "/mnt/offsite/holdfast"`, `path: backups/near/offsite`}},
 		{"location-in-store", codeShared, []string{`path: "/mnt/offsite/holdfast"`, `path: /srv/app/uploads/backup`}},
 		{"recover-into-location", codeShared, []string{`recover: {to: "recovered/uploads"}`, `recover: {to: backups/near}`}},
+		{"bucket", "", []string{offsite, bucket("https://s3.eu-central-1.amazonaws.com", "region: eu-central-1, prefix: holdfast, style: host, credentials_file: secrets/bucket, ca_file: ca.pem, lock: 30d")}},
+		{"bucket-short-lock", codeGuard, []string{offsite, bucket("s3.example.com", "lock: 7d")}},
+		{"bucket-insecure", codeGuard, []string{offsite, bucket("http://s3.example.com", "insecure: true")}},
+		{"bucket-plain-http", codeValue, []string{offsite, bucket("http://s3.example.com", "prefix: x")}},
+		{"bucket-here", codeShared, []string{offsite, bucket("http://127.0.0.1:9000", "prefix: x")}},
+		{"bucket-login", codeSecret, []string{offsite, bucket("https://me:hunter2@s3.example.com", "prefix: x")}},
+		{"bucket-in-endpoint", codeValue, []string{offsite, bucket("https://s3.example.com/example-backups", "prefix: x")}},
+		{"bucket-prefix", codeValue, []string{offsite, bucket("s3.example.com", "prefix: ../x")}},
+		{"bucket-style", codeValue, []string{offsite, bucket("s3.example.com", "style: hosts")}},
+		{"bucket-secret-key", codeField, []string{offsite, bucket("s3.example.com", "secret_access_key: hunter2")}},
+		{"bucket-without-fields", codeEmpty, []string{offsite, "{kind: s3}"}},
+		{"bucket-with-path", codeField, []string{offsite, "{kind: s3, path: /srv, s3: {endpoint: s3.example.com, bucket: example-backups}}"}},
+		{"bucket-lacks-bucket", codeEmpty, []string{offsite, "{kind: s3, s3: {endpoint: s3.example.com}}"}},
+		{"one-bucket-twice", codeShared, []string{offsite, bucket("s3.example.com", "prefix: x"), `{kind: dir, path: "backups/near", domain: "this-host"}`, bucket("https://s3.example.com/", "prefix: x/")}},
+		{"machine", "", []string{offsite, machine("backup.example.com:2222", `host_key: "SHA256:`+strings.Repeat("A", 43)+`"`)}},
+		{"machine-known-hosts", "", []string{offsite, machine("backup.example.com", "known_hosts: known_hosts")}},
+		{"machine-unknown", codeEmpty, []string{offsite, "{kind: sftp, sftp: {host: backup.example.com, user: holdfast, path: backups, key_file: secrets/machine}}"}},
+		{"machine-known-twice", codeValue, []string{offsite, machine("backup.example.com", `known_hosts: known_hosts, host_key: "SHA256:`+strings.Repeat("A", 43)+`"`)}},
+		{"machine-fingerprint", codeValue, []string{offsite, machine("backup.example.com", `host_key: "MD5:00:11"`)}},
+		{"machine-login", codeSecret, []string{offsite, machine("me:hunter2@backup.example.com", "known_hosts: known_hosts")}},
+		{"machine-password", codeField, []string{offsite, machine("backup.example.com", "password: hunter2")}},
 		{"placeholder-key", codeKeys, []string{recipientA, PlaceholderRecipient}},
 		{"private-key", codeSecret, []string{recipientA, "AGE-SECRET-KEY-1QQQQQQQQQQ"}},
 		{"one-key", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: [key-a]"}},
@@ -216,6 +237,17 @@ func TestCheck(t *testing.T) {
 			}
 		})
 	}
+}
+
+// offsite is the second location of the template; the others replace it.
+const offsite = `{kind: dir, path: "/mnt/offsite/holdfast", domain: "offsite-disk"}`
+
+func bucket(endpoint, more string) string {
+	return fmt.Sprintf("{kind: s3, s3: {endpoint: %q, bucket: example-backups, %s}}", endpoint, more)
+}
+
+func machine(host, more string) string {
+	return fmt.Sprintf("{kind: sftp, sftp: {host: %q, user: holdfast, path: backups, key_file: secrets/machine, %s}}", host, more)
 }
 
 func undrilled() []string {

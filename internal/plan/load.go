@@ -248,9 +248,7 @@ func (d *decoder) whole(p *Plan) {
 		}
 	}
 	for id, l := range p.Locations {
-		if l.Kind == KindDir && l.Path == "" {
-			complain(codeEmpty, "locations."+id, "add \"path: …\"", "%q is of kind dir and lacks \"path\"", "locations."+id)
-		}
+		d.place(complain, "locations."+id, l)
 	}
 	for id, dr := range p.Drills {
 		if dr.Rung != nil && (*dr.Rung < int(holdfast.L0) || *dr.Rung > int(holdfast.L8)) {
