@@ -91,6 +91,7 @@ type killServer struct {
 	done chan struct{} // closed when the process has ended
 	err  error         // how it ended
 	log  *os.File
+	page string // address of the web page
 }
 
 func newKillWorld(t *testing.T, state string) *killWorld {
@@ -279,6 +280,7 @@ func (w *killWorld) serve() {
 			<-s.done
 			w.t.Fatalf("the server said %q instead of its address and ended: %v\n%s", line, s.err, w.log())
 		}
+		s.page = line[strings.Index(line, "http://"):]
 	case <-time.After(killWithin):
 		w.t.Fatalf("the server did not come up\n%s", w.log())
 	}
