@@ -118,19 +118,17 @@ func only(o objective.Overview, id string) (objective.Overview, error) {
 	return o, holdfast.WithHint(fmt.Errorf("service %q is not in the plan: %w", id, holdfast.ErrUsage), "the plan's services are %s", strings.Join(ids, ", "))
 }
 
+// statusWidth is how wide the lines of "status" may be.
+const statusWidth = 100
+
 func printOverview(o io.Writer, v objective.Overview) {
-	fmt.Fprintf(o, "%s\n%s\n\n", v.Organisation, v.Sentence)
+	fmt.Fprintln(o, v.Organisation)
+	fold(o, "", v.Sentence)
+	fmt.Fprintln(o)
 	w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "SERVICE\tRPO\tWOULD LOSE\tRTO\tWOULD TAKE\tPOSTURE")
+	fmt.Fprintln(w, "SERVICE\tPOSTURE\tWOULD LOSE\tRPO\tBACK AFTER\tRTO")
 	for _, s := range v.Services {
-		lose := "unknown"
-		if len(s.Losses) > 0 {
-			lose = s.Losses[0].Text()
-			if worst := s.Losses[len(s.Losses)-1].Text(); worst != lose {
-				lose += " to " + worst
-			}
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.RPO.Declared, lose, s.RTO.Declared, s.Outage.Text(), s.Posture)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, s.Posture, wouldLose(s.Losses), promised(s.RPO), s.Outage.Text(), promised(s.RTO))
 	}
 	w.Flush()
 	fmt.Fprintln(o)
@@ -144,18 +142,77 @@ func printOverview(o io.Writer, v objective.Overview) {
 		if len(s.Exposures) == 0 {
 			fmt.Fprintf(w, "%s\t-\teverything\t-\t-\t%s\n", s.ID, drilled)
 		}
-		for _, e := range s.Exposures {
+		for i, e := range s.Exposures {
 			lose := string(e.State)
-			if e.State == objective.LossBounded {
+			switch {
+			case e.State == objective.LossBounded:
 				lose = e.Age.String()
+			case !e.Reachable:
+				lose = "no answer"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", s.ID, e.Location, lose, when(e.Newest), when(e.Received), drilled)
+			id := s.ID
+			if i > 0 {
+				id, drilled = "", ""
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", id, e.Location, lose, when(e.Newest), when(e.Received), drilled)
 		}
 	}
 	w.Flush()
-	for _, f := range v.Findings {
-		fmt.Fprintf(o, "%s %s: %s\n    %s\n", f.Severity, f.Code, f.Message, f.Hint)
+	for _, s := range v.Services {
+		for _, x := range []struct {
+			name string
+			st   objective.ObjectiveState
+		}{{"RPO", s.RPO}, {"RTO", s.RTO}} {
+			if x.st.Posture != holdfast.PostureProved && x.st.Posture != holdfast.PostureNA {
+				fmt.Fprintln(o)
+				fold(o, "    ", fmt.Sprintf("%s, %s %s: %s", s.ID, x.name, x.st.Posture, x.st.Why))
+			}
+		}
 	}
+	for _, f := range v.Findings {
+		fmt.Fprintln(o)
+		fold(o, "    ", fmt.Sprintf("%s %s: %s", f.Severity, f.Code, f.Message))
+		if f.Hint != "" {
+			fold(o, "    ", "    "+f.Hint)
+		}
+	}
+}
+
+// wouldLose is what the loss of this host costs; without a location of its own that
+// is the loss of the data alone.
+func wouldLose(ls []objective.Loss) string {
+	out := "unknown"
+	for _, l := range ls {
+		if l.Scenario == objective.ScenarioSource || l.Scenario == objective.ScenarioHost {
+			out = l.Text()
+		}
+	}
+	return out
+}
+
+// promised is an objective in a table.
+func promised(s objective.ObjectiveState) string {
+	if s.Posture == holdfast.PostureNA {
+		return "-"
+	}
+	return s.Declared
+}
+
+// fold writes text in lines of statusWidth; those after the first are indented.
+func fold(o io.Writer, indent, text string) {
+	room := text[:len(text)-len(strings.TrimLeft(text, " "))]
+	line := room
+	for _, word := range strings.Fields(text) {
+		if len(line)+1+len(word) > statusWidth && strings.TrimSpace(line) != "" {
+			fmt.Fprintln(o, line)
+			line = indent
+		}
+		if strings.TrimSpace(line) != "" {
+			line += " "
+		}
+		line += word
+	}
+	fmt.Fprintln(o, line)
 }
 
 func when(t time.Time) string {

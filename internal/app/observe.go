@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/drill"
 	"holdfast/internal/incident"
 	"holdfast/internal/objective"
+	"holdfast/internal/plan"
 	"holdfast/internal/recovery"
 )
 
@@ -59,7 +60,7 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 		if err != nil {
 			return f, err
 		}
-		f.Proofs = append(f.Proofs, recoveryProofs(r, inc)...)
+		f.Proofs = append(f.Proofs, recoveryProofs(a.Plan, r, inc)...)
 	}
 	return f, a.nextDrills(ctx, &f)
 }
@@ -135,8 +136,9 @@ func lossAge(inc incident.Incident, until time.Time) time.Duration {
 }
 
 // recoveryProofs are what a real recovery proved, store by store and service by
-// service.
-func recoveryProofs(r recovery.Run, inc incident.Incident) []objective.Proof {
+// service. A service of which only some stores were lost has not shown how it comes
+// back without all of them, unless even that was too slow or lost too much.
+func recoveryProofs(pl *plan.Plan, r recovery.Run, inc incident.Incident) []objective.Proof {
 	var out []objective.Proof
 	lost := map[string]recovery.Done{}
 	for _, s := range r.Steps {
@@ -165,6 +167,12 @@ func recoveryProofs(r recovery.Run, inc incident.Incident) []objective.Proof {
 			if l, ok := lost[s.Store]; ok && l.ID == s.ID && !s.Outcome.DataUntil.IsZero() {
 				p.DataAge, p.DataAgeKnown, p.Location = max(p.DataAge, lossAge(inc, s.Outcome.DataUntil)), true, s.Location
 			}
+		}
+		whole := !slices.ContainsFunc(pl.StoresOf(pr.Service), func(store string) bool { _, ok := lost[store]; return !ok })
+		promise := pl.Promise(pr.Service)
+		missed := promise.RTO > 0 && p.Parts.Sum() > promise.RTO || promise.RPO > 0 && p.DataAge > promise.RPO
+		if !whole && !missed {
+			continue
 		}
 		out = append(out, p)
 	}

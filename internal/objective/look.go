@@ -43,6 +43,12 @@ func Look(p *plan.Plan, f Facts) Overview {
 	}
 	slices.SortStableFunc(o.Services, func(a, b ServiceOverview) int { return a.Wave - b.Wave })
 	o.Locations = lookLocations(p, f, o.Stores)
+	for _, l := range o.Locations {
+		if !l.Reachable {
+			o.Findings = append(o.Findings, holdfast.Finding{Code: "HF-O01", Severity: holdfast.SeverityError, Subject: "locations." + l.ID, Message: fmt.Sprintf("location %q %s", l.ID, l.Why),
+				Hint: "look whether its disk, machine or network is there: copies catch up by themselves once it is; if it is gone for good, put another one in its place in the plan"})
+		}
+	}
 
 	var postures []holdfast.Posture
 	for _, s := range o.Services {

@@ -104,7 +104,24 @@ func TestLookOnBadDays(t *testing.T) {
 			return all(o.Posture != holdfast.PostureProved, o.Stores[0].Losses[0].State == LossUnknown, o.Services[0].RPO.Posture == holdfast.PostureUnknown)
 		}},
 		{"location cut off", func(f *Facts) { f.Locations[0].Reachable = false }, func(o Overview) string {
-			return all(o.Stores[0].Losses[0].Location == "offsite", o.Stores[0].Losses[2].State == LossUnknown, o.Stores[0].Losses[2].Verdict == CannotSay)
+			return all(o.Stores[0].Losses[0].Location == "offsite", o.Stores[0].Losses[2].State == LossUnknown, o.Stores[0].Losses[2].Verdict == CannotSay,
+				len(o.Findings) == 1 && o.Findings[0].Code == "HF-O01" && o.Findings[0].Subject == "locations.near")
+		}},
+		{"only the copy on this host is fresh", func(f *Facts) {
+			for i := range f.Copies {
+				if c := &f.Copies[i]; c.Location == "offsite" && c.Frontier != nil {
+					c.Windows[0].To = ago(20 * time.Minute)
+					c.Frontier.CaughtUp, c.Frontier.LastCommit = ago(20*time.Minute), ago(20*time.Minute)
+				}
+			}
+		}, func(o Overview) string {
+			return all(o.Stores[0].Losses[0].Verdict == Within, o.Stores[0].Losses[1].Verdict == Over, o.Stores[0].RPO.Posture == holdfast.PostureFailed,
+				strings.HasPrefix(o.Stores[0].RPO.Why, "if this host burned down now, 20m of data would be lost"))
+		}},
+		{"a drill that was not enough", func(f *Facts) {
+			f.Proofs = []Proof{{Kind: ProofDrill, ID: "7", Store: "db", At: ago(time.Hour), Outcome: holdfast.NotProven, Rung: holdfast.L5, Note: "the owner has not confirmed it"}}
+		}, func(o Overview) string {
+			return all(o.Stores[0].RPO.Why == "never proven; the last attempt was not enough: the owner has not confirmed it")
 		}},
 		{"stream stopped", func(f *Facts) {
 			for i := range f.Copies {

@@ -51,14 +51,15 @@ func Assess(o plan.Objective, from string, ms []Measurement, term Term, now time
 	ms = slices.DeleteFunc(slices.Clone(ms), func(m Measurement) bool { return m.At.After(now) })
 	slices.SortStableFunc(ms, func(a, b Measurement) int { return a.At.Compare(b.At) })
 	var judged *Measurement // the newest that passed or failed
-	attempts := 0           // later ones that proved nothing
+	attempts, lack := 0, "" // later ones that proved nothing, and what the last of them lacked
 	for i := range ms {
 		m := &ms[i]
 		if m.Outcome == holdfast.NotProven {
 			attempts++
+			lack = m.Why
 			continue
 		}
-		judged, attempts = m, 0
+		judged, attempts, lack = m, 0, ""
 		if !m.Known {
 			continue
 		}
@@ -82,7 +83,7 @@ func Assess(o plan.Objective, from string, ms []Measurement, term Term, now time
 		st.Why = "the plan gives words and no number, so nobody can say"
 		return st
 	case judged == nil:
-		st.Why = "never measured" + tried(attempts)
+		st.Why = "never proven" + tried(attempts, lack)
 		return st
 	}
 	age := now.Sub(judged.At)
@@ -106,18 +107,22 @@ func Assess(o plan.Objective, from string, ms []Measurement, term Term, now time
 		st.Posture, st.Grade = holdfast.PostureProved, holdfast.Proved
 		st.Why = fmt.Sprintf("%s measured %s of %s, %s ago", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(limit), holdfast.FormatDuration(age))
 	}
-	st.Why += tried(attempts)
+	st.Why += tried(attempts, lack)
 	return st
 }
 
-func tried(n int) string {
-	switch n {
-	case 0:
+func tried(n int, lack string) string {
+	switch {
+	case n == 0:
 		return ""
-	case 1:
-		return "; one later attempt proved nothing"
+	case n == 1 && lack != "":
+		return "; the last attempt was not enough: " + lack
+	case n == 1:
+		return "; the last attempt proved nothing"
+	case lack != "":
+		return fmt.Sprintf("; the last %d attempts were not enough: %s", n, lack)
 	}
-	return fmt.Sprintf("; %d later attempts proved nothing", n)
+	return fmt.Sprintf("; the last %d attempts proved nothing", n)
 }
 
 // termOf says how long the proof of a store lasts: the shortest that its drills declare.

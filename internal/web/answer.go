@@ -63,7 +63,9 @@ func answerOf(o Overview) sentence {
 	const lead = "If it burned down now, "
 	switch l := worst.Loss; {
 	case l.All:
-		s.Tone, s.Before, s.Loss = bad, lead+"we would lose ", "all of "+nameOr(l.Store, "the data")
+		s.Tone, s.Before, s.Loss, s.Middle = bad, lead+"we would lose ", "all of "+nameOr(worst.Gone, "the data"), "."
+		s.Notes = notes(o, left, worst)
+		return s // how long it takes to be back is no question
 	case !l.Known:
 		s.Tone, s.Before, s.Loss, s.Middle = bad, lead, "nobody knows", " what we would lose"
 	case l.Span <= 0:
@@ -93,6 +95,7 @@ func answerOf(o Overview) sentence {
 type hostLoss struct {
 	Loss
 	Location string
+	Gone     string // the stores of which nothing comes back, in words
 }
 
 // lossOfHost is what is lost with this host: of each store, what the best of the
@@ -114,17 +117,29 @@ func lossOfHost(left []Answer) hostLoss {
 				stores = append(stores, l.Store)
 			}
 			if !seen || lossRank(old.Loss).worse(lossRank(l)) {
-				best[l.Store] = hostLoss{l, a.Location}
+				best[l.Store] = hostLoss{Loss: l, Location: a.Location}
 			}
 		}
 	}
 	var worst hostLoss
+	var gone []string
 	for i, s := range stores {
+		if best[s].All && s != "" {
+			gone = append(gone, s)
+		}
 		if i == 0 || lossRank(best[s].Loss).worse(lossRank(worst.Loss)) {
 			worst = best[s]
 		}
 	}
+	worst.Gone = listed(gone)
 	return worst
+}
+
+func listed(words []string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " and " + words[len(words)-1]
 }
 
 func notes(o Overview, left []Answer, worst hostLoss) []string {
@@ -134,9 +149,12 @@ func notes(o Overview, left []Answer, worst hostLoss) []string {
 		for _, a := range left {
 			names = append(names, a.Location)
 		}
-		out = append(out, strings.Join(names[:len(names)-1], ", ")+" and "+names[len(names)-1]+" would survive; each store comes from the one that has most of it.")
+		out = append(out, sentenceCase(listed(names))+" would survive; each store comes from the one that has most of it.")
 	} else {
 		out = append(out, fmt.Sprintf("Only %s would survive. If it is lost as well, everything is.", left[0].Location))
+	}
+	if worst.All {
+		return append(out, sentenceCase(strings.TrimPrefix(nameOr(worst.Note, "no location holds a copy of it"), ": "))+".")
 	}
 	if l := worst.Loss; l.Known && l.Store != "" && l.Span > 0 {
 		out = append(out, fmt.Sprintf("The loss is decided by %s.", l.Store))
@@ -217,6 +235,11 @@ func survivorsFirst(as []Answer) []Answer {
 // toneOf is good only when every service is proved and keeps its promises.
 func toneOf(o Overview) tone {
 	t := good
+	for _, a := range o.Answers {
+		if !a.Reachable {
+			t = warn // one loss more than yesterday is one too many
+		}
+	}
 	for _, s := range o.Services {
 		if s.RPO.Missed || s.RTO.Missed {
 			return bad

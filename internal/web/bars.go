@@ -116,6 +116,17 @@ func holes(ws []holdfast.Window) []holeLine {
 	return out
 }
 
+// windowsWords counts the windows and the holes between them.
+func windowsWords(ws []holdfast.Window) string {
+	out := count(int64(len(ws)), "window")
+	switch n := len(holes(ws)); n {
+	case 0:
+		return out + ", in words"
+	default:
+		return out + " and " + count(int64(n), "hole") + ", in words"
+	}
+}
+
 // A ganttRow is one stretch of a timeline with its bar.
 type ganttRow struct {
 	Stretch

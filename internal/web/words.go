@@ -367,6 +367,8 @@ func storyBadge(l StoryLine) badge {
 		return badge{plain, "check", "closed"}
 	case l.Kind == "recovery":
 		return badge{live, "spin", l.Phase}
+	case l.Phase == "review":
+		return badge{warn, "person", l.Phase}
 	default:
 		return badge{bad, "alert", l.Phase}
 	}

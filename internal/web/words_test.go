@@ -39,7 +39,7 @@ func TestAnswer(t *testing.T) {
 	store := []Store{{ID: "db"}}
 	at := func(name string, l Loss) Answer {
 		l.Store = "db"
-		return Answer{Location: name, Loss: l, Losses: []Loss{l}}
+		return Answer{Location: name, Reachable: true, Loss: l, Losses: []Loss{l}}
 	}
 	seconds := Loss{Span: 4 * time.Second, Known: true, Store: "db"}
 	minute := known(3 * time.Minute)
@@ -51,18 +51,19 @@ func TestAnswer(t *testing.T) {
 	}{
 		{"nothing protected", Overview{}, warn, "could bring nothing back"},
 		{"no location", Overview{Stores: store}, bad, "everything would be gone: the plan names no location"},
-		{"all on this host", Overview{Stores: store, Answers: []Answer{{Location: "near", Burns: true, Loss: seconds}}, Back: minute}, bad, "everything would be gone: every location stands on this host"},
+		{"all on this host", Overview{Stores: store, Answers: []Answer{{Location: "near", Reachable: true, Burns: true, Loss: seconds}}, Back: minute}, bad, "everything would be gone: every location stands on this host"},
 		{"good", Overview{Stores: store, Answers: []Answer{at("a", seconds)}, Back: minute}, good, "we would lose the last 4 seconds and be back in 3 minutes."},
 		{"nothing newer", Overview{Stores: store, Answers: []Answer{at("a", Loss{Known: true})}, Back: minute}, good, "we would lose nothing and be back in 3 minutes."},
 		{"a store comes from the best location", Overview{Stores: store, Answers: []Answer{at("a", seconds), at("b", Loss{Span: time.Hour, Known: true})}, Back: minute}, good, "lose the last 4 seconds"},
-		{"the worst store counts", Overview{Stores: store, Answers: []Answer{{Location: "a", Losses: []Loss{seconds, {Store: "files", Span: time.Hour, Known: true}}}, at("b", seconds)}, Back: minute}, good, "lose the last 60 minutes"},
-		{"a location on this host does not", Overview{Stores: store, Answers: []Answer{at("a", Loss{Span: time.Hour, Known: true}), {Location: "near", Burns: true, Loss: seconds}}, Back: minute}, good, "lose the last 60 minutes"},
+		{"the worst store counts", Overview{Stores: store, Answers: []Answer{{Location: "a", Reachable: true, Losses: []Loss{seconds, {Store: "files", Span: time.Hour, Known: true}}}, at("b", seconds)}, Back: minute}, good, "lose the last 60 minutes"},
+		{"a location on this host does not", Overview{Stores: store, Answers: []Answer{at("a", Loss{Span: time.Hour, Known: true}), {Location: "near", Reachable: true, Burns: true, Loss: seconds}}, Back: minute}, good, "lose the last 60 minutes"},
 		{"estimated", Overview{Stores: store, Answers: []Answer{at("a", seconds)}, Back: guess(3*time.Minute, "")}, good, "be back in about 3 minutes."},
 		{"a lower bound", Overview{Stores: store, Answers: []Answer{at("a", seconds)}, Back: Measure{Value: time.Minute, Known: true, AtLeast: true}}, warn, "be back in at least 60 seconds."},
 		{"time not known", Overview{Stores: store, Answers: []Answer{at("a", seconds)}}, warn, "4 seconds, and nobody can say how long it would take to be back."},
 		{"loss not known", Overview{Stores: store, Answers: []Answer{at("a", Loss{}), at("b", Loss{All: true})}, Back: minute}, bad, "nobody knows what we would lose; to be back would take 3 minutes."},
 		{"nothing known", Overview{Stores: store, Answers: []Answer{at("a", Loss{})}}, bad, "nobody knows what we would lose, or how long it would take to be back."},
-		{"everything", Overview{Stores: store, Answers: []Answer{at("a", Loss{All: true}), at("b", Loss{All: true})}, Back: minute}, bad, "we would lose all of db and be back in 3 minutes."},
+		{"everything", Overview{Stores: store, Answers: []Answer{at("a", Loss{All: true}), at("b", Loss{All: true})}, Back: minute}, bad, "we would lose all of db."},
+		{"a location is away", Overview{Stores: store, Answers: []Answer{at("a", seconds), {Location: "b", Losses: []Loss{{Store: "db"}}}}, Back: minute}, warn, "lose the last 4 seconds"},
 		{"a promise is missed", Overview{Stores: store, Answers: []Answer{at("a", seconds)}, Back: minute, Services: []Service{{Posture: holdfast.PostureProved, RPO: Promise{Missed: true}}}}, bad, "4 seconds"},
 		{"proof overdue", Overview{Stores: store, Answers: []Answer{at("a", seconds)}, Back: minute, Services: []Service{{Posture: holdfast.PostureOverdue}}}, bad, "4 seconds"},
 		{"posture unknown", Overview{Stores: store, Answers: []Answer{at("a", seconds)}, Back: minute, Services: []Service{{Posture: holdfast.PostureUnknown}}}, warn, "4 seconds"},
