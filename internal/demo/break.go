@@ -30,6 +30,7 @@ func (s *story) sabotage(ctx context.Context) error {
 		if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 			return err
 		}
+		s.world.stopped = pid
 		s.say.line("broken on request: the stream of the log stands still")
 		stopped := time.Now()
 		// Life goes on for longer than the RPO without a log.

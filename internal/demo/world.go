@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,6 +35,7 @@ type world struct {
 	server   *postgres.Server
 	services *http.Server
 	listener net.Listener
+	stopped  int // a process of the database that stands still on request
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
 
@@ -283,15 +285,42 @@ func (w *world) webHealth(rw http.ResponseWriter, r *http.Request) {
 // removes its files. It returns the instant at which it began.
 func (w *world) destroy(near string) (time.Time, error) {
 	at := time.Now()
-	if err := errors.Join(os.Rename(near, near+".unplugged"), os.RemoveAll(w.uploads())); err != nil {
+	// Renamed first: the company goes on writing into the folder until it is gone.
+	gone := w.uploads() + ".gone"
+	if err := errors.Join(os.Rename(near, near+".unplugged"), os.Rename(w.uploads(), gone), os.RemoveAll(gone)); err != nil {
 		return at, err
 	}
-	server := w.server
+	if err := w.kill(); err != nil {
+		return at, err
+	}
+	gone = w.dataDir() + ".gone" // its children may write for a moment longer
+	return at, errors.Join(os.Rename(w.dataDir(), gone), removeAll(gone))
+}
+
+// removeAll removes a directory that others may still write into for a moment.
+func removeAll(dir string) (err error) {
+	for range 100 {
+		if err = os.RemoveAll(dir); err == nil {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
+}
+
+// kill ends the first database as the loss of its machine would: also a process of
+// it that stands still on request.
+func (w *world) kill() error {
+	if w.server == nil {
+		return nil
+	}
+	err := w.server.Kill()
 	w.server = nil
-	if err := server.Kill(); err != nil {
-		return at, err
+	if w.stopped != 0 {
+		err = errors.Join(err, syscall.Kill(w.stopped, syscall.SIGKILL))
+		w.stopped = 0
 	}
-	return at, os.RemoveAll(w.dataDir())
+	return err
 }
 
 // count compares what was acknowledged before the disaster with what is there now.
@@ -379,9 +408,7 @@ func (w *world) stop(ctx context.Context) error {
 	}
 	w.wg.Wait()
 	var errs []error
-	if w.server != nil {
-		errs = append(errs, w.server.Stop(ctx))
-	}
+	errs = append(errs, w.kill())
 	errs = append(errs, postgres.StopLeftover(ctx, w.dataDir()))
 	return errors.Join(errs...)
 }
