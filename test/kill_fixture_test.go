@@ -399,6 +399,12 @@ func (w *killWorld) wait(what string, holds func() bool) {
 	defer deadline.Stop()
 	look := time.NewTicker(50 * time.Millisecond)
 	defer look.Stop()
+	began := time.Now()
+	defer func() {
+		if took := time.Since(began); took > 5*time.Second {
+			w.t.Logf("%6.1fs waited %s for %s", time.Since(w.began).Seconds(), took.Round(time.Millisecond), what)
+		}
+	}()
 	for !holds() {
 		select {
 		case <-deadline.C:

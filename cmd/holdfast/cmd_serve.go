@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/app"
 	"holdfast/internal/backup"
+	"holdfast/internal/db"
 	"holdfast/internal/objective"
 )
 
@@ -51,8 +52,13 @@ Exit status: 0 stopped, 1 error (also when another server works on this state).`
 			if err := c.print(map[string]string{"url": s.URL(), "socket": opt.Workspace.Socket()}, func(o io.Writer) { fmt.Fprintf(o, "holdfast: page at %s\n", s.URL()) }); err != nil {
 				return err
 			}
-			<-ctx.Done()
-			return errors.Join(s.Stop(), a.Stop())
+			var evicted error
+			select {
+			case <-ctx.Done():
+			case <-a.Evicted():
+				evicted = holdfast.WithHint(fmt.Errorf("%w: it took it while the connection to the state was lost", db.ErrHeld), "look which one should run, and start only that")
+			}
+			return errors.Join(evicted, s.Stop(), a.Stop())
 		},
 	}
 	cmd.Flags().StringVar(&listen, "listen", app.DefaultAddress, "loopback address of the web page and the API")

@@ -69,7 +69,8 @@ type App struct {
 	survey survey
 	// compared holds the locations whose anchors the ledger was compared with.
 	compared sync.Map
-	lock     *durable.FileLock
+	lock     *durable.FileLock // on the workspace
+	hold     *db.Hold          // on the state
 	wg       sync.WaitGroup
 	cancel   context.CancelFunc
 }
@@ -141,6 +142,9 @@ func (a *App) openState(ctx context.Context) (err error) {
 	if a.DB, err = db.Open(ctx, dsn); err != nil {
 		return said(err)
 	}
+	if a.hold, err = a.DB.Hold(ctx, owner(a.opt.Workspace)); err != nil {
+		return fmt.Errorf("state: %w", err)
+	}
 	if err := a.DB.Migrate(ctx, tables()...); err != nil {
 		return said(err)
 	}
@@ -148,9 +152,26 @@ func (a *App) openState(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	a.Ledger, err = ledger.Open(a.DB, ledger.Config{Origin: origin(a.Plan), Signer: signer, Clock: a.opt.Clock})
-	return err
+	if a.Ledger, err = ledger.Open(a.DB, ledger.Config{Origin: origin(a.Plan), Signer: signer, Clock: a.opt.Clock}); err != nil {
+		return err
+	}
+	if _, err := a.Ledger.Size(ctx); err != nil {
+		return holdfast.WithHint(fmt.Errorf("state: %w", err), "it belongs to a workspace with another repository id: give each workspace a state of its own")
+	}
+	return nil
 }
+
+// owner names a workspace in states that others see too.
+func owner(w Workspace) string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "localhost"
+	}
+	return host + ":" + w.Dir
+}
+
+// Evicted is closed when another process has taken the state. The caller then stops.
+func (a *App) Evicted() <-chan struct{} { return a.hold.Lost() }
 
 // Start takes up the work: for a server, jobs left by an earlier process,
 // schedules, logs and watches.
@@ -220,6 +241,10 @@ const stopWithin = 30 * time.Second
 
 func (a *App) close() error {
 	var errs []error
+	if a.hold != nil {
+		a.hold.Release()
+		a.hold = nil
+	}
 	if a.DB != nil {
 		errs = append(errs, a.DB.Close())
 		a.DB = nil

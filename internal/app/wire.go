@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -50,15 +49,11 @@ func snapshotJob(store, reason string) job.Insert { return backup.SnapshotJob(st
 
 // wire makes the modules and joins them.
 func (a *App) wire() {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "localhost"
-	}
 	only := a.opt.Work.Jobs
 	if a.opt.Work.Asked && only == nil {
 		only = []string{}
 	}
-	a.Jobs = job.New(a.DB, job.Config{Owner: host + ":" + a.opt.Workspace.Dir, Workers: workers, Only: only, Clock: a.opt.Clock, Log: a.opt.Log})
+	a.Jobs = job.New(a.DB, job.Config{Owner: owner(a.opt.Workspace), Workers: workers, Only: only, Clock: a.opt.Clock, Log: a.opt.Log})
 	a.Backups = backup.New(backup.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Recipients: a.recipients,
 		Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),
