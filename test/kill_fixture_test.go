@@ -313,16 +313,16 @@ func (w *killWorld) log() string {
 }
 
 func (w *killWorld) end() {
-	if w.stopWriter != nil {
-		w.stopWriter()
-		w.writer.Wait()
-	}
 	if w.server != nil {
 		_ = w.server.cmd.Process.Kill()
 		<-w.server.done
 	}
 	for _, pid := range killPostmasters(w.dir) {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	if w.stopWriter != nil {
+		w.stopWriter()
+		w.writer.Wait()
 	}
 	if w.t.Failed() {
 		w.t.Logf("what is left to look at: %s\nthe servers' log ends with:\n%s", w.dir, w.log())
