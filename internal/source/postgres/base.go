@@ -38,8 +38,9 @@ const (
 	LabelVersion     = "pg_version"
 	LabelSegmentSize = "pg_segment_size"
 	LabelChecksums   = "pg_checksums"
-	LabelRole        = "pg_role" // a role that exists in the cluster
-	LabelSuspect     = "suspect" // set when the server found damaged pages: why
+	LabelRole        = "pg_role"        // a role that exists in the cluster
+	LabelTablespaces = "pg_tablespaces" // numbers of the tablespaces outside the data directory, if there are any
+	LabelSuspect     = "suspect"        // set when the server found damaged pages: why
 )
 
 // Where things lie in a base backup's snapshot.
@@ -48,21 +49,26 @@ const (
 	metaPrefix   = "meta/"
 	manifestPath = metaPrefix + "backup_manifest"
 	settingsPath = metaPrefix + "settings.json"
+
+	// linksPrefix is the folder of links to tablespaces in a data directory. A snapshot
+	// holds each one's content there, under its number, as if it were no link.
+	linksPrefix = "pg_tblspc/"
 )
 
 // Limits of what a server may send.
 const (
 	maxBackupManifest = 1 << 30 // bytes; about 150 per file
 	maxBackupFiles    = 1 << 24
+	maxTablespaces    = 1 << 12
 	minRate           = 32      // kB/s, the server's own bounds of MAX_RATE
 	maxRate           = 1 << 20 // kB/s
 )
 
-// relationFile matches the files that consist of pages.
-var relationFile = regexp.MustCompile(`^(base/\d+|global)/(t\d+_)?\d+(_(fsm|vm|init))?(\.\d+)?$`)
+// tablespaceNumber matches a tablespace's object id.
+var tablespaceNumber = regexp.MustCompile(`^[1-9][0-9]{0,9}$`)
 
-// ErrTablespaces says that the cluster keeps data outside its data directory.
-var ErrTablespaces = errors.New("the cluster has tablespaces, which Holdfast does not back up yet")
+// relationFile matches the files that consist of pages.
+var relationFile = regexp.MustCompile(`^(base/\d+|global|pg_tblspc/\d+/PG_\w+/\d+)/(t\d+_)?\d+(_(fsm|vm|init))?(\.\d+)?$`)
 
 // Snapshot copies the cluster's data directory into w, over the replication
 // protocol, and sets the labels that a recovery needs. It does not finish w.
@@ -117,6 +123,15 @@ func (s *Source) snapshot(ctx context.Context, w *repo.Writer, progress func(hol
 	w.SetLabel(LabelStop, FormatLSN(b.stop))
 	w.SetLabel(LabelTimeline, strconv.FormatUint(uint64(b.timeline), 10))
 	w.SetLabel(LabelStopTime, s.cfg.Clock().UTC().Format(time.RFC3339Nano))
+	var outside []string
+	for _, number := range b.tablespaces {
+		if number != "" {
+			outside = append(outside, number)
+		}
+	}
+	if len(outside) > 0 {
+		w.SetLabel(LabelTablespaces, strings.Join(outside, " "))
+	}
 	if b.suspect != "" {
 		w.SetLabel(LabelSuspect, b.suspect)
 	}
@@ -149,6 +164,7 @@ type baseBackup struct {
 	hashes      map[string]fileSum
 	manifest    bytes.Buffer
 	suspect     string
+	tablespaces []string // numbers in the order of their archives; "" is the data directory itself
 }
 
 // A fileSum is what a file was as it passed.
@@ -238,9 +254,10 @@ func (b *baseBackup) receive(ctx context.Context, conn *replConn) error {
 			for i, v := range msg.Values {
 				row[i] = string(v)
 			}
-			if len(rows) < maxAncestry {
-				rows = append(rows, row)
+			if len(rows) == maxTablespaces {
+				return fmt.Errorf("the cluster has more than %d tablespaces", maxTablespaces)
 			}
+			rows = append(rows, row)
 		case *pgproto3.CommandComplete:
 			if rows == nil {
 				continue // the command itself, after its results
@@ -307,10 +324,10 @@ func (b *baseBackup) result(n int, rows [][]string) error {
 			if len(row) < 3 {
 				return errors.New("the server's list of tablespaces has the wrong shape")
 			}
-			if row[0] != "" {
-				return holdfast.WithHint(fmt.Errorf("%w: number %s in %q", ErrTablespaces, row[0], row[1]),
-					"move its tables with ALTER TABLE … SET TABLESPACE pg_default and drop it")
+			if row[0] != "" && !tablespaceNumber.MatchString(row[0]) {
+				return fmt.Errorf("the server names a tablespace %q instead of its number", row[0])
 			}
+			b.tablespaces = append(b.tablespaces, row[0])
 			if kb, err := strconv.ParseInt(row[2], 10, 64); err == nil && kb > 0 && kb < 1<<52 {
 				b.total += kb << 10
 			}
@@ -326,7 +343,7 @@ func (b *baseBackup) verdict(said *pgconn.PgError, in *archiveReader) error {
 	const dataCorrupted = "XX001"
 	if said != nil {
 		// Damaged pages are reported after everything was sent.
-		if said.Code == dataCorrupted && b.stop != 0 && in.archives > 0 && b.manifest.Len() > 0 {
+		if said.Code == dataCorrupted && b.stop != 0 && in.complete() && b.manifest.Len() > 0 {
 			if b.suspect == "" {
 				b.suspect = said.Message
 			}
@@ -334,7 +351,7 @@ func (b *baseBackup) verdict(said *pgconn.PgError, in *archiveReader) error {
 		}
 		return &serverError{said}
 	}
-	if b.stop == 0 || in.archives == 0 || b.manifest.Len() == 0 {
+	if b.stop == 0 || !in.complete() || b.manifest.Len() == 0 {
 		return errors.New("the server ended the backup early")
 	}
 	return nil
@@ -353,14 +370,19 @@ type archiveReader struct {
 	inManifest bool
 }
 
-// nextOld begins a copy stream of a server before 15: the first is the archive, the
-// second the manifest; tablespaces were refused.
+// complete reports whether every archive that the server announced has come.
+func (a *archiveReader) complete() bool {
+	return a.archives > 0 && a.archives == len(a.b.tablespaces) && a.pipe == nil
+}
+
+// nextOld begins a copy stream of a server before 15: the archives in the order of the
+// tablespaces, the data directory's last, and then the manifest.
 func (a *archiveReader) nextOld() error {
 	a.streams++
-	switch a.streams {
-	case 1:
-		a.open()
-	case 2:
+	switch n := len(a.b.tablespaces); {
+	case a.streams <= n:
+		return a.open(a.b.tablespaces[a.streams-1])
+	case a.streams == n+1:
 		a.inManifest = true
 	default:
 		return errors.New("the server sends more archives than it has tablespaces")
@@ -383,13 +405,14 @@ func (a *archiveReader) data(p []byte) error {
 		if !ok || !ok2 {
 			return errors.New("the server names an archive in the wrong shape")
 		}
+		if err := a.finish(); err != nil {
+			return err
+		}
+		number := ""
 		if len(location) > 0 {
-			return fmt.Errorf("%w: %q", ErrTablespaces, location)
+			number = strings.TrimSuffix(string(name), ".tar")
 		}
-		if a.archives > 0 {
-			return fmt.Errorf("the server sends a second archive %q", name)
-		}
-		a.open()
+		return a.open(number)
 	case 'm':
 		if err := a.finish(); err != nil {
 			return err
@@ -434,15 +457,27 @@ func (a *archiveReader) report(done int64) {
 }
 
 // open starts the goroutine that reads the archive; finish or abort waits for it.
-func (a *archiveReader) open() {
-	r, w := io.Pipe()
+func (a *archiveReader) open(tablespace string) error {
+	if a.archives >= len(a.b.tablespaces) || a.b.tablespaces[a.archives] != tablespace {
+		return fmt.Errorf("the server sends an archive of tablespace %q that is not next in its list %q", tablespace, a.b.tablespaces)
+	}
 	a.archives++
+	prefix := ""
+	if tablespace != "" {
+		prefix = linksPrefix + tablespace + "/"
+		e := repo.Entry{Path: dataPrefix + linksPrefix + tablespace, Type: repo.TypeDir, Mode: 0o700, ModTime: a.b.source.cfg.Clock()}
+		if err := a.b.w.Add(a.ctx, e, nil); err != nil { // an empty one has no member
+			return err
+		}
+	}
+	r, w := io.Pipe()
 	a.pipe, a.done = w, make(chan error, 1)
 	go func() {
-		err := a.b.addArchive(a.ctx, r)
+		err := a.b.addArchive(a.ctx, r, prefix)
 		r.CloseWithError(err) // a nil err reads as a closed pipe: nothing follows the end
 		a.done <- err
 	}()
+	return nil
 }
 
 // finish ends the open archive, or the manifest.
@@ -466,7 +501,7 @@ func (a *archiveReader) abort() {
 }
 
 // addArchive adds each member of the tar stream, and reads it to the end.
-func (b *baseBackup) addArchive(ctx context.Context, r io.Reader) error {
+func (b *baseBackup) addArchive(ctx context.Context, r io.Reader, prefix string) error {
 	tr := tar.NewReader(r)
 	for {
 		h, err := tr.Next()
@@ -480,17 +515,18 @@ func (b *baseBackup) addArchive(ctx context.Context, r io.Reader) error {
 		if len(b.hashes) >= maxBackupFiles {
 			return fmt.Errorf("the cluster has more than %d files", maxBackupFiles)
 		}
-		if err := b.addMember(ctx, h, tr); err != nil {
+		if err := b.addMember(ctx, h, tr, prefix); err != nil {
 			return err
 		}
 	}
 }
 
-func (b *baseBackup) addMember(ctx context.Context, h *tar.Header, r io.Reader) error {
+func (b *baseBackup) addMember(ctx context.Context, h *tar.Header, r io.Reader, prefix string) error {
 	name := strings.TrimPrefix(path.Clean("/"+h.Name), "/")
 	if name == "" {
 		return nil
 	}
+	name = prefix + name
 	e := repo.Entry{
 		Path: dataPrefix + name, Mode: uint32(h.Mode) & 0o7777, UID: h.Uid, GID: h.Gid,
 		User: h.Uname, Group: h.Gname, ModTime: h.ModTime, Cut: repo.CutContent,

@@ -247,27 +247,3 @@ func TestSuspectBase(t *testing.T) {
 		t.Errorf("the damage was seen by %d checks: %+v", failed, checks)
 	}
 }
-
-// A base that would not hold all data is refused before it begins.
-func TestSnapshotRefusesTablespaces(t *testing.T) {
-	box := newSandbox(t)
-	s := newCluster(t, box, "source", nil, quick)
-	place := filepath.Join(box.Dir(), "space")
-	if err := os.Mkdir(place, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := box.Own(place); err != nil {
-		t.Fatal(err)
-	}
-	mustQuery(t, s, "CREATE TABLESPACE other LOCATION '"+place+"'")
-	src, err := New(Config{Store: "db", ConnString: s.ConnString()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	v := newVault(t)
-	w := v.writer(t)
-	defer w.Abort()
-	if err := src.Snapshot(t.Context(), w, nil); !errors.Is(err, ErrTablespaces) || holdfast.Hint(err) == "" {
-		t.Errorf("got %v", err)
-	}
-}

@@ -99,6 +99,9 @@ func (p *RestorePlan) fetch(ctx context.Context) (FetchStats, error) {
 	if stats.Generated, err = p.completeConfig(ctx); err != nil {
 		return stats, err
 	}
+	if err := p.outside.link(r.Dir); err != nil {
+		return stats, err
+	}
 	if err := errors.Join(own(r.Runner, r.Dir), own(r.Runner, p.shelfDir())); err != nil {
 		return stats, err
 	}
@@ -157,6 +160,7 @@ func clearShelf(dir string) error {
 // promoting.
 var roleFiles = map[string]bool{
 	"standby.signal": true, "recovery.signal": true, "promote": true, "postmaster.pid": true, "postmaster.opts": true,
+	tablespaceMap: true,
 }
 
 func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files, size int64, err error) {
@@ -166,7 +170,7 @@ func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files
 		Dir: p.restore.Dir, Workers: p.restore.Workers,
 		Rename: func(path string) (string, bool) {
 			name, ok := strings.CutPrefix(path, dataPrefix)
-			return name, ok && !roleFiles[name]
+			return p.outside.place(name), ok && !roleFiles[name]
 		},
 		Progress: func(n int64) { // the calls do not overlap
 			report(n - before)

@@ -35,6 +35,11 @@ type goalSeeker struct {
 	found  bool
 }
 
+// ErrTablespaceCreated says that the log creates a tablespace on the way to the
+// target. The server would create it where the source has it, and on the source's own
+// host that is the live one: the replay would write into production.
+var ErrTablespaceCreated = errors.New("the log creates a tablespace outside the data directory")
+
 // errFound ends a walk that has seen enough.
 var errFound = errors.New("found")
 
@@ -59,6 +64,10 @@ func (s *goalSeeker) record(r wal.Record) error {
 	if s.target.Kind == holdfast.TargetTime && r.Kind == wal.Commit && r.Commit.After(s.target.Time) || uint64(r.End) > s.limit {
 		s.found = true
 		return errFound
+	}
+	if r.Kind == wal.Tablespace {
+		return holdfast.WithHint(fmt.Errorf("%w at %s", ErrTablespaceCreated, r.Start),
+			"take a new base backup, which holds the tablespace; until then, restore to a point before it was created")
 	}
 	s.goal.Record = r
 	s.goal.Records++

@@ -74,6 +74,7 @@ type RestorePlan struct {
 	histories map[uint32][]byte
 	legs      []leg
 	snapshot  *repo.Snapshot
+	outside   tablespaces
 	goal      *goal                   // set by Fetch
 	written   map[string]*writtenFile // by path; set by Fetch
 }
@@ -258,7 +259,7 @@ func attempt(ctx context.Context, r Restore, b base, h history, list map[uint32]
 	}
 	p := &RestorePlan{
 		Base: b.manifest, Lineage: b.lineage, Timeline: h.Timeline, Target: r.Target, From: b.stopTime,
-		restore: r, base: b, history: h, legs: legs,
+		restore: r, base: b, history: h, legs: legs, outside: tablespacesOf(b.manifest),
 	}
 	if err := p.reach(ctx, list, what); err != nil {
 		return nil, err

@@ -53,11 +53,15 @@ func compareManifest(ctx context.Context, snap *repo.Snapshot, dir, how string, 
 	if err != nil {
 		return nil, fmt.Errorf("compare restored files: %w", err)
 	}
+	ts := tablespacesOf(snap.Manifest())
+	for i := range m.Files {
+		m.Files[i].Path = ts.place(m.Files[i].Path) // where a restore puts it
+	}
 	wrong, size, err := compare(ctx, m, dir)
 	if err != nil {
 		return nil, fmt.Errorf("compare restored files: %w", err)
 	}
-	extra, err := extraFiles(m, dir)
+	extra, err := extraFiles(m, dir, ts)
 	if err != nil {
 		return nil, fmt.Errorf("compare restored files: %w", err)
 	}
@@ -194,10 +198,13 @@ func compareFile(root *os.Root, f manifestFile) (n int64, why string, err error)
 }
 
 // extraFiles names files that the source did not have.
-func extraFiles(m *backupManifest, dir string) ([]string, error) {
+func extraFiles(m *backupManifest, dir string, ts tablespaces) ([]string, error) {
 	listed := make(map[string]bool, len(m.Files))
 	for _, f := range m.Files {
 		listed[f.Path] = true
+	}
+	for number := range ts {
+		listed[linksPrefix+number] = true
 	}
 	var extra []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -14,7 +14,7 @@
 // # What it does not do
 //
 // It does not decode what records do, beyond what a backup must know: commits and
-// their times, segment switches, shutdowns, forks of a timeline. It reads the
+// their times, segment switches, shutdowns, new tablespaces, forks of a timeline. It reads the
 // little-endian log of PostgreSQL 13 and later.
 package wal
 
@@ -49,11 +49,14 @@ const (
 
 // Resource managers and record kinds that matter here (stable since PostgreSQL 9.5).
 const (
-	rmgrXLog = 0
-	rmgrXact = 1
+	rmgrXLog       = 0
+	rmgrXact       = 1
+	rmgrTablespace = 5
 
 	xlogShutdownCheckpoint = 0x00
 	xlogSwitch             = 0x40
+
+	tablespaceCreate = 0x00
 
 	xactMask           = 0x70
 	xactCommit         = 0x00
@@ -85,10 +88,11 @@ type Kind uint8
 
 // The kinds.
 const (
-	Other    Kind = iota
-	Commit        // a transaction committed at Record.Commit
-	Switch        // the rest of the segment is unused
-	Shutdown      // the checkpoint of an orderly shutdown
+	Other      Kind = iota
+	Commit          // a transaction committed at Record.Commit
+	Switch          // the rest of the segment is unused
+	Shutdown        // the checkpoint of an orderly shutdown
+	Tablespace      // a folder outside the data directory became part of the cluster
 )
 
 // A Record is one complete record whose CRC held.
@@ -427,6 +431,8 @@ func (w *Walker) complete(end LSN) error {
 		r.Kind = Switch
 	case r.Rmgr == rmgrXLog && r.Info&0xF0 == xlogShutdownCheckpoint:
 		r.Kind = Shutdown
+	case r.Rmgr == rmgrTablespace && r.Info&0xF0 == tablespaceCreate && !inPlace(w.rec[recordHeader:]):
+		r.Kind = Tablespace
 	}
 	w.dropRecord()
 	w.done = r
@@ -485,4 +491,22 @@ func commitTime(body []byte) (time.Time, error) {
 		}
 	}
 	return time.Time{}, bad
+}
+
+// inPlace reports whether a record that creates a tablespace names no folder: the
+// tablespace then lies within the data directory. Whatever is not understood names one.
+func inPlace(body []byte) bool {
+	for i := 0; i < len(body); {
+		switch body[i] {
+		case 253: // replication origin
+			i += 3
+		case 252: // top-level transaction
+			i += 5
+		case 255: // main part: the tablespace's number, and its folder up to a zero
+			return i+6 < len(body) && body[i+6] == 0
+		default:
+			return false
+		}
+	}
+	return false
 }
