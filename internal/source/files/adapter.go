@@ -73,6 +73,12 @@ func (s *Store) Windows(ctx context.Context, r *repo.Repository) ([]holdfast.Win
 
 // Restore brings the directory back as it was in one snapshot.
 func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restored, error) {
+	if err := s.checkTarget(req.Target); err != nil {
+		return nil, err
+	}
+	if err := checkEmpty(req.Dir); err != nil {
+		return nil, fmt.Errorf("restore of %q: %w", s.cfg.Store, err)
+	}
 	man, err := s.pick(ctx, req)
 	if err != nil {
 		return nil, err
@@ -106,22 +112,50 @@ func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restore
 	return g, nil
 }
 
+// checkTarget refuses what a directory cannot be restored to. There is no default.
+func (s *Store) checkTarget(target holdfast.Target) error {
+	switch target.Kind {
+	case holdfast.TargetLatest, holdfast.TargetImmediate:
+		return nil
+	case holdfast.TargetTime:
+		if target.Time.IsZero() {
+			return fmt.Errorf("store %q: the target has no time: %w", s.cfg.Store, holdfast.ErrUsage)
+		}
+		return nil
+	}
+	return holdfast.WithHint(fmt.Errorf("store %q: a directory cannot be restored to %q: %w", s.cfg.Store, target, holdfast.ErrUsage),
+		"name an instant with --at, or --latest")
+}
+
+// checkEmpty refuses a directory in which somebody has something.
+func checkEmpty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if len(entries) > 0 {
+		return holdfast.WithHint(fmt.Errorf("folder %q is not empty: %w", dir, fs.ErrExist), "restore into a new folder")
+	}
+	return nil
+}
+
 // pick finds the newest snapshot at or before the target.
 func (s *Store) pick(ctx context.Context, req source.Request) (*repo.Manifest, error) {
 	if req.Snapshot != "" {
-		return req.Repo.Manifest(ctx, s.cfg.Store, req.Snapshot)
+		m, err := req.Repo.Manifest(ctx, s.cfg.Store, req.Snapshot)
+		if err == nil && req.Target.Kind == holdfast.TargetTime && m.Created.After(req.Target.Time) {
+			return nil, holdfast.WithHint(fmt.Errorf("store %q: snapshot %s is of %s, after %s", s.cfg.Store, m.ID, m.Created.UTC().Format(time.RFC3339), req.Target),
+				"name an older snapshot, or none")
+		}
+		return m, err
 	}
 	ms, damage := req.Repo.Manifests(ctx, s.cfg.Store)
 	for _, m := range slices.Backward(ms) {
-		switch req.Target.Kind {
-		case holdfast.TargetLatest, holdfast.TargetImmediate:
+		if req.Target.Kind != holdfast.TargetTime || !m.Created.After(req.Target.Time) {
 			return m, nil
-		case holdfast.TargetTime:
-			if !m.Created.After(req.Target.Time) {
-				return m, nil
-			}
-		default:
-			return nil, holdfast.WithHint(fmt.Errorf("a directory cannot be restored to %s: %w", req.Target, holdfast.ErrUsage), "name an instant with --at, or --latest")
 		}
 	}
 	err := fmt.Errorf("store %q: no snapshot is as old as %s", s.cfg.Store, req.Target)
