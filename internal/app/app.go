@@ -250,6 +250,7 @@ func (a *App) close() error {
 		a.DB = nil
 	}
 	if a.lock != nil {
+		_ = os.Remove(a.boxes()) // it stays while a sandbox is in it; there may be none
 		errs = append(errs, a.lock.Unlock())
 		a.lock = nil
 	}
