@@ -117,10 +117,10 @@ func Run(ctx context.Context, opt Options) (res Result, err error) {
 	}
 	s := &story{opt: opt, say: &narrator{w: opt.Tell, began: time.Now()}, began: time.Now()}
 	defer func() {
-		res = s.res
 		if cerr := s.end(ctx, err); cerr != nil {
 			err = errors.Join(err, cerr)
 		}
+		res = s.res // with what has moved at the end
 	}()
 	for _, chapter := range []struct {
 		title string
@@ -382,8 +382,8 @@ func (s *story) run(ctx context.Context, incidentID int64) (run recovery.Run, er
 				told[st.ID] = st.State
 				s.say.line("  %-7s %s: %s", st.State, st.Title, st.Detail)
 			}
-			if st.State == recovery.StateFailed {
-				failed = fmt.Errorf("recovery: %s: %s", st.Title, st.Detail)
+			if st.State == recovery.StateFailed && failed == nil {
+				failed = s.broken(fmt.Errorf("recovery: %s: %s", st.Title, st.Detail))
 			}
 		}
 		return failed != nil || !run.UsableAt("api").IsZero() && !run.UsableAt("web").IsZero()
@@ -392,6 +392,14 @@ func (s *story) run(ctx context.Context, incidentID int64) (run recovery.Run, er
 		err = errors.Join(err, s.why(ctx, incidentID))
 	}
 	return run, errors.Join(failed, err)
+}
+
+// broken adds to a failure that it was asked for.
+func (s *story) broken(err error) error {
+	if s.opt.Break == "" {
+		return holdfast.WithHint(err, "\"holdfast demo --verbose\" shows the server's log")
+	}
+	return holdfast.WithHint(err, "a part was broken on request (--break %s): without it the story ends well", s.opt.Break)
 }
 
 // why reads from the incident what kept a recovery from happening.
@@ -516,9 +524,10 @@ func (s *story) judge() {
 	miss(!r.TamperNoticed, "evidence: a removed fact was not noticed")
 }
 
-// end stops everything that the story started. With an error the directory stays,
-// so that one can look.
+// end stops everything that the story started. With an error that nobody asked for
+// the directory stays, so that one can look; else only the evidence does.
 func (s *story) end(ctx context.Context, err error) error {
+	interrupted := ctx.Err() != nil
 	ctx = context.WithoutCancel(ctx)
 	var errs []error
 	if s.server != nil {
@@ -531,11 +540,34 @@ func (s *story) end(ctx context.Context, err error) error {
 		errs = append(errs, s.world.stop(ctx))
 	}
 	if s.opt.Dir == "" && s.dir != "" {
-		if err != nil && !errors.Is(err, holdfast.ErrMissed) && ctx.Err() == nil {
+		if err != nil && !errors.Is(err, holdfast.ErrMissed) && s.opt.Break == "" && !interrupted {
 			s.say.line("what is left to look at: %s", s.dir)
 		} else {
-			errs = append(errs, os.RemoveAll(s.dir))
+			errs = append(errs, s.clear())
 		}
 	}
+	return errors.Join(errs...)
+}
+
+// clear removes what the story made, except for what a person may want to verify
+// afterwards: the evidence pack, and the public keys to do it with.
+func (s *story) clear() error {
+	if s.res.Pack == "" {
+		return os.RemoveAll(s.dir)
+	}
+	kept := map[string]bool{"evidence.zip": true, "trusted.keys": true}
+	pack, keys := filepath.Join(s.dir, "evidence.zip"), filepath.Join(s.dir, "trusted.keys")
+	if err := errors.Join(os.Rename(s.res.Pack, pack), os.Rename(s.w.Key(app.KeyTrusted), keys)); err != nil {
+		return errors.Join(err, os.RemoveAll(s.dir))
+	}
+	s.res.Pack = pack
+	es, err := os.ReadDir(s.dir)
+	errs := []error{err}
+	for _, e := range es {
+		if !kept[e.Name()] {
+			errs = append(errs, os.RemoveAll(filepath.Join(s.dir, e.Name())))
+		}
+	}
+	s.say.line("all of it is gone again, except for the evidence: holdfast evidence verify %s --keys %s", pack, keys)
 	return errors.Join(errs...)
 }
