@@ -62,6 +62,16 @@ func (p pages) findings(o objective.Overview) []holdfast.Finding {
 			out = append(out, f)
 		}
 	}
+	rank := map[holdfast.FindingSeverity]int{holdfast.SeverityError: 0, holdfast.SeverityWarning: 1}
+	slices.SortStableFunc(out, func(a, b holdfast.Finding) int {
+		of := func(s holdfast.FindingSeverity) int {
+			if n, ok := rank[s]; ok {
+				return n
+			}
+			return len(rank)
+		}
+		return of(a.Severity) - of(b.Severity)
+	})
 	return out
 }
 

@@ -394,14 +394,18 @@ func allNeeds(p *plan.Plan, id string) []string {
 // PredictStore says how long a store would be away if it were lost at now, and
 // compares it with limit.
 func PredictStore(p *plan.Plan, id string, limit time.Duration, proofs []Proof, now time.Time) Prediction {
+	return predictStore(p, p.Consumers(), id, limit, proofs, now)
+}
+
+func predictStore(p *plan.Plan, consumers plan.Consumers, id string, limit time.Duration, proofs []Proof, now time.Time) Prediction {
 	c := newClockwork(p, proofs, now)
-	runbook := ""
-	for _, s := range p.ServicesOf(id) {
+	runbook, services := "", consumers.All(id)
+	for _, s := range services {
 		if runbook = p.Services[s].Runbook; runbook != "" {
 			break
 		}
 	}
-	return c.start(append([]string{id}, p.ServicesOf(id)...), runbook).then(c.store(id)).prediction(0, limit)
+	return c.start(append([]string{id}, services...), runbook).then(c.store(id)).prediction(0, limit)
 }
 
 // prediction shows w in the order in which people tell a recovery.
@@ -457,6 +461,10 @@ func (w work) prediction(target, limit time.Duration) Prediction {
 // Required returns the recovery time that the consumers of a store leave it, and
 // which of them leaves least. 0 if none of them promises anything.
 func Required(p *plan.Plan, store string, proofs []Proof, now time.Time) (time.Duration, string) {
+	return required(p, p.Consumers(), store, proofs, now)
+}
+
+func required(p *plan.Plan, consumers plan.Consumers, store string, proofs []Proof, now time.Time) (time.Duration, string) {
 	c := newClockwork(p, proofs, now)
 	type demand struct {
 		limit time.Duration // until the node must be back
@@ -480,10 +488,7 @@ func Required(p *plan.Plan, store string, proofs []Proof, now time.Time) (time.D
 		if rto := p.Promise(id).RTO; rto > 0 {
 			tighten(&d, rto, id)
 		}
-		for _, consumer := range slices.Sorted(maps.Keys(p.Services)) {
-			if !slices.Contains(p.HardNeeds(consumer), id) {
-				continue
-			}
+		for _, consumer := range consumers[id] {
 			theirs := demandOf(consumer)
 			if !theirs.ok {
 				continue

@@ -29,9 +29,9 @@ func Look(p *plan.Plan, f Facts) Overview {
 			wave[id] = i + 1
 		}
 	}
-	stores := map[string]*StoreOverview{}
+	stores, consumers := map[string]*StoreOverview{}, p.Consumers()
 	for _, id := range slices.Sorted(maps.Keys(p.Stores)) {
-		o.Stores = append(o.Stores, lookStore(p, id, f, o.Scenarios))
+		o.Stores = append(o.Stores, lookStore(p, consumers, id, f, o.Scenarios))
 	}
 	for i := range o.Stores {
 		stores[o.Stores[i].ID] = &o.Stores[i]
@@ -91,11 +91,11 @@ func locationFact(f Facts, id string) LocationFact {
 	return LocationFact{Location: id, Err: "nobody has looked yet"}
 }
 
-func lookStore(p *plan.Plan, id string, f Facts, scenarios []Scenario) StoreOverview {
+func lookStore(p *plan.Plan, consumers plan.Consumers, id string, f Facts, scenarios []Scenario) StoreOverview {
 	s := p.Stores[id]
 	st := StoreOverview{
 		ID: id, Kind: string(s.Kind), Tier: s.Tier, Owner: s.Owner, Backup: s.Protect,
-		UsedBy: append([]string{}, p.ServicesOf(id)...), DrillNames: append([]string{}, p.DrillsOf(id)...),
+		UsedBy: append([]string{}, consumers.All(id)...), DrillNames: append([]string{}, p.DrillsOf(id)...),
 		Exposures: []Exposure{}, Losses: []Loss{}, NextDrill: f.NextDrill[id],
 	}
 	b, protected := p.Backups[s.Protect]
@@ -124,9 +124,9 @@ func lookStore(p *plan.Plan, id string, f Facts, scenarios []Scenario) StoreOver
 	st.RPO = Assess(rpo, from, recoveryPoints(p, f.Proofs, id), term, f.Now)
 	live(&st.RPO, st.Losses)
 
-	required, by := Required(p, id, f.Proofs, f.Now)
-	st.Required, st.RequiredBy = Seconds(required), by
-	st.Restore = PredictStore(p, id, required, f.Proofs, f.Now)
+	limit, by := required(p, consumers, id, f.Proofs, f.Now)
+	st.Required, st.RequiredBy = Seconds(limit), by
+	st.Restore = predictStore(p, consumers, id, limit, f.Proofs, f.Now)
 	st.RTO = Assess(rto, from, outages(f.Proofs, func(x Proof) bool { return x.Store == id }), term, f.Now)
 	compose(&st.RTO, st.Restore, drillState(p, f, []string{id}))
 

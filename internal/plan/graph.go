@@ -88,17 +88,29 @@ func (p *Plan) StoresOf(service string) []string {
 }
 
 // ServicesOf returns the services that cannot run without a node, also through others.
-func (p *Plan) ServicesOf(node string) []string {
-	consumers := map[string][]string{}
-	for id := range p.Services {
+func (p *Plan) ServicesOf(node string) []string { return p.Consumers().All(node) }
+
+// Consumers are the services that directly need each node, sorted: the plan's hard
+// needs, read backwards. Who asks about many nodes asks for them once.
+type Consumers map[string][]string
+
+// Consumers reads the hard needs of the plan backwards.
+func (p *Plan) Consumers() Consumers {
+	c := Consumers{}
+	for _, id := range slices.Sorted(maps.Keys(p.Services)) {
 		for _, need := range p.HardNeeds(id) {
-			consumers[need] = append(consumers[need], id)
+			c[need] = append(c[need], id)
 		}
 	}
+	return c
+}
+
+// All returns the services that cannot run without a node, also through others.
+func (c Consumers) All(node string) []string {
 	seen := map[string]bool{node: true}
 	var out []string
 	for queue := []string{node}; len(queue) > 0; queue = queue[1:] {
-		for _, id := range consumers[queue[0]] {
+		for _, id := range c[queue[0]] {
 			if !seen[id] {
 				seen[id] = true
 				out = append(out, id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -272,6 +273,32 @@ func lossRank(l Loss) rank {
 	default:
 		return rank{d: l.Span}
 	}
+}
+
+// Of what a card or the list of findings shows, this many come first; more than
+// that is no help at first sight.
+const (
+	mostLosses   = 6
+	mostFindings = 24
+)
+
+// worstFirst cuts a long list of losses in two, the worst ones first. A short one
+// keeps the order that people know.
+func worstFirst(ls []Loss) (first, rest []Loss) {
+	if len(ls) <= mostLosses {
+		return ls, nil
+	}
+	ls = slices.Clone(ls)
+	slices.SortStableFunc(ls, func(a, b Loss) int {
+		switch x, y := lossRank(a), lossRank(b); {
+		case x.worse(y):
+			return -1
+		case y.worse(x):
+			return 1
+		}
+		return 0
+	})
+	return ls[:mostLosses], ls[mostLosses:]
 }
 
 func lossWords(l Loss) string {
