@@ -268,7 +268,7 @@ func storeLive(f frame, s Store) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if s.Left > 0 && s.LeftBy != "" {
+			if s.Left > 0 && s.LeftBy != "" && s.LeftBy != "its own tier" {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<p class=\"sub\">")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

@@ -226,14 +226,17 @@ func kindWords(kind string) string {
 // plainError cuts a chain of errors to its last links, which say what is wrong. The
 // whole is empty if nothing was cut.
 func plainError(s string) (last, whole string) {
-	const short = 140 // bytes that are shown as they are
+	const (
+		short = 140 // bytes that are shown as they are
+		tail  = 80  // of a longer one
+	)
 	if len(s) <= short && !strings.Contains(s, "\n") {
 		return sentenceCase(s), ""
 	}
 	line, _, _ := strings.Cut(s, "\n")
 	links := strings.Split(line, ": ")
 	last = links[len(links)-1]
-	for i := len(links) - 2; i >= 0 && len(links[i])+2+len(last) <= short; i-- {
+	for i := len(links) - 2; i >= 0 && len(links[i])+2+len(last) <= tail; i-- {
 		last = links[i] + ": " + last
 	}
 	return sentenceCase(shorten(last, 2*short)), s

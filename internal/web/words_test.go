@@ -181,3 +181,29 @@ func TestGraph(t *testing.T) {
 		t.Error("what depends does not stand left of what it needs")
 	}
 }
+
+// A chain of errors is cut to what is wrong, and kept whole beside it.
+func TestPlainError(t *testing.T) {
+	if last, whole := plainError("no space left on device"); last != "No space left on device" || whole != "" {
+		t.Errorf("%q, %q", last, whole)
+	}
+	chain := strings.Repeat("store \"db\": snapshot: ", 8) + "dial tcp 127.0.0.1:5432: connect: connection refused"
+	last, whole := plainError(chain)
+	if !strings.HasSuffix(last, "connect: connection refused") || len(last) > 90 || whole != chain {
+		t.Errorf("%q, %q", last, whole)
+	}
+}
+
+// What nobody measured is not shown as a pace.
+func TestPacing(t *testing.T) {
+	p := holdfast.Progress{Done: 10_000_000, Total: 40_000_000, Unit: "bytes"}
+	for want, got := range map[string]string{
+		"10.0 MB of 40.0 MB":                            pacing(p, 0, 0),
+		"10.0 MB of 40.0 MB, 2.0 MB/s, about 15 s left": pacing(p, 2_000_000, 15*time.Second),
+		"": pacing(holdfast.Progress{Stage: "sandbox"}, 0, 0),
+	} {
+		if got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
