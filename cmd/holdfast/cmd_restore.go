@@ -11,9 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -203,50 +201,6 @@ func printRestored(o io.Writer, r app.RestoreRequest, rep app.RestoreReport) {
 	if rep.Next != "" {
 		fmt.Fprintf(o, "next: %s\n", rep.Next)
 	}
-}
-
-func (c *cli) locationCmd() *cobra.Command {
-	var all bool
-	initCmd := &cobra.Command{
-		Use:   "init NAME | --all",
-		Short: "Make the repository at a location",
-		Long: `Make the repository at a location of the plan. One of the same name that is there
-stays as it is; another one is refused. Nothing makes a repository by itself: a
-disk that is not mounted must not look like a new location.
-
-Exit status: 0 made or there already, 1 error.`,
-		Example: "  $ holdfast location init --all",
-		Args:    args(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			_, p, err := c.workspacePlan()
-			if err != nil {
-				return err
-			}
-			names := a
-			if all && len(a) > 0 {
-				return &usageError{holdfast.WithHint(errors.New("name a location or give --all, not both"), "the plan's locations are %s", strings.Join(sortedKeys(p.Locations), ", "))}
-			}
-			if all {
-				names = sortedKeys(p.Locations)
-			}
-			if len(names) == 0 {
-				return &usageError{holdfast.WithHint(errors.New("which location?"), "the plan's locations are %s; --all takes them all", strings.Join(sortedKeys(p.Locations), ", "))}
-			}
-			places := app.NewPlaces(p)
-			for _, n := range names {
-				if err := places.Init(cmd.Context(), n, time.Now()); err != nil {
-					return err
-				}
-			}
-			return c.print(map[string]any{"locations": names, "repository": p.Repository.ID}, func(o io.Writer) {
-				for _, n := range names {
-					fmt.Fprintf(o, "%s: repository %s\n", n, p.Repository.ID)
-				}
-			})
-		},
-	}
-	initCmd.Flags().BoolVar(&all, "all", false, "every location of the plan")
-	return group("location", "The places that hold backups", initCmd)
 }
 
 func (c *cli) keyCmd() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"holdfast"
 	"holdfast/internal/location"
 	"holdfast/internal/location/dir"
+	"holdfast/internal/location/probe"
 	"holdfast/internal/location/s3"
 	"holdfast/internal/location/sftp"
 	"holdfast/internal/plan"
@@ -163,6 +164,33 @@ func (ps *Places) Init(ctx context.Context, name string, now time.Time) error {
 		return fmt.Errorf("location %q: %w", name, err)
 	}
 	return nil
+}
+
+// Probe finds out what the place of a location really guarantees, beside its
+// repository and whether or not one is there.
+func (ps *Places) Probe(ctx context.Context, name string, clock func() time.Time) (probe.Report, error) {
+	l, err := ps.location(name)
+	if err != nil {
+		return probe.Report{}, err
+	}
+	var place probe.Place
+	id := newRepositoryID()[:16]
+	switch l.Kind {
+	case plan.KindDir:
+		place, err = dir.Probe(ps.plan.Resolve(l.Path), id)
+	case plan.KindS3:
+		place, err = s3.Probe(s3Config(l), id)
+	case plan.KindSFTP:
+		place, err = sftp.Probe(ctx, sftpConfig(l), id)
+	default:
+		err = fmt.Errorf("kind %q is not supported by this version", l.Kind)
+	}
+	if err != nil {
+		return probe.Report{}, fmt.Errorf("location %q: %w", name, err)
+	}
+	r := probe.Run(ctx, place, clock)
+	r.Location, r.Address, r.Kind = name, ps.where(name), string(l.Kind)
+	return r, nil
 }
 
 func newRepositoryID() string {

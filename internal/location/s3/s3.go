@@ -96,6 +96,8 @@ type Config struct {
 	// Clock tells the time, for retention. Defaults to time.Now.
 	Clock func() time.Time
 
+	page int // objects in one answer to a listing; 0 is the most
+
 	// dial replaces the network's; tests resolve names of buckets with it.
 	dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
@@ -144,6 +146,9 @@ func New(cfg Config) (*Store, error) {
 	}
 	if cfg.Timeout <= 0 {
 		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.page <= 0 {
+		cfg.page = pageSize
 	}
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
@@ -635,7 +640,7 @@ func (s *Store) list(ctx context.Context, prefix string, after *string, fn func(
 	owner := false
 	base := s.key("")
 	for o := range s.client.ListObjectsIter(ctx, s.cfg.Bucket, minio.ListObjectsOptions{
-		Prefix: s.key(prefix), Recursive: true, MaxKeys: pageSize, StartAfter: *after, FetchOwner: &owner,
+		Prefix: s.key(prefix), Recursive: true, MaxKeys: s.cfg.page, StartAfter: *after, FetchOwner: &owner,
 	}) {
 		w.pause()
 		switch {
