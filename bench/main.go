@@ -17,7 +17,8 @@
 // seconds.
 //
 // The environment may set BENCH_SCALE (of pgbench, 68 is about 1 GB), BENCH_DIR
-// (where to work; everything is removed at the end) and BENCH_RUNS (at least 3).
+// (where to work; everything is removed at the end), BENCH_RUNS (at least 3) and
+// BENCH_FILL (text or blank: what the rows are filled with).
 package main
 
 import (
@@ -57,6 +58,7 @@ type options struct {
 	runs    int
 	parent  string // of the work folder
 	profile string // folder for CPU profiles of our side; none if empty
+	blank   bool   // rows as pgbench fills them: mostly blanks
 	only    map[string]bool
 }
 
@@ -87,6 +89,13 @@ func readOptions() (options, error) {
 			return opt, fmt.Errorf("-only %q: want some of backup, restore, risk", part)
 		}
 		opt.only[part] = true
+	}
+	switch fill := os.Getenv("BENCH_FILL"); fill {
+	case "", "text":
+	case "blank":
+		opt.blank = true
+	default:
+		return opt, fmt.Errorf("BENCH_FILL=%q: want text or blank", fill)
 	}
 	for _, v := range []struct {
 		name     string
@@ -220,8 +229,12 @@ func (b *bench) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	filled := "rows filled with text (BENCH_FILL=blank for pgbench's own)"
+	if b.opt.blank {
+		filled = "rows filled with blanks, as pgbench does"
+	}
 	b.table.notes = append(b.table.notes,
-		fmt.Sprintf("PostgreSQL %s with data checksums, pgbench scale %d: %.0f MB; %s; %d processors, %s", b.server.Version(), b.opt.scale, number(size[0][0]), version, runtime.NumCPU(), runtime.Version()),
+		fmt.Sprintf("PostgreSQL %s with data checksums, pgbench scale %d: %.0f MB, %s; %s; %d processors, %s", b.server.Version(), b.opt.scale, number(size[0][0]), filled, version, runtime.NumCPU(), runtime.Version()),
 		fmt.Sprintf("%d runs each, ours and theirs in turn; page cache warm for all; locations are folders on the disk of the database (%s)", b.opt.runs, fileSystem(b.dir)))
 	for _, part := range []struct {
 		name    string
