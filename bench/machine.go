@@ -50,7 +50,7 @@ func (b *bench) timed(what string, own bool, fn func() error) (cost, error) {
 		return cost{}, err
 	}
 	unix.Sync() // what came before is not paid for here
-	server, err := b.serverCPU()
+	server, err := serverCPU(b.dataDir())
 	if err != nil {
 		return cost{}, err
 	}
@@ -70,7 +70,7 @@ func (b *bench) timed(what string, own bool, fn func() error) (cost, error) {
 	if own {
 		c.cpu += usage(unix.RUSAGE_SELF) - self
 	}
-	after, err := b.serverCPU()
+	after, err := serverCPU(b.dataDir())
 	if err != nil {
 		return c, err
 	}
@@ -106,10 +106,10 @@ func usage(who int) float64 {
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano()).Seconds()
 }
 
-// serverCPU is the processor time that the source's server has used: its own, that
-// of its children, and that of children that have ended.
-func (b *bench) serverCPU() (float64, error) {
-	text, err := os.ReadFile(filepath.Join(b.server.DataDir, "postmaster.pid"))
+// serverCPU is the processor time that the server of a data directory has used: its
+// own, that of its children, and that of children that have ended.
+func serverCPU(dir string) (float64, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
 	if err != nil {
 		return 0, err
 	}

@@ -72,7 +72,7 @@ func main() {
 	if err := run(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "bench: error: %v\n", err)
 		stop()
-		os.Exit(1) //nolint:gocritic // the deferred stop has run
+		os.Exit(1)
 	}
 }
 

@@ -129,16 +129,17 @@ func (b *bench) restores(ctx context.Context) (err error) {
 		if err != nil {
 			return err
 		}
-		b.say("  %-20s %6.2f s: fetch %.2f, compare %.2f, replay %.2f", "ours", c.wall, c.fetch, c.verify, c.replay)
+		b.say("  %-20s %6.2f s, %6.2f s of processors: fetch %.2f, compare %.2f, replay %.2f", "ours", c.wall, c.cpu, c.fetch, c.verify, c.replay)
 		ours = append(ours, c)
 		if c, err = b.peerRestore(ctx, want); err != nil {
 			return err
 		}
-		b.say("  %-20s %6.2f s: restore %.2f, replay %.2f", "pgBackRest", c.wall, c.fetch, c.replay)
+		b.say("  %-20s %6.2f s, %6.2f s of processors: restore %.2f, replay %.2f", "pgBackRest", c.wall, c.cpu, c.fetch, c.replay)
 		theirs = append(theirs, c)
 	}
 	b.table.notes = append(b.table.notes, fmt.Sprintf("restores replay %.0f MB of log to its end, promote, and answer %q; sums and row counts were compared with the source", float64(end-before)/1e6, firstQuery))
 	b.table.add("restore to first query", each(ours, func(c restoreCost) float64 { return c.wall }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.wall }), "s")
+	b.table.add("restore to first query, processors", each(ours, func(c restoreCost) float64 { return c.cpu }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.cpu }), "s")
 	b.table.add("  of it files, log and comparing", each(ours, func(c restoreCost) float64 { return c.fetch + c.verify }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.fetch }), "s")
 	b.table.add("  of it start and replay", each(ours, func(c restoreCost) float64 { return c.replay }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.replay }), "s")
 	return nil

@@ -187,6 +187,13 @@ type restoreCost struct {
 	fetch, verify, replay float64
 }
 
+// andServer adds the processor time of the restored server so far.
+func (c *restoreCost) andServer(dir string) error {
+	s, err := serverCPU(dir)
+	c.cpu += s
+	return err
+}
+
 // restore brings the database back from the first place, and asks it.
 func (p *protection) restore(ctx context.Context, want string) (parts restoreCost, err error) {
 	to := filepath.Join(p.b.dir, "ours")
@@ -211,6 +218,9 @@ func (p *protection) restore(ctx context.Context, want string) (parts restoreCos
 		if c.Outcome != holdfast.Passed {
 			err = errors.Join(err, fmt.Errorf("check %q: %s: %s", c.Name, c.Outcome, c.Detail))
 		}
+	}
+	if err == nil {
+		err = parts.andServer(to)
 	}
 	if err == nil {
 		err = same(want, func() (string, error) {

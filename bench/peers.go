@@ -209,6 +209,9 @@ func (b *bench) peerRestore(ctx context.Context, want string) (parts restoreCost
 		return parts, err
 	}
 	if err == nil {
+		err = parts.andServer(dir)
+	}
+	if err == nil {
 		err = same(want, func() (string, error) {
 			rows, err := srv.QueryIn(ctx, database, wholeQuery)
 			if err != nil || len(rows) != 1 {
