@@ -37,8 +37,10 @@ type Options struct {
 	// workspace, or a PostgreSQL connection string.
 	State string
 	Work  Work
-	Clock func() time.Time
-	Log   *slog.Logger
+	// Offline opens stores only to bring them back: no password is needed.
+	Offline bool
+	Clock   func() time.Time
+	Log     *slog.Logger
 }
 
 // Work is what a process does of its own accord. The zero Work is everything: a
@@ -79,6 +81,9 @@ type App struct {
 func (a *App) trusted() []seal.VerifyKey {
 	return []seal.VerifyKey{a.Keys.Source.Public(), a.Keys.Vault.Public()}
 }
+
+// vaultKeys are the keys whose receipts count.
+func (a *App) vaultKeys() []seal.VerifyKey { return []seal.VerifyKey{a.Keys.Vault.Public()} }
 
 // tables lists the modules that keep state, in the order of their migrations.
 func tables() []db.Module {
@@ -195,6 +200,9 @@ func (a *App) Start(ctx context.Context) error {
 	// What a killed server left of its sandboxes: the engines died with it.
 	if err := os.RemoveAll(a.boxes()); err != nil {
 		a.opt.Log.Warn("old sandboxes not removed", "err", err)
+	}
+	if err := a.Drills.Settle(ctx); err != nil {
+		return err
 	}
 	if err := a.Jobs.Start(ctx); err != nil {
 		return err

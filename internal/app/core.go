@@ -91,11 +91,17 @@ func (a *App) CloseIncident(ctx context.Context, id int64, by, outcome string) (
 	if err := a.person(by); err != nil {
 		return inc, err
 	}
+	before, err := a.Incidents.Get(ctx, id)
+	if err != nil {
+		return inc, err
+	}
 	err = a.DB.Tx(ctx, func(tx *db.Tx) error {
-		if inc, err = a.Incidents.Advance(ctx, tx, id, incident.Move{To: incident.Closed, Actor: by, Outcome: outcome, Reason: outcome}); err != nil {
-			return err
+		mv := incident.Move{To: incident.Closed, Actor: by, Outcome: outcome, Reason: outcome}
+		if before.Phase == incident.Detection || before.Phase == incident.Assessment {
+			mv.Early = outcome // nothing was recovered: a false alarm, or mended otherwise
 		}
-		return nil
+		inc, err = a.Incidents.Advance(ctx, tx, id, mv)
+		return err
 	})
 	return inc, err
 }

@@ -38,10 +38,29 @@ type RestoreReport struct {
 	Next     string `json:"next,omitempty"`
 }
 
+// openRestorer opens a store to bring it back: the store itself is not needed, nor
+// what one needs to reach it.
+func openRestorer(p *plan.Plan, id string, opt Options) (source.Store, error) {
+	opt.Offline = true
+	return OpenStore(p, id, filepath.Join(opt.Workspace.spool(), id), opt)
+}
+
+// writers are the keys of this workspace that sign backups; none where only a plan
+// and a read key are left, and then whoever can write to a location is believed.
+func writers(w Workspace) []seal.VerifyKey {
+	var out []seal.VerifyKey
+	for _, role := range []string{KeySource, KeyVault} {
+		if k, err := readSigningKey(w.Key(role)); err == nil {
+			out = append(out, k.Public())
+		}
+	}
+	return out
+}
+
 // Windows asks every location of a store to which instants it alone can bring it
 // back. It needs neither state nor key.
 func Windows(ctx context.Context, p *plan.Plan, store string, opt Options) (ws []holdfast.Window, away map[string]string, err error) {
-	src, err := OpenStore(p, store, filepath.Join(opt.Workspace.spool(), store), opt)
+	src, err := openRestorer(p, store, opt)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -49,7 +68,7 @@ func Windows(ctx context.Context, p *plan.Plan, store string, opt Options) (ws [
 	if len(names) == 0 {
 		return nil, nil, holdfast.WithHint(fmt.Errorf("store %q: nothing protects it", store), "give stores.%s a \"protect\" in the plan", store)
 	}
-	places := NewPlaces(p)
+	places := NewPlaces(p, writers(opt.Workspace)...)
 	away = map[string]string{}
 	var errs []error
 	for _, name := range names {
@@ -125,11 +144,11 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	if err != nil {
 		return RestoreReport{}, err
 	}
-	src, err := OpenStore(p, r.Store, filepath.Join(opt.Workspace.spool(), r.Store), opt)
+	src, err := openRestorer(p, r.Store, opt)
 	if err != nil {
 		return RestoreReport{}, err
 	}
-	repository, err := NewPlaces(p).Open(ctx, w.Location)
+	repository, err := NewPlaces(p, writers(opt.Workspace)...).Open(ctx, w.Location)
 	if err != nil {
 		return RestoreReport{}, err
 	}
@@ -154,7 +173,9 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 			return rep, fmt.Errorf("%s came back into %s, but %s failed: %s", r.Store, to, c.Name, c.Detail)
 		}
 	}
-	if n, ok := src.(interface{ NextStep(dir string) string }); ok {
+	if r.FilesOnly {
+		rep.Next = "nothing was replayed: the engine that opens it replays first"
+	} else if n, ok := src.(interface{ NextStep(dir string) string }); ok {
 		rep.Next = n.NextStep(to)
 	}
 	return rep, nil

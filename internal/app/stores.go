@@ -61,6 +61,9 @@ func OpenStore(p *plan.Plan, id, spool string, opt Options) (source.Store, error
 	switch st.Kind {
 	case plan.KindPostgres:
 		dsn, err := postgresDSN(p, st.Postgres)
+		if err != nil && opt.Offline {
+			dsn, err = st.Postgres.DSN, nil
+		}
 		if err != nil {
 			return nil, fmt.Errorf("store %q: %w", id, err)
 		}

@@ -61,7 +61,7 @@ func (a *App) wire() {
 	})
 	a.Drills = drill.New(drill.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Subject: a.subject, Place: a.Places.Open, Identities: a.identities, Trusted: a.trusted,
-		Box: a.box, Failed: a.drillFailed, Declared: a.declared, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
+		Box: a.box, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
 	})
 	a.Recoveries = recovery.New(recovery.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Hands: hands{a}, Usable: a.servicesUsable, Finished: a.recoveryFinished, Clock: a.opt.Clock,
@@ -261,15 +261,15 @@ func (a *App) offers(ctx context.Context, id string, away map[string]string) (re
 			away[l] = err.Error()
 			continue
 		}
+		// A receipt that cannot be read costs its own snapshot's, not the location.
 		receipts, err := r.Receipts(ctx, id)
 		if err != nil {
-			away[l] = err.Error()
-			continue
+			a.opt.Log.Warn("receipts not all read", "location", l, "store", id, "err", err)
 		}
 		for _, w := range ws {
 			received := false
 			for _, rc := range receipts {
-				received = received || rc.Snapshot == w.Snapshot
+				received = received || rc.Snapshot == w.Snapshot && rc.Verify(a.vaultKeys()...) == nil
 			}
 			out.Offers = append(out.Offers, recovery.Offer{Location: l, Until: w.To, Received: received})
 		}
@@ -315,6 +315,11 @@ func (a *App) drillFailed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
 	_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "drill", Dedup: "drill-failed:" + d.Store, Store: d.Store,
 		Title: "Drill of " + d.Store + " failed", Kind: "recovery-drill", At: d.Finished, Detail: detail})
 	return err
+}
+
+// drillPassed: what failed before holds now. People still end the incident.
+func (a *App) drillPassed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
+	return a.Incidents.Clear(ctx, tx, "drill-failed:"+d.Store, "drill "+d.ID+" of "+d.Store+" passed", d.Finished)
 }
 
 // declared is a drill of the plan.

@@ -183,8 +183,10 @@ type Config struct {
 	Trusted    func() []seal.VerifyKey // who may sign manifests
 	Vault      func() []seal.VerifyKey // who may sign receipts; nil: Trusted
 	Box        func(ctx context.Context) (Box, error)
-	// Failed is called in the transaction that records a failed drill.
+	// Failed is called in the transaction that records a failed drill, Passed in
+	// the one that records a passed one. Passed may be nil.
 	Failed func(ctx context.Context, tx *db.Tx, d Drill) error
+	Passed func(ctx context.Context, tx *db.Tx, d Drill) error
 	// Names returns the stores, goal and pick of a drill of the plan in force.
 	Declared   func(name string) (Declared, error)
 	ReadWithin time.Duration // rung L2: every byte is read back within this time
@@ -401,10 +403,14 @@ func (m *Module) end(ctx context.Context, tx *db.Tx, d Drill) (err error) {
 	if d.Fact, err = m.fact(ctx, tx, "drill."+d.State, "holdfast", d); err != nil {
 		return err
 	}
-	if d.State == StateFailed {
-		if err := m.cfg.Failed(ctx, tx, d); err != nil {
-			return err
-		}
+	switch {
+	case d.State == StateFailed:
+		err = m.cfg.Failed(ctx, tx, d)
+	case d.State == StatePassed && m.cfg.Passed != nil:
+		err = m.cfg.Passed(ctx, tx, d)
+	}
+	if err != nil {
+		return err
 	}
 	return m.save(ctx, tx, d)
 }

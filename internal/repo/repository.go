@@ -105,7 +105,11 @@ Look for it in the safe, with the trustees, or in the recovery kit.
 
 With Holdfast:
 
-    holdfast bootstrap --location THIS-PLACE --identity FILE
+    holdfast points STORE
+    holdfast restore STORE --to DIR --key FILE
+
+which take a plan that names this place and the store; docs/ops/lost-everything.md
+in the Holdfast source has one of ten lines.
 
 Without Holdfast: the format is documented (docs/format/repository.md in the
 Holdfast source) and small: age, AES-256-GCM, zstd and BLAKE3. The program

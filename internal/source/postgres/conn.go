@@ -61,7 +61,6 @@ func SegmentStart(lsn uint64, segmentSize int64) uint64 {
 // pgEpoch is where PostgreSQL counts its microseconds from.
 var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func pgTime(us int64) time.Time   { return pgEpoch.Add(time.Duration(us) * time.Microsecond) }
 func pgMicros(t time.Time) uint64 { return uint64(t.Sub(pgEpoch) / time.Microsecond) }
 
 // sqlState returns the server's error code in err's chain, or "".

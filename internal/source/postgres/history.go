@@ -86,16 +86,6 @@ func (h history) next(tli uint32) (child uint32, at uint64, ok bool) {
 	return 0, 0, false
 }
 
-// upTo returns the ancestry of ancestor tli.
-func (h history) upTo(tli uint32) history {
-	for i, p := range h.Parents {
-		if p.Timeline == tli {
-			return history{Timeline: tli, Parents: h.Parents[:i]}
-		}
-	}
-	return h
-}
-
 // historyName is the name under which a timeline's history file is kept.
 func historyName(tli uint32) string { return fmt.Sprintf("%08x.history", tli) }
 

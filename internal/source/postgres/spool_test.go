@@ -275,7 +275,7 @@ func TestSpoolMendsItself(t *testing.T) {
 			break
 		}
 		if err == nil {
-			err = sp.sync()
+			_ = sp.sync() // may be what trips; going on must work either way
 		}
 		if err := feed(sp, m, m.pos(), 5000, &told); err != nil {
 			t.Fatalf("operation %d: going on: %v", n, err)
