@@ -107,6 +107,7 @@ type streamRig struct {
 	stores map[string]*memStore
 	id     seal.Identity
 
+	src    *Source
 	mu     sync.Mutex
 	latest map[string]Frontier
 	cancel context.CancelFunc
@@ -158,6 +159,7 @@ func (r *streamRig) start() {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	r.src = src
 	ctx, cancel := context.WithCancel(context.Background())
 	r.mu.Lock()
 	clear(r.latest)
@@ -546,6 +548,41 @@ func TestStreamSpoolFull(t *testing.T) {
 }
 
 // TestStreamGap loses the slot's log while the stream is away.
+// Whoever waits for the log at a place, such as a base backup at its end, need not
+// wait for the interval between pieces.
+func TestStreamShipsNow(t *testing.T) {
+	c := streamCluster(t)
+	c.sql("ALTER SYSTEM SET wal_sender_timeout = 0") // a server that asks hurries the shippers, too
+	c.sql("SELECT pg_reload_conf()")
+	r := newStreamRig(t, c, "near")
+	r.stream.PieceEvery = 24 * time.Hour
+	r.start()
+	eventually(t, "the first piece is shipped", func() error {
+		if r.at("near").LSN == 0 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	end := r.reaches("")
+	eventually(t, "the next one is shipped when it is asked for", func() error {
+		if f := r.src.spooled(); f.LSN < end {
+			return fmt.Errorf("the spool says %s of %s", FormatLSN(f.LSN), FormatLSN(end))
+		}
+		r.src.shipNow()
+		if f := r.at("near"); f.LSN < end {
+			return fmt.Errorf("the place is at %s of %s", FormatLSN(f.LSN), FormatLSN(end))
+		}
+		return nil
+	})
+	if err := r.stop(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if f := r.src.spooled(); f.LSN != 0 {
+		t.Errorf("without a stream the spool is at %s", FormatLSN(f.LSN))
+	}
+	r.src.shipNow() // nobody is there to hear it
+}
+
 func TestStreamGap(t *testing.T) {
 	c := streamCluster(t)
 	r := newStreamRig(t, c, "near")
