@@ -19,6 +19,10 @@ import (
 // pieces' word: a timeline's first piece begins in the segment of its fork. Plan,
 // which has the key, is the judge.
 //
+// A window ends when its last piece was cut: nothing at the location says that the
+// database was idle since, though the stream's frontier may know it. An instant behind
+// the end is refused, and "latest" is offered.
+//
 // A base backup that cannot be restored, because the log to its end is missing or
 // its pages were found damaged, opens no window. When nothing can be restored, one
 // Window with zero times says why. Damaged manifests come as an error beside the

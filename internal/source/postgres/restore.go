@@ -15,11 +15,6 @@ import (
 	"holdfast/internal/seal"
 )
 
-// timeSlack is how much log is fetched beyond a target time, by the clock of whoever
-// cut the pieces: it need not agree with the database's. What counts in the end is
-// the database's clock, in the commit records.
-const timeSlack = 2 * time.Minute
-
 // A Restore says what to bring back, from where, to which state.
 type Restore struct {
 	Repo       *repo.Repository
@@ -75,6 +70,7 @@ type RestorePlan struct {
 	legs      []leg
 	snapshot  *repo.Snapshot
 	outside   tablespaces
+	doubtful  bool                    // whether the target lies behind the base is not known before the log is read
 	goal      *goal                   // set by Fetch
 	written   map[string]*writtenFile // by path; set by Fetch
 }
@@ -189,13 +185,21 @@ func choose(ctx context.Context, r Restore, candidates []base, logs pieces) (*Re
 			continue
 		}
 		descends := false
+		var doubtful *RestorePlan // an older base without doubt is better
 		for _, b := range candidates {
 			if b.lineage != lineage {
 				continue
 			}
 			p, err := attempt(ctx, r, b, h, logs[lineage])
-			if err == nil {
+			if err == nil && !p.doubtful {
 				return p, nil
+			}
+			if err == nil {
+				if doubtful == nil {
+					doubtful = p
+				}
+				descends = true
+				continue
 			}
 			var ne *notDescended
 			descends = descends || !errors.As(err, &ne)
@@ -203,6 +207,9 @@ func choose(ctx context.Context, r Restore, candidates []base, logs pieces) (*Re
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
+		}
+		if doubtful != nil {
+			return doubtful, nil
 		}
 		// Latest means the newest timeline that leads on from a base: falling back to
 		// an older one would quietly lose what was written since.
@@ -311,35 +318,22 @@ func (p *RestorePlan) reach(ctx context.Context, list map[uint32][]repo.LogInfo,
 		}
 		last.pieces, last.reach = cover(last.pieces, last.from, lsn+uint64(p.base.segmentSize))
 	case holdfast.TargetTime:
-		if t.Time.Before(p.From) {
+		side, err := p.sideOfBase(ctx, list[p.base.timeline], t.Time)
+		if err != nil {
+			return err
+		}
+		p.doubtful = side == inDoubt
+		if side == beforeBase || side == inDoubt && t.Time.Before(p.From) {
 			return holdfast.WithHint(window, "choose an instant in that window, or a location with an older base backup")
+		}
+		if t.Time.After(p.To) && !hole {
+			return holdfast.WithHint(window, "the newest log held here was cut at %s; \"latest\" restores all of it, which is the same state if the database was idle since", p.To.UTC().Format(time.RFC3339))
 		}
 		if t.Time.After(p.To) {
 			return outside()
 		}
-		return p.cutAfter(ctx, last, t.Time.Add(timeSlack))
+		return p.cutAfter(ctx, last, t.Time)
 	}
-	return nil
-}
-
-// cutAfter drops pieces that were cut after t. Pieces of a timeline are cut in the
-// order of their positions, so a binary search reads few headers.
-func (p *RestorePlan) cutAfter(ctx context.Context, l *leg, t time.Time) error {
-	lo, hi := 0, len(l.pieces)-1
-	for lo < hi {
-		mid := (lo + hi) / 2
-		h, err := p.restore.Repo.LogHeader(ctx, l.pieces[mid])
-		if err != nil {
-			return err
-		}
-		if h.Created.After(t) {
-			hi = mid
-		} else {
-			lo = mid + 1
-		}
-	}
-	l.pieces = l.pieces[:lo+1]
-	l.reach = l.pieces[lo].End
 	return nil
 }
 
