@@ -145,14 +145,22 @@ func listed(words []string) string {
 
 func notes(o Overview, left []Answer, worst hostLoss) []string {
 	var out []string
-	if len(left) > 1 {
-		var names []string
-		for _, a := range left {
-			names = append(names, a.Location)
+	var names, there []string
+	for _, a := range left {
+		names = append(names, a.Location)
+		if a.Reachable {
+			there = append(there, a.Location)
 		}
-		out = append(out, sentenceCase(listed(names))+" would survive; each store comes from the one that has most of it.")
-	} else {
-		out = append(out, fmt.Sprintf("Only %s would survive. If it is lost as well, everything is.", left[0].Location))
+	}
+	switch {
+	case len(left) == 1:
+		out = append(out, fmt.Sprintf("Only %s would survive. If it is lost as well, everything is.", names[0]))
+	case len(there) == 0:
+		out = append(out, "Of the locations that would survive, "+listed(names)+", none answers.")
+	case len(there) < len(left):
+		out = append(out, "Of the locations that would survive, "+listed(names)+", only "+listed(there)+" answers.")
+	default:
+		out = append(out, "These would survive: "+listed(names)+". Each store comes from the one that has most of it.")
 	}
 	if worst.All {
 		return append(out, sentenceCase(strings.TrimPrefix(nameOr(worst.Note, "no location holds a copy of it"), ": "))+".")

@@ -86,6 +86,14 @@ func TestAnswer(t *testing.T) {
 	}
 }
 
+// A location that does not answer is not counted on.
+func TestNotesOfALocationAway(t *testing.T) {
+	o := Overview{Stores: []Store{{ID: "db"}}, Answers: []Answer{{Location: "near", Losses: []Loss{{Store: "db"}}}, {Location: "offsite", Reachable: true, Losses: []Loss{{Store: "db", Known: true, Span: time.Second}}}}}
+	if got := strings.Join(answerOf(o).Notes, " "); !strings.Contains(got, "only offsite answers") {
+		t.Error(got)
+	}
+}
+
 // No posture and no outcome but the good ones look good.
 func TestOnlyProvedIsGood(t *testing.T) {
 	for _, p := range []holdfast.Posture{holdfast.PostureDue, holdfast.PostureOverdue, holdfast.PostureFailed, holdfast.PostureExcepted, holdfast.PostureClaimed, holdfast.PostureNA, holdfast.PostureUnknown, "", "something new"} {
