@@ -48,7 +48,7 @@ func (s *S3) Kill(t testing.TB) {
 }
 
 // Stop freezes the server: it takes connections and does not answer. Continue ends that.
-func (s *S3) Stop(t testing.TB)     { signal(t, s.process, syscall.SIGSTOP) }
+func (s *S3) Stop(t testing.TB)     { freeze(t, s.process.Pid) }
 func (s *S3) Continue(t testing.TB) { signal(t, s.process, syscall.SIGCONT) }
 
 func signal(t testing.TB, p *os.Process, sig syscall.Signal) {
@@ -276,7 +276,33 @@ func (s *SFTP) Drop(t testing.TB) {
 func (s *SFTP) Stop(t testing.TB) {
 	t.Helper()
 	for _, pid := range descendants(s.process.Pid) {
-		syscall.Kill(pid, syscall.SIGSTOP)
+		freeze(t, pid)
+	}
+}
+
+// freeze stops a process, and returns when all its threads stand still.
+func freeze(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for {
+		moving := false
+		threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		for _, file := range threads {
+			b, err := os.ReadFile(file)
+			moving = moving || err == nil && !bytes.Contains(b, []byte(") T "))
+		}
+		if !moving {
+			return
+		}
+		select {
+		case <-look.C:
+		case <-t.Context().Done():
+			t.Fatalf("process %d does not stop", pid)
+		}
 	}
 }
 

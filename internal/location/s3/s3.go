@@ -257,11 +257,12 @@ func (s *Store) witness(ctx context.Context, now bool) error {
 	var content []byte
 	err := s.retry(ctx, func(ctx context.Context) error {
 		info, err := s.client.StatObject(ctx, s.cfg.Bucket, s.key(location.Marker), minio.StatObjectOptions{})
-		if err != nil {
+		// An answer to HEAD has no body, so a refusal does not say why: ask by GET.
+		if e, ok := answer(err); err != nil && !(ok && e.StatusCode == http.StatusForbidden) {
 			return err
 		}
 		tag, content = info.ETag, nil
-		if known != "" && tag == known {
+		if err == nil && known != "" && tag == known {
 			return nil
 		}
 		r, _, _, err := s.core().GetObject(ctx, s.cfg.Bucket, s.key(location.Marker), minio.GetObjectOptions{})

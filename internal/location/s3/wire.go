@@ -124,7 +124,9 @@ func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 		w.drift.Store(&d)
 	}
 	if req.Method == http.MethodGet && resp.StatusCode == http.StatusOK && req.URL.Query().Get("list-type") == "2" {
-		return resp, wholePage(resp)
+		if err := wholePage(resp); err != nil {
+			return nil, err
+		}
 	}
 	return resp, nil
 }

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -101,6 +102,9 @@ func (w *wire) end() (stalled bool) {
 	return w.stalled
 }
 
+// denied reports that the server did not let us in.
+func denied(err error) bool { return strings.Contains(err.Error(), "unable to authenticate") }
+
 // lost reports that the connection broke, so that the outcome is not known.
 func lost(err error) bool { return errors.Is(err, errLost) }
 
@@ -114,8 +118,15 @@ func (s *Store) use(ctx context.Context, f func(*conn) error) error {
 	}
 	defer func() { <-s.slots }()
 	c, err := s.take(ctx)
-	if err != nil {
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, errHostKey), errors.Is(err, errKey), errors.Is(err, errStalled), denied(err):
 		return err
+	default:
+		// It broke before anything was asked. Its end is not that of an object.
+		return fmt.Errorf("%w: %w", errLost, location.Opaque(err))
 	}
 	c.wire.begin()
 	stop := context.AfterFunc(ctx, func() { c.wire.Close() })

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net"
 	"path"
-	"strings"
 
 	client "github.com/pkg/sftp"
 
@@ -46,7 +45,7 @@ func (s *Store) explain(ctx context.Context, verb, name string, err error) error
 			return kind(location.ErrDenied, "%s", hint)
 		}
 		return kind(location.ErrDenied, "make a key without passphrase for this purpose alone: ssh-keygen -t ed25519 -N '' -f FILE")
-	case strings.Contains(err.Error(), "unable to authenticate"):
+	case denied(err):
 		return kind(location.ErrDenied, "let the account %q accept the public half of %q: add it to its authorized_keys", s.cfg.User, s.cfg.KeyFile)
 	case errors.Is(err, errStalled):
 		return kind(location.ErrUnreachable, "the server took the connection and did not answer; try again, then look at its load and disks")
