@@ -67,7 +67,7 @@ func (a *App) wire() {
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Hands: hands{a}, Usable: a.servicesUsable, Finished: a.recoveryFinished, Clock: a.opt.Clock,
 	})
 	a.Incidents = incident.New(incident.Config{
-		DB: a.DB, Ledger: facts{a}, Impact: a.impact, Usable: a.protectedSince, Opened: a.incidentOpened, Clock: a.opt.Clock,
+		DB: a.DB, Ledger: facts{a}, Impact: a.impact, Usable: a.backAndWhole, Opened: a.incidentOpened, Clock: a.opt.Clock,
 	})
 	a.Jobs.Handle(kindReview, a.review, job.HandlerOptions{Timeout: time.Minute, MaxAttempts: 10000, Backoff: func(int) time.Duration { return 5 * time.Second }})
 	a.Jobs.Handle(kindActivate, a.activate, job.HandlerOptions{Timeout: 10 * time.Minute, MaxAttempts: 10000, Backoff: func(n int) time.Duration { return min(time.Duration(n)*time.Second, 10*time.Second) }})
@@ -186,14 +186,51 @@ func (a *App) stillLost(ctx context.Context, inc incident.Incident) ([]string, e
 		if err != nil {
 			return nil, err
 		}
-		covered := slices.ContainsFunc(runs, func(r recovery.Run) bool {
-			return r.State == recovery.StateRunning && slices.Contains(r.Plan.Lost, s)
-		})
+		covered := slices.ContainsFunc(runs, func(r recovery.Run) bool { return bringsBack(r, s, p) })
 		if ok && p.Lost && !covered {
 			out = append(out, s)
 		}
 	}
 	return out, nil
+}
+
+// bringsBack reports whether a recovery that goes on answers this loss. One that has
+// the store back does not answer what happens to it later: if the store answered since
+// and is lost now, or does not answer long after, it is another loss.
+func bringsBack(r recovery.Run, store string, p backup.Probe) bool {
+	if r.State != recovery.StateRunning || !slices.Contains(r.Plan.Lost, store) {
+		return false
+	}
+	for _, s := range r.Steps {
+		if s.Kind == recovery.StepRestore && s.Store == store && s.State == recovery.StateDone {
+			return !p.LastOK.After(s.Finished) && p.At.Before(s.Finished.Add(answersWithin))
+		}
+	}
+	return true
+}
+
+// answersWithin is how long a store that came back may take to answer.
+const answersWithin = 30 * time.Second
+
+// backAndWhole lets an incident out of recovery when a store is back and protected
+// again, and nothing of its recovery is left to do, for machines or for people.
+func (a *App) backAndWhole(ctx context.Context, store string, since time.Time) (ok bool, why string, err error) {
+	runs, err := a.Recoveries.List(ctx)
+	if err != nil {
+		return false, "", err
+	}
+	for _, r := range runs {
+		if r.State != recovery.StateRunning || !slices.Contains(r.Plan.Lost, store) {
+			continue
+		}
+		for _, s := range r.Steps {
+			if s.State == recovery.StateAwaiting {
+				return false, fmt.Sprintf("recovery %s waits for %s to do step %q (\"holdfast recover confirm\" says that it is done)", r.ID, s.Role, s.ID), nil
+			}
+		}
+		return false, fmt.Sprintf("recovery %s still runs", r.ID), nil
+	}
+	return a.protectedSince(ctx, store, since)
 }
 
 // wavering names a store that failed its last probe and is not yet lost; "" if
