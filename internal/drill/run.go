@@ -181,7 +181,7 @@ func (c *climb) all(ctx context.Context) (err error) {
 // restored brings the store back in the sandbox and asks it questions.
 func (c *climb) restored(ctx context.Context, r *repo.Repository, sub Subject, ids []seal.Identity, box Box) error {
 	got, err := sub.Restorer.Restore(ctx, source.Request{
-		Repo: r, Identities: ids, Target: c.d.Target, Dir: filepath.Join(box.Dir(), "data"), Runner: box, FilesOnly: c.d.Goal < holdfast.L4,
+		Repo: r, Identities: ids, Target: c.d.Target, Dir: filepath.Join(box.Dir(), "data"), Runner: box, FilesOnly: c.d.Goal < holdfast.L4, ReadBack: true,
 		Progress: c.progress(ctx),
 	})
 	if err != nil {

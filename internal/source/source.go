@@ -105,8 +105,11 @@ type Request struct {
 	Serve *Serve
 	// FilesOnly stops after the content is back and compared: no engine starts.
 	FilesOnly bool
-	Workers   int
-	Progress  func(holdfast.Progress)
+	// ReadBack compares what the disk gives back, not what it was given: a drill
+	// proves, where a recovery must be quick.
+	ReadBack bool
+	Workers  int
+	Progress func(holdfast.Progress)
 }
 
 // Serve is the address at which a recovered engine takes over.

@@ -215,8 +215,8 @@ func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restore
 	got.report.Files, got.report.Bytes, got.report.Fetch = fetched.Files, fetched.Bytes+fetched.LogBytes, fetched.Total
 	began := time.Now()
 	compare := p.CompareWritten
-	if req.FilesOnly {
-		compare = p.CompareManifest // nobody reads the files after us
+	if req.FilesOnly || req.ReadBack {
+		compare = p.CompareManifest // what the disk gives back, not what it was given
 	}
 	compared, err := compare(ctx)
 	if err != nil {
