@@ -40,6 +40,16 @@ type S3 struct {
 	process             *os.Process
 }
 
+// AddUser makes an account without any rights.
+func (s *S3) AddUser(t testing.TB, name, secret string) {
+	t.Helper()
+	cmd := exec.Command(s3Program(t), "admin", "--allow-insecure", "--access", s.Access, "--secret", s.Secret, "--endpoint-url", s.URL,
+		"create-user", "--access", name, "--secret", secret, "--role", "user")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("add user: %v\n%s", err, out)
+	}
+}
+
 // Kill ends the server without a farewell.
 func (s *S3) Kill(t testing.TB) {
 	if err := s.process.Kill(); err != nil {

@@ -3,6 +3,8 @@ package s3
 import (
 	"context"
 	"net"
+
+	"github.com/minio/minio-go/v7"
 )
 
 // DialTo lets a Store connect to one address, whatever the name.
@@ -12,4 +14,19 @@ func DialTo(cfg Config, to string, asked func(addr string)) Config {
 		return (&net.Dialer{}).DialContext(ctx, network, to)
 	}
 	return cfg
+}
+
+// SetPolicy gives a bucket its policy.
+func SetPolicy(ctx context.Context, cfg Config, policy string) error {
+	s, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.client.SetBucketPolicy(ctx, cfg.Bucket, policy)
+}
+
+// Hide asks to cover an object by a delete marker, as a thief would.
+func Hide(ctx context.Context, s *Store, name string) error {
+	return s.client.RemoveObject(ctx, s.cfg.Bucket, s.key(name), minio.RemoveObjectOptions{})
 }

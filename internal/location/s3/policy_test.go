@@ -1,0 +1,86 @@
+package s3_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast/internal/location"
+	"holdfast/internal/location/locationtest"
+	"holdfast/internal/location/probe"
+	"holdfast/internal/location/s3"
+	"holdfast/internal/repo"
+)
+
+// The policy that the documentation gives a writer lets it do its work, and does not
+// let it delete or hide anything, locked or not.
+func TestThePolicyOfTheDocumentation(t *testing.T) {
+	docs, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "ops", "locations.md"))
+	must(t, err)
+	m := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(docs)
+	if m == nil {
+		t.Fatal("the documentation has no policy")
+	}
+	server := locationtest.StartS3(t)
+	owner := config(t, server, true)
+	writer := owner
+	const secret = "the secret of the writer"
+	server.AddUser(t, "holdfast-writer", secret)
+	writer.CredentialsFile = filepath.Join(t.TempDir(), "credentials")
+	must(t, os.WriteFile(writer.CredentialsFile, []byte("access_key_id = holdfast-writer\nsecret_access_key = "+secret+"\n"), 0o600))
+	if _, err := get(open(t, writer), location.Marker); !errors.Is(err, location.ErrDenied) {
+		t.Fatalf("before it has rights, the writer gets: %v", err)
+	}
+	must(t, s3.SetPolicy(t.Context(), owner, strings.ReplaceAll(string(m[1]), "example-backups", owner.Bucket)))
+	must(t, s3.MakeBucket(t.Context(), writer, true)) // as "location init" asks, and it is there
+
+	w := open(t, writer)
+	must(t, put(w, location.Marker, "{}"))
+	must(t, put(w, "packs/aa/1", "one"))
+	locking := writer
+	locking.Retain = time.Hour
+	must(t, put(open(t, locking), "packs/aa/2", "two"))
+	n := 0
+	if err := w.List(t.Context(), "packs/", func(repo.Object) error { n++; return nil }); err != nil || n != 2 {
+		t.Errorf("list: %d, %v", n, err)
+	}
+	for _, name := range []string{"packs/aa/1", "packs/aa/2", location.Marker} {
+		if err := w.Delete(t.Context(), name); !errors.Is(err, location.ErrDenied) && !errors.Is(err, location.ErrLocked) {
+			t.Errorf("delete %q: %v", name, err)
+		}
+		if err := s3.Hide(t.Context(), w, name); err == nil {
+			t.Errorf("%q could be hidden", name)
+		}
+		if err := put(w, name, "other"); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("put over %q: %v", name, err)
+		}
+	}
+	for name, want := range map[string]string{"packs/aa/1": "one", "packs/aa/2": "two"} {
+		if got, err := get(w, name); err != nil || got != want {
+			t.Errorf("%q is %q now, %v", name, got, err)
+		}
+	}
+	if err := s3.SetPolicy(t.Context(), writer, "{}"); err == nil {
+		t.Error("the writer could change the policy")
+	}
+
+	place, err := s3.Probe(locking, "0011223344556677")
+	must(t, err)
+	r := probe.Run(t.Context(), place, time.Now)
+	if !r.Sufficient() {
+		t.Errorf("the place is not sufficient: %+v", r.Checks)
+	}
+	for _, c := range r.Checks {
+		if (c.Name == "deletion" || c.Name == "object lock" || c.Name == "versions") && c.Outcome != probe.Holds {
+			t.Errorf("%+v", c)
+		}
+	}
+	if len(r.Left) == 0 {
+		t.Error("nothing is said of what could not be removed")
+	}
+}
