@@ -126,6 +126,40 @@ func TestUnknownOutcomesAreFoundOut(t *testing.T) {
 	}
 }
 
+// The first attempt is lost on its way, and arrives when nobody waits for it any
+// more, just before the second: that one meets our own object.
+func TestAPutThatArrivesLate(t *testing.T) {
+	server := locationtest.StartS3(t)
+	cfg := config(t, server, false)
+	front, now := faulty(t, server)
+	cfg.Endpoint = front
+	s := open(t, cfg)
+	must(t, put(s, location.Marker, "{}"))
+	var late *http.Request
+	f := fault(func(w http.ResponseWriter, r *http.Request, server http.Handler) bool {
+		if !putOf("packs/aa/1")(r) {
+			return false
+		}
+		if late == nil {
+			b, _ := io.ReadAll(r.Body)
+			late = r.Clone(t.Context())
+			late.Body = io.NopCloser(bytes.NewReader(b))
+			hangUp(w)
+			return true
+		}
+		server.ServeHTTP(httptest.NewRecorder(), late)
+		return false
+	})
+	now.Store(&f)
+	if err := put(s, "packs/aa/1", "ours"); err != nil {
+		t.Errorf("put: %v", err)
+	}
+	now.Store(nil)
+	if got, err := get(s, "packs/aa/1"); err != nil || got != "ours" {
+		t.Errorf("got %q, %v", got, err)
+	}
+}
+
 // A place that is away for longer gives an error that is no verdict on the object.
 func TestAPutThatNeverGetsThrough(t *testing.T) {
 	server := locationtest.StartS3(t)

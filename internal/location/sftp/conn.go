@@ -378,6 +378,7 @@ func (s *Store) connect(ctx context.Context, signer ssh.Signer, check ssh.HostKe
 		}
 		c := &conn{Client: sc2, ssh: sshc, wire: w}
 		_, c.links = sc2.HasExtension("hardlink@openssh.com")
+		c.links = c.links && !s.cfg.noLinks
 		_, c.syncs = sc2.HasExtension("fsync@openssh.com")
 		return c, nil
 	}()

@@ -68,6 +68,8 @@ type Config struct {
 
 	// Timeout ends a call in which nothing moves. Defaults to DefaultTimeout.
 	Timeout time.Duration
+
+	noLinks bool // as if the server offered no hard links; for tests
 }
 
 // Defaults and limits.

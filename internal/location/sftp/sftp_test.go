@@ -61,6 +61,13 @@ func TestContract(t *testing.T) {
 	locationtest.Run(t, func(t *testing.T) repo.Store { return open(t, config(t, server)) })
 }
 
+// OpenSSH keeps the protocol's rule that a rename never replaces a file, also when
+// many race for a name.
+func TestContractByRename(t *testing.T) {
+	server := locationtest.StartSFTP(t)
+	locationtest.Run(t, func(t *testing.T) repo.Store { return open(t, sftp.WithoutLinks(config(t, server))) })
+}
+
 // Only a known server is talked to.
 func TestHostKeyIsPinned(t *testing.T) {
 	server := locationtest.StartSFTP(t)
