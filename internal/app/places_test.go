@@ -2,9 +2,13 @@ package app
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -120,5 +124,45 @@ func TestEachKindOfLocationRecoversAlone(t *testing.T) {
 	ws, away, err := Windows(t.Context(), without("near", "bucket", "machine"), "uploads", Options{Workspace: c.w})
 	if err == nil || len(ws) != 0 || len(away) != 3 {
 		t.Errorf("with everything gone: %v, away %v, %v", ws, away, err)
+	}
+}
+
+// Who names a location waits for no other one.
+func TestRestoreAsksOnlyTheNamedLocation(t *testing.T) {
+	c := newCompany(t, false, nil)
+	a := c.start()
+	c.backup(a, "uploads", "near", "offsite")
+	var asked atomic.Int64
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		w.WriteHeader(http.StatusNotFound)
+	}))
+	t.Cleanup(other.Close)
+	b, err := os.ReadFile(c.w.Plan())
+	if err != nil {
+		t.Fatal(err)
+	}
+	credentials := filepath.Join(c.w.Dir, "credentials")
+	if err := os.WriteFile(credentials, []byte("access_key_id = a\nsecret_access_key = b\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	text := regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(string(b), fmt.Sprintf("  offsite: {kind: s3, domain: b, s3: {endpoint: %q, bucket: backups, credentials_file: %q}}", other.URL, credentials))
+	p, err := plan.Parse(c.w.Plan(), []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := ReadIdentity(c.w.Key(KeyRecovery))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := RestoreRequest{Store: "uploads", Location: "near", To: filepath.Join(t.TempDir(), "back"), Identities: []seal.Identity{id}, Target: holdfast.Target{Kind: holdfast.TargetLatest}}
+	if _, err := Restore(t.Context(), p, Options{Workspace: c.w}, req); err != nil {
+		t.Fatal(err)
+	}
+	if n := asked.Load(); n != 0 {
+		t.Errorf("the other location was asked %d times", n)
+	}
+	if _, away, err := Windows(t.Context(), p, "uploads", Options{Workspace: c.w}); err != nil || len(away) != 1 || asked.Load() == 0 {
+		t.Errorf("asked all: away %v, %v", away, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -59,30 +60,42 @@ func writers(w Workspace) []seal.VerifyKey {
 
 // Windows asks every location of a store to which instants it alone can bring it
 // back. It needs neither state nor key.
+//
+// The locations are asked at once, so one that hangs costs no more than itself.
 func Windows(ctx context.Context, p *plan.Plan, store string, opt Options) (ws []holdfast.Window, away map[string]string, err error) {
+	return windowsAt(ctx, p, store, opt, p.Backups[p.Stores[store].Protect].Copies.Names())
+}
+
+func windowsAt(ctx context.Context, p *plan.Plan, store string, opt Options, names []string) (ws []holdfast.Window, away map[string]string, err error) {
 	src, err := openRestorer(p, store, opt)
 	if err != nil {
 		return nil, nil, err
 	}
-	names := p.Backups[p.Stores[store].Protect].Copies.Names()
 	if len(names) == 0 {
 		return nil, nil, holdfast.WithHint(fmt.Errorf("store %q: nothing protects it", store), "give stores.%s a \"protect\" in the plan", store)
 	}
 	places := NewPlaces(p, writers(opt.Workspace)...)
+	got, errs := make([][]holdfast.Window, len(names)), make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() {
+			r, err := places.Open(ctx, name)
+			if err == nil {
+				got[i], err = src.Windows(ctx, r)
+			}
+			if err != nil {
+				errs[i] = fmt.Errorf("location %q: %w", name, err)
+			}
+		})
+	}
+	all.Wait()
 	away = map[string]string{}
-	var errs []error
-	for _, name := range names {
-		r, err := places.Open(ctx, name)
-		var got []holdfast.Window
-		if err == nil {
-			got, err = src.Windows(ctx, r)
-		}
-		if err != nil {
-			away[name] = err.Error()
-			errs = append(errs, fmt.Errorf("location %q: %w", name, err))
+	for i, name := range names {
+		if errs[i] != nil {
+			away[name] = errors.Unwrap(errs[i]).Error()
 			continue
 		}
-		for _, w := range got {
+		for _, w := range got[i] {
 			w.Location, w.Store = name, store
 			ws = append(ws, w)
 		}
@@ -95,7 +108,11 @@ func Windows(ctx context.Context, p *plan.Plan, store string, opt Options) (ws [
 
 // ChooseWindow says from where a request would be answered.
 func ChooseWindow(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (holdfast.Window, error) {
-	ws, away, err := Windows(ctx, p, r.Store, opt)
+	names := p.Backups[p.Stores[r.Store].Protect].Copies.Names()
+	if slices.Contains(names, r.Location) {
+		names = []string{r.Location} // nobody waits for a place that was not asked for
+	}
+	ws, away, err := windowsAt(ctx, p, r.Store, opt, names)
 	if err != nil {
 		return holdfast.Window{}, err
 	}
