@@ -79,11 +79,10 @@ type killWorld struct {
 	acked      []killRow
 }
 
-// A killRow is a row that the database acknowledged: it was committed at some instant
-// between the two.
+// A killRow is a row that the database acknowledged, and when the commit was sent.
 type killRow struct {
-	n           int
-	sent, acked time.Time
+	n    int
+	sent time.Time
 }
 
 // A killServer is one life of "holdfast serve".
@@ -367,7 +366,7 @@ func (w *killWorld) startWriter() {
 				continue
 			}
 			w.mu.Lock()
-			w.acked = append(w.acked, killRow{n, sent, time.Now()})
+			w.acked = append(w.acked, killRow{n, sent})
 			w.mu.Unlock()
 		}
 	})

@@ -100,6 +100,7 @@ test)
 	install
 	axe
 	objectstore
+	tools/test-postgres.sh
 	;;
 bench)
 	need postgresql server

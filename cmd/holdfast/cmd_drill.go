@@ -139,7 +139,7 @@ func (c *cli) runDrill(ctx context.Context, cl *api.Client, r api.DrillRequest) 
 	if err != nil {
 		return drill.Drill{}, err
 	}
-	if _, err := c.wait(ctx, cl, jobID, "drill "+r.Store); err != nil {
+	if _, err := c.wait(ctx, cl, jobID, 0, "drill "+r.Store); err != nil {
 		return drill.Drill{}, err
 	}
 	return cl.Drill(ctx, id)

@@ -243,11 +243,11 @@ location.`,
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.withServer(cmd.Context(), app.Work{Asked: true, Jobs: []string{backup.KindSnapshot, backup.KindReceive}, Logs: true}, func(ctx context.Context, cl *api.Client) error {
-				id, err := cl.Backup(ctx, a[0], reason)
+				asked, err := cl.Backup(ctx, a[0], reason)
 				if err != nil {
 					return err
 				}
-				j, err := c.wait(ctx, cl, id, "backup "+a[0])
+				j, err := c.wait(ctx, cl, asked.Job, asked.After, "backup "+a[0])
 				if err != nil {
 					return err
 				}

@@ -58,14 +58,11 @@ func (c *cli) withServer(ctx context.Context, work app.Work, f func(ctx context.
 // pollEvery is how often a waiting command asks how far its job is.
 const pollEvery = 300 * time.Millisecond
 
-// askSlack is what passes between the request for a job and the first look at it.
-const askSlack = 2 * time.Second
-
-// wait follows a job to its end and shows its progress on a terminal.
-func (c *cli) wait(ctx context.Context, cl *api.Client, id int64, what string) (job.Job, error) {
+// wait follows a job to its end and shows its progress on a terminal. An attempt up
+// to the number after is older than the request and no answer to it.
+func (c *cli) wait(ctx context.Context, cl *api.Client, id int64, after int, what string) (job.Job, error) {
 	bar := newBar(c.stderr, what)
 	defer bar.end()
-	asked := time.Now()
 	for {
 		j, err := cl.Job(ctx, id)
 		if err != nil {
@@ -78,8 +75,7 @@ func (c *cli) wait(ctx context.Context, cl *api.Client, id int64, what string) (
 		case job.Failed, job.Cancelled:
 			return j, jobError(what, j.Error, "\"holdfast status\" shows what is protected now")
 		case job.Waiting:
-			// An attempt from before we asked is old news: asking makes the next one.
-			if j.Attempt > 0 && j.Error != "" && j.StartedAt.After(asked.Add(-askSlack)) {
+			if j.Attempt > after && j.Error != "" {
 				// It will be tried again later; the person at the terminal wants to know now.
 				return j, jobError(what, j.Error, "a running server tries again by itself; \"holdfast status\" shows how it went")
 			}

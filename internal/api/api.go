@@ -56,7 +56,7 @@ type Export struct {
 type Core interface {
 	Overview(ctx context.Context) (objective.Overview, error)
 	Points(ctx context.Context, store string) (Points, error)
-	Backup(ctx context.Context, store, reason string) (jobID int64, err error)
+	Backup(ctx context.Context, store, reason string) (Asked, error)
 	Evidence(ctx context.Context, e Export) (pack []byte, err error)
 }
 
@@ -80,8 +80,12 @@ type Config struct {
 
 type body[T any] struct{ Body T }
 
-type jobRef struct {
-	Job   int64  `json:"job"`
+// Asked is a piece of work that was asked for.
+type Asked struct {
+	Job int64 `json:"job"`
+	// After is the number of attempts that the job had before: it may have been
+	// waiting to try again, and how those ended is no answer to this request.
+	After int    `json:"after"`
 	Drill string `json:"drill,omitempty"`
 }
 
@@ -168,13 +172,12 @@ func acts(a huma.API, cfg Config) {
 		Body struct {
 			Reason string `json:"reason" maxLength:"1000" required:"false"`
 		}
-	}) (*body[jobRef], error) {
-		id, err := cfg.Core.Backup(ctx, in.ID, in.Body.Reason)
-		return answer(jobRef{Job: id}, err)
+	}) (*body[Asked], error) {
+		return answer(cfg.Core.Backup(ctx, in.ID, in.Body.Reason))
 	})
-	post(a, "start-drill", "/api/v1/drills", "Start a drill", func(ctx context.Context, in *body[DrillRequest]) (*body[jobRef], error) {
+	post(a, "start-drill", "/api/v1/drills", "Start a drill", func(ctx context.Context, in *body[DrillRequest]) (*body[Asked], error) {
 		d, id, err := cfg.Drills.Start(ctx, in.Body.request())
-		return answer(jobRef{Job: id, Drill: d.ID}, err)
+		return answer(Asked{Job: id, Drill: d.ID}, err)
 	})
 	post(a, "confirm-drill", "/api/v1/drills/{id}/confirm", "The owner confirms a drill", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
@@ -191,9 +194,9 @@ func acts(a huma.API, cfg Config) {
 	post(a, "recover", "/api/v1/incidents/{id}/recover", "A person activates the recovery of an incident", func(ctx context.Context, in *struct {
 		ID   int64 `path:"id"`
 		Body word
-	}) (*body[jobRef], error) {
+	}) (*body[Asked], error) {
 		id, err := cfg.People.Recover(ctx, in.ID, in.Body.By, in.Body.Note)
-		return answer(jobRef{Job: id}, err)
+		return answer(Asked{Job: id}, err)
 	})
 	post(a, "confirm-step", "/api/v1/recoveries/{id}/steps/{step}/confirm", "A person did a step", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`

@@ -44,11 +44,9 @@ func (c *Client) Points(ctx context.Context, store string) (p Points, err error)
 	return p, c.do(ctx, http.MethodGet, "/api/v1/stores/"+url.PathEscape(store)+"/points", nil, &p)
 }
 
-// Backup asks for a backup now and returns its job.
-func (c *Client) Backup(ctx context.Context, store, reason string) (int64, error) {
-	var r jobRef
-	err := c.do(ctx, http.MethodPost, "/api/v1/stores/"+url.PathEscape(store)+"/backups", map[string]string{"reason": reason}, &r)
-	return r.Job, err
+// Backup asks for a backup now.
+func (c *Client) Backup(ctx context.Context, store, reason string) (r Asked, err error) {
+	return r, c.do(ctx, http.MethodPost, "/api/v1/stores/"+url.PathEscape(store)+"/backups", map[string]string{"reason": reason}, &r)
 }
 
 // Job returns a piece of work.
@@ -58,7 +56,7 @@ func (c *Client) Job(ctx context.Context, id int64) (j job.Job, err error) {
 
 // StartDrill asks for a drill and returns its id and job.
 func (c *Client) StartDrill(ctx context.Context, r DrillRequest) (id string, jobID int64, err error) {
-	var ref jobRef
+	var ref Asked
 	err = c.do(ctx, http.MethodPost, "/api/v1/drills", r, &ref)
 	return ref.Drill, ref.Job, err
 }
@@ -95,7 +93,7 @@ func (c *Client) CloseIncident(ctx context.Context, id int64, by, outcome string
 
 // Recover activates the recovery of an incident.
 func (c *Client) Recover(ctx context.Context, id int64, by, reason string) (int64, error) {
-	var r jobRef
+	var r Asked
 	err := c.do(ctx, http.MethodPost, "/api/v1/incidents/"+strconv.FormatInt(id, 10)+"/recover", word{by, reason}, &r)
 	return r.Job, err
 }

@@ -197,7 +197,10 @@ func (a *App) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.clearBoxes(ctx)
+	// What a killed server left of its sandboxes: the engines died with it.
+	if err := os.RemoveAll(a.boxes()); err != nil {
+		a.opt.Log.Warn("old sandboxes not removed", "err", err)
+	}
 	if err := a.Drills.Settle(ctx); err != nil {
 		return err
 	}

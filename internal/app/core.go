@@ -32,19 +32,27 @@ func (a *App) Points(ctx context.Context, store string) (api.Points, error) {
 }
 
 // Backup enqueues a backup of a store.
-func (a *App) Backup(ctx context.Context, store, reason string) (id int64, err error) {
+func (a *App) Backup(ctx context.Context, store, reason string) (asked api.Asked, err error) {
 	if !slices.ContainsFunc(a.policies(), func(p backup.Policy) bool { return p.Store == store }) {
-		return 0, holdfast.WithHint(fmt.Errorf("store %q is not in the plan, or nothing protects it: %w", store, holdfast.ErrUsage),
+		return asked, holdfast.WithHint(fmt.Errorf("store %q is not in the plan, or nothing protects it: %w", store, holdfast.ErrUsage),
 			"the protected stores are %s", strings.Join(a.protected(), ", "))
 	}
 	if reason == "" {
 		reason = "asked for"
 	}
+	in := snapshotJob(store, reason)
+	waiting, err := a.Jobs.List(ctx, job.Filter{Kind: in.Kind, Key: in.Key, State: job.Waiting, Limit: 1})
+	if err != nil {
+		return asked, err
+	}
+	for _, j := range waiting {
+		asked.After = j.Attempt
+	}
 	err = a.DB.Tx(ctx, func(tx *db.Tx) error {
-		id, err = a.Jobs.Enqueue(ctx, tx, snapshotJob(store, reason))
+		asked.Job, err = a.Jobs.Enqueue(ctx, tx, in)
 		return err
 	})
-	return id, err
+	return asked, err
 }
 
 func (a *App) protected() []string {

@@ -206,11 +206,11 @@ func (c *company) wait(what string, holds func() bool) {
 func (c *company) backup(a *App, store string, locations ...string) {
 	c.t.Helper()
 	ctx := c.t.Context()
-	id, err := a.Backup(ctx, store, "test")
+	asked, err := a.Backup(ctx, store, "test")
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	j, err := a.Jobs.Wait(ctx, id)
+	j, err := a.Jobs.Wait(ctx, asked.Job)
 	if err != nil || j.State != "done" {
 		c.t.Fatalf("backup of %s: %s %s %v", store, j.State, j.Error, err)
 	}

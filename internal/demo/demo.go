@@ -269,13 +269,13 @@ func (s *story) protect(ctx context.Context) error {
 
 // backup takes one backup and waits for the vault's receipts from both locations.
 func (s *story) backup(ctx context.Context, store string) error {
-	id, err := s.api.Backup(ctx, store, "first backup of the demo")
+	asked, err := s.api.Backup(ctx, store, "first backup of the demo")
 	if err != nil {
 		return err
 	}
 	var last error
 	err = s.world.wait(ctx, "the backup of "+store, protectWithin, func() bool {
-		j, err := s.api.Job(ctx, id)
+		j, err := s.api.Job(ctx, asked.Job)
 		if err != nil || j.State == "failed" {
 			last = errors.Join(err, errors.New(j.Error))
 			return true
