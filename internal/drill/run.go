@@ -411,6 +411,10 @@ func (c *climb) invariants(ctx context.Context, sub Subject, got source.Restored
 	for _, inv := range sub.Invariants {
 		began := c.m.cfg.Clock()
 		value, err := got.Value(ctx, inv.Question)
+		if errors.Is(err, source.ErrWanting) {
+			c.add(holdfast.L6, inv.Name, holdfast.Failed, began, "%v", err)
+			continue
+		}
 		if err != nil {
 			c.add(holdfast.L6, inv.Name, holdfast.NotProven, began, "%v", err)
 			continue

@@ -33,6 +33,11 @@ import (
 // not count as a success.
 var ErrIncomplete = errors.New("the snapshot is incomplete")
 
+// ErrWanting marks a question that the restored engine could not answer because
+// what the question names did not come back, or came back damaged. It is a verdict
+// on the data; any other error of a question is not.
+var ErrWanting = errors.New("what it asks for did not come back")
+
 // A Store is one data store under protection. Methods may be called
 // concurrently; two Snapshots of one store at the same time are the caller's
 // mistake.
@@ -149,7 +154,8 @@ type Restored interface {
 	Report() Report
 	// Integrity asks the engine itself: rung L5.
 	Integrity(ctx context.Context) []holdfast.Check
-	// Value asks one question of the owner's: rung L6.
+	// Value asks one question of the owner's: rung L6. An ErrWanting says that
+	// the data is at fault.
 	Value(ctx context.Context, question string) (any, error)
 	Close(ctx context.Context) error
 }

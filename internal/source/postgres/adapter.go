@@ -356,7 +356,16 @@ func (g *restored) Value(ctx context.Context, question string) (any, error) {
 	if g.server == nil {
 		return nil, errors.New("no engine was started")
 	}
-	return Invariant(ctx, g.server.ConnStringTo(g.database), question)
+	v, err := Invariant(ctx, g.server.ConnStringTo(g.database), question)
+	switch code := sqlState(err); code {
+	case "3F000", "42P01", "42703", "42883": // schema, table, column, function
+		err = fmt.Errorf("%w: %w", source.ErrWanting, err)
+	default:
+		if strings.HasPrefix(code, "XX") { // damaged pages and indexes
+			err = fmt.Errorf("%w: %w", source.ErrWanting, err)
+		}
+	}
+	return v, err
 }
 
 // Close stops a private server; one that serves goes on.
