@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -198,19 +199,27 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	return rep, nil
 }
 
+// objectName finds the object that an error of the repository names first.
+var objectName = regexp.MustCompile(`"((?:packs|snapshots|logs)/[^"]+)"`)
+
 // unreadable says in one sentence why a copy did not come back.
 func unreadable(store, location, snapshot string, err error) error {
 	const other = "another location may hold a whole copy (--location), or an older snapshot may be whole (--snapshot); \"holdfast points %s\" lists both"
+	object := ""
+	if m := objectName.FindStringSubmatch(err.Error()); m != nil {
+		object = m[1]
+	}
 	switch {
 	case errors.Is(err, seal.ErrNoIdentity):
 		return holdfast.WithHint(fmt.Errorf("no key that was given opens the copy of %q at %q%w", store, location, silent{err}),
 			"name the file of a private half of \"encrypt_to\" in the plan: --key FILE")
 	case snapshot != "" && errors.Is(err, fs.ErrNotExist):
 		return holdfast.WithHint(fmt.Errorf("there is no snapshot %q of %q at %q%w", snapshot, store, location, silent{err}), "\"holdfast points %s\" lists what each location holds", store)
-	case errors.Is(err, repo.ErrDamaged), errors.Is(err, seal.ErrDamaged):
-		object := ""
-		if d, ok := errors.AsType[*repo.DamageError](err); ok && len(d.Damage) > 0 && d.Damage[0].Pack != "" {
-			object = fmt.Sprintf(": %s is not what was written", d.Damage[0].Pack)
+	case object != "" && errors.Is(err, fs.ErrNotExist):
+		return holdfast.WithHint(fmt.Errorf("the copy of %q at %q is not complete: %s is missing%w", store, location, object, silent{err}), other, store)
+	case errors.Is(err, repo.ErrDamaged), errors.Is(err, seal.ErrDamaged), errors.Is(err, repo.ErrSubstituted), errors.Is(err, repo.ErrKind):
+		if object != "" {
+			object = ": " + object + " is not what was written"
 		}
 		return holdfast.WithHint(fmt.Errorf("the copy of %q at %q is damaged%s%w", store, location, object, silent{err}), other, store)
 	}

@@ -350,7 +350,7 @@ func (a *App) drillFailed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
 		}
 	}
 	_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "drill", Dedup: "drill-failed:" + d.Store, Store: d.Store,
-		Title: "Drill of " + d.Store + " failed", Kind: "recovery-drill", At: d.Finished, Detail: detail})
+		Title: "Drill of " + d.Store + " failed", Kind: "recovery-drill", At: d.Finished, Detail: fmt.Sprintf("%s (drill %s)", detail, d.ID)})
 	return err
 }
 

@@ -44,6 +44,7 @@ const (
 	KeyRunner   = "runner.age"   // reads backups: drills and recoveries
 	KeyRecovery = "recovery.age" // reads backups: kept away from this machine
 	KeyTrusted  = "trusted.keys" // public: what an auditor verifies with
+	keysTrusted = "trusted"      // the same, as ssh-keygen and openssl take it
 )
 
 var signingRoles = []string{KeySource, KeyVault, KeyLog, KeyEvidence}
@@ -148,6 +149,14 @@ func (w Workspace) trust(repositoryID string) error {
 		return err
 	}
 	pub := evidence.Keys{Origin: originOf(repositoryID), Log: []seal.VerifyKey{k.Log.Public()}, Evidence: []seal.VerifyKey{k.Evidence.Public()}}
+	if err := os.MkdirAll(w.Key(keysTrusted), 0o700); err != nil {
+		return err
+	}
+	for name, b := range pub.Files() {
+		if err := durable.WriteFile(durable.OS, filepath.Join(w.Key(keysTrusted), name), b, 0o644); err != nil {
+			return err
+		}
+	}
 	return durable.WriteFile(durable.OS, w.Key(KeyTrusted), []byte(pub.String()), 0o644)
 }
 
