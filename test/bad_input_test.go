@@ -449,7 +449,7 @@ func TestRestoreThatCannotBe(t *testing.T) {
 		{"nowhere", nil, 2, `needs --to DIR`, `--to`},
 		{"from an unknown location", []string{"--to", to, "--location", "moon"}, 2, `location "moon" is not in the plan`, `near.*offsite`},
 		{"from an unknown snapshot", []string{"--to", to, "--snapshot", "20200101T000000Z-00000000"}, 1, `20200101T000000Z-00000000`, `holdfast points`},
-		{"to a log position of a folder", []string{"--to", to, "--lsn", "0/1"}, 2, `a directory cannot be restored to lsn`, `--at|--latest`},
+		{"to a log position of a folder", []string{"--to", to, "--lsn", "0/1"}, 2, `a directory cannot be restored to "lsn`, `--at|--latest`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w.run(t, append([]string{"restore", "uploads"}, tt.args...)...).refuses(t, tt.status, tt.sentence, tt.hint)

@@ -135,6 +135,12 @@ func TestStory(t *testing.T) {
 	if s.fields["evidence_verified"] != true || s.fields["tamper_noticed"] != true {
 		t.Errorf("evidence verified: %v, tampering noticed: %v", s.fields["evidence_verified"], s.fields["tamper_noticed"])
 	}
+	t.Run("FOV-09 the store and the first location are destroyed", func(t *testing.T) {
+		const minutes = 5 * 60
+		if s.text(t, "recovered_from_location") != "offsite" || rpo > minutes || s.number(t, "files_rpo_seconds") > minutes || recovered == 0 {
+			t.Errorf("recovered from %v with a loss of %v s", s.fields["recovered_from_location"], rpo)
+		}
+	})
 	// The pack that the object names is there, and somebody else can verify it.
 	pack := s.text(t, "evidence_pack")
 	keys := filepath.Join(filepath.Dir(pack), "trusted.keys")
