@@ -428,11 +428,11 @@ func (w *killWorld) settled(id int64) (j job.Job) {
 // backup asks for a backup and does not wait for it.
 func (w *killWorld) backup(store string) int64 {
 	w.t.Helper()
-	id, err := w.api.Backup(w.t.Context(), store, "test")
+	asked, err := w.api.Backup(w.t.Context(), store, "test")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return id
+	return asked.Job
 }
 
 // facts reads the whole ledger, past the server.
