@@ -340,9 +340,10 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
-	// What would make the backup worthless is said before hours are spent on it.
+	// What would make the backup worthless is said before hours are spent on it. A
+	// backup that is itself the cure is not refused for the illness.
 	for _, f := range src.Check(ctx) {
-		if f.Severity == holdfast.SeverityError {
+		if f.Severity == holdfast.SeverityError && !source.MendedByBackup(src, f) {
 			return nil, nil, repo.Stats{}, holdfast.WithHint(fmt.Errorf("%s: %s", f.Code, f.Message), "%s", f.Hint)
 		}
 	}

@@ -52,6 +52,13 @@ type Store interface {
 	Restorer
 }
 
+// MendedByBackup reports whether a new backup is the cure for a finding of src: an
+// adapter says so by a method of the same name.
+func MendedByBackup(src Store, f holdfast.Finding) bool {
+	m, ok := src.(interface{ MendedByBackup(holdfast.Finding) bool })
+	return ok && m.MendedByBackup(f)
+}
+
 // A Restorer reads what a location holds of a store.
 type Restorer interface {
 	// Windows lists, from one location alone and without a data key, the

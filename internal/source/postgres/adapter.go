@@ -98,6 +98,9 @@ func (s *Store) Windows(ctx context.Context, r *repo.Repository) ([]holdfast.Win
 	return nil, err
 }
 
+// MendedByBackup: a slot that was lost or is nearly full is answered by a new base.
+func (s *Store) MendedByBackup(f holdfast.Finding) bool { return f.Code == CodeSlotDanger }
+
 // streamWithin bounds how long a base backup waits for the log stream, before it
 // begins and before it counts.
 const (
