@@ -198,6 +198,7 @@ const (
 // is essential. A version that does not run here is said to be not run.
 func each(t *testing.T, where scope, f func(t *testing.T, r row, all bool)) {
 	t.Helper()
+	t.Parallel() // servers wait more than they work
 	for _, r := range readTable(t) {
 		all := full() || r.major == fullRun
 		switch {
@@ -207,7 +208,7 @@ func each(t *testing.T, where scope, f func(t *testing.T, r row, all bool)) {
 			t.Logf("NOT RUN: PostgreSQL %d: HOLDFAST_MATRIX=full runs it", r.major)
 		default:
 			t.Run(strconv.Itoa(r.major), func(t *testing.T) {
-				t.Parallel() // servers wait more than they work
+				t.Parallel()
 				f(t, r, all)
 			})
 		}
