@@ -197,10 +197,7 @@ func (a *App) Start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What a killed server left of its sandboxes: the engines died with it.
-	if err := os.RemoveAll(a.boxes()); err != nil {
-		a.opt.Log.Warn("old sandboxes not removed", "err", err)
-	}
+	a.clearBoxes(ctx)
 	if err := a.Drills.Settle(ctx); err != nil {
 		return err
 	}

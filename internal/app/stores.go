@@ -203,6 +203,29 @@ func (a *App) boxes() string {
 	return filepath.Join(os.TempDir(), "holdfast-drills-"+hex.EncodeToString(h[:6]))
 }
 
+// Engines of a killed server die with it, but not in the same instant: its sandboxes
+// are removed again while something is still written there, this many times.
+const (
+	clearTries = 50
+	clearEvery = 100 * time.Millisecond
+)
+
+// clearBoxes removes what a killed server left of its sandboxes.
+func (a *App) clearBoxes(ctx context.Context) {
+	var err error
+	for range clearTries {
+		if err = os.RemoveAll(a.boxes()); err == nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(clearEvery):
+		}
+	}
+	a.opt.Log.Warn("old sandboxes not removed", "err", err)
+}
+
 // box makes the sandbox of a drill.
 func (a *App) box(ctx context.Context) (drill.Box, error) {
 	if err := os.MkdirAll(a.boxes(), 0o755); err != nil {

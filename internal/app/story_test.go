@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/drill"
 	"holdfast/internal/incident"
 	"holdfast/internal/plan"
 	"holdfast/internal/recovery"
@@ -322,5 +323,36 @@ func TestHumanStepsKeepTheIncidentOpen(t *testing.T) {
 	c.phase(a, inc.ID, incident.Review)
 	if _, err := a.CloseIncident(t.Context(), inc.ID, "founder-a", "recovered"); err != nil {
 		t.Error(err)
+	}
+}
+
+// Nothing of a drill outlives the product that ran it, and what a killed one left goes
+// at the next start.
+func TestSandboxesGo(t *testing.T) {
+	c := newCompany(t, false, nil)
+	a := c.start()
+	c.backup(a, "uploads", "near", "offsite")
+	boxes := a.boxes()
+	_, job, err := a.Drills.Start(t.Context(), drill.Request{Store: "uploads", By: "founder-a", Pick: "latest", Goal: holdfast.L4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Jobs.Wait(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(boxes); !os.IsNotExist(err) {
+		t.Errorf("%s is left after the end: %v", boxes, err)
+	}
+
+	left := filepath.Join(boxes, "holdfast-sandbox-1", "data")
+	if err := os.MkdirAll(left, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	c.start()
+	if _, err := os.Stat(left); !os.IsNotExist(err) {
+		t.Errorf("%s of a killed server is left: %v", left, err)
 	}
 }
