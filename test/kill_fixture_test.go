@@ -79,10 +79,11 @@ type killWorld struct {
 	acked      []killRow
 }
 
-// A killRow is a row that the database acknowledged, and when the commit was sent.
+// A killRow is a row that the database acknowledged: it was committed at some instant
+// between the two.
 type killRow struct {
-	n    int
-	sent time.Time
+	n           int
+	sent, acked time.Time
 }
 
 // A killServer is one life of "holdfast serve".
@@ -366,7 +367,7 @@ func (w *killWorld) startWriter() {
 				continue
 			}
 			w.mu.Lock()
-			w.acked = append(w.acked, killRow{n, sent})
+			w.acked = append(w.acked, killRow{n, sent, time.Now()})
 			w.mu.Unlock()
 		}
 	})

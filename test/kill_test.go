@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -271,18 +272,24 @@ func (k *killer) recoveries() []recovery.Run {
 	return rs
 }
 
-// destroy kills the database as a broken machine does, and takes its files.
+// destroy kills the database as a broken machine does, and takes its files. From the
+// instant that it returns, nothing of it acknowledges anything any more.
 func (k *killer) destroy() time.Time {
 	k.t.Helper()
 	pids := killPostmasters(k.dir)
 	if len(pids) != 1 {
 		k.t.Fatalf("%d database servers run before the disaster, want 1", len(pids))
 	}
-	at := time.Now()
 	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
 		k.t.Fatal(err)
 	}
-	k.wait("the database to be gone", func() bool { return len(killPostmasters(k.dir)) == 0 && os.RemoveAll(k.dataDir()) == nil })
+	k.wait("the database and its last session to be gone", func() bool {
+		return !slices.ContainsFunc(killProcesses(), func(p killProcess) bool { return strings.HasPrefix(p.cwd, k.dataDir()) })
+	})
+	at := time.Now()
+	if err := os.RemoveAll(k.dataDir()); err != nil {
+		k.t.Fatal(err)
+	}
 	return at
 }
 
@@ -330,7 +337,7 @@ func (k *killer) nothingLost(safe, destroyed time.Time) {
 	there := k.rows()
 	var lost []int
 	for _, r := range acked {
-		if (r.sent.Before(safe) || r.sent.After(destroyed)) && !there[r.n] && !k.gone[r.n] {
+		if (r.acked.Before(safe) || r.sent.After(destroyed)) && !there[r.n] && !k.gone[r.n] {
 			lost = append(lost, r.n)
 		}
 	}
