@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -30,26 +31,9 @@ import (
 	"holdfast/internal/plan"
 	"holdfast/internal/repo"
 	"holdfast/internal/sandbox"
+	"holdfast/internal/seal"
 	"holdfast/internal/source/postgres"
 )
-
-// killProgram builds the real program once for all tests that kill it.
-var killProgram = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "holdfast-kill-bin-")
-	if err != nil {
-		return "", err
-	}
-	if err := os.Chmod(dir, 0o755); err != nil { // the database's account runs it as restore command
-		return "", err
-	}
-	bin := filepath.Join(dir, "holdfast")
-	cmd := exec.Command("go", "build", "-o", bin, "holdfast/cmd/holdfast")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-buildvcs=false")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the program: %w: %s", err, out)
-	}
-	return bin, nil
-})
 
 // killWithin bounds every wait of these tests: it is how long something that
 // happens by itself may take on a slow machine.
@@ -97,11 +81,8 @@ type killServer struct {
 
 func newKillWorld(t *testing.T, state string) *killWorld {
 	t.Helper()
-	bin, err := killProgram()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := &killWorld{t: t, bin: bin, state: state, began: time.Now()}
+	w := &killWorld{t: t, bin: binary, state: state, began: time.Now()}
+	var err error
 	if w.dir, err = os.MkdirTemp("", "hf-kill-"); err != nil { // short: a socket's address is in it
 		t.Fatal(err)
 	}
@@ -333,6 +314,15 @@ func (w *killWorld) end() {
 	if err := os.RemoveAll(w.dir); err != nil {
 		w.t.Error(err)
 	}
+	if err := os.RemoveAll(w.boxes()); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// boxes is where the server makes its sandboxes.
+func (w *killWorld) boxes() string {
+	h := seal.Hash([]byte(w.ws.Dir))
+	return filepath.Join(os.TempDir(), "holdfast-drills-"+hex.EncodeToString(h[:6]))
 }
 
 // startWriter commits numbered rows and notes what was acknowledged. It goes on for
@@ -532,7 +522,10 @@ func (w *killWorld) manifests(location, scope string) []*repo.Manifest {
 	return ms
 }
 
-// holding lists the files below dir that contain text.
+// maxSearched is the size of a file that is surely no key file: a pack, a table.
+const maxSearched = 256 << 10
+
+// holding lists the files below dir, except large ones, that contain text.
 func holding(t *testing.T, dir, text string) (found []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
@@ -541,6 +534,9 @@ func holding(t *testing.T, dir, text string) (found []string) {
 		}
 		if err != nil || !e.Type().IsRegular() {
 			return err
+		}
+		if info, err := e.Info(); err != nil || info.Size() > maxSearched {
+			return nil
 		}
 		b, err := os.ReadFile(path)
 		if err == nil && bytes.Contains(b, []byte(text)) {

@@ -2,7 +2,6 @@ package test
 
 import (
 	"bytes"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -22,7 +21,6 @@ import (
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
 	"holdfast/internal/recovery"
-	"holdfast/internal/seal"
 )
 
 // The server is killed at random moments of everything that it does. Nothing that
@@ -365,8 +363,7 @@ func (k *killer) closeIncident(id int64) {
 // nothingLeft looks for what must not outlive the act that it belonged to.
 func (k *killer) nothingLeft() {
 	k.t.Helper()
-	h := seal.Hash([]byte(k.ws.Dir))
-	boxes := filepath.Join(os.TempDir(), "holdfast-drills-"+hex.EncodeToString(h[:6]))
+	boxes := k.boxes()
 	if es, err := os.ReadDir(boxes); err == nil && len(es) > 0 {
 		k.t.Errorf("sandboxes are left in %s: %v", boxes, es)
 	}
