@@ -466,11 +466,18 @@ func (w *killWorld) repository(name string) *repo.Repository {
 	return r
 }
 
-// killPostmasters lists the database servers whose data directory is below dir.
+// killPostmasters lists the database servers whose data directory is below dir. Their
+// sessions are children that look the same until they have named themselves.
 func killPostmasters(dir string) (pids []int) {
+	servers := map[int]int{} // to their parents
 	for _, p := range killProcesses() {
-		if p.parent == nil && strings.HasPrefix(p.cwd, dir+"/") && len(p.args) > 0 && filepath.Base(p.args[0]) == "postgres" {
-			pids = append(pids, p.pid)
+		if strings.HasPrefix(p.cwd, dir+"/") && filepath.Base(p.args[0]) == "postgres" {
+			servers[p.pid] = p.parent
+		}
+	}
+	for pid, parent := range servers {
+		if _, child := servers[parent]; !child {
+			pids = append(pids, pid)
 		}
 	}
 	return pids
@@ -482,7 +489,7 @@ type killProcess struct {
 	args   []string
 	cwd    string
 	env    []byte
-	parent *int // set for a database server's own children
+	parent int
 }
 
 // killProcesses lists the live processes.
@@ -504,9 +511,10 @@ func killProcesses() (all []killProcess) {
 		}
 		p.cwd, _ = os.Readlink(filepath.Join(proc, "cwd"))
 		p.env, _ = os.ReadFile(filepath.Join(proc, "environ"))
-		// A server's children name what they do: "postgres: checkpointer".
-		if strings.HasPrefix(p.args[0], "postgres:") {
-			p.parent = new(int)
+		stat, _ := os.ReadFile(filepath.Join(proc, "stat"))
+		// After the name, which may hold anything: the state, then the parent.
+		if f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])); len(f) > 1 {
+			p.parent, _ = strconv.Atoi(f[1])
 		}
 		all = append(all, p)
 	}
