@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # Tests start databases and browsers, which are the load; more packages at once
 # than this only wait for each other.
 parallel=${HOLDFAST_TEST_PARALLEL:-2}
-limit=15m # for the tests of one package
+limit=30m # for the tests of one package
 
 results=()
 failed=0
