@@ -199,20 +199,7 @@ func at(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func TestPointInTimeRows(t *testing.T) {
 	f := protect(t)
-	idle := f.cluster.commit(t, "ledger", 1_000_000)
-	t.Run("PIT-01 one commit on an idle database", func(t *testing.T) {
-		// Nothing else is committed, and no segment of the log is filled.
-		began := time.Now()
-		f.reaches(t, idle.Add(-time.Second), 2)
-		if took := time.Since(began); took > time.Minute {
-			t.Errorf("it took %s until the commit could be restored", took)
-		}
-		for _, l := range []string{"near", "offsite"} {
-			if got := f.back(t, "idle-"+l, "--latest", "--location", l); len(got) != 1 || got[0] != 1_000_000 {
-				t.Errorf("%s brings back %v", l, got)
-			}
-		}
-	})
+	f.cluster.commit(t, "ledger", 1_000_000) // an old number, gone again before the clock of this test begins
 	f.cluster.sql(t, "DELETE FROM ledger")
 	begin := time.Now()
 	stop := f.write(t)
@@ -317,58 +304,6 @@ func TestSecondLocationRows(t *testing.T) {
 			if err := os.Rename(gone+".away", gone); err != nil {
 				t.Fatal(err)
 			}
-		}
-	})
-	t.Run("PIT-07 the lag of the second location, and what its recovery loses", func(t *testing.T) {
-		server := serve(t, f.dir)
-		f.cluster.sql(t, "TRUNCATE ledger")
-		stop := f.write(t)
-		until(t, "some rows", func() bool { return f.cluster.sql(t, "SELECT count(*) >= 100 FROM ledger") == "t" })
-		type exposure struct {
-			Location string
-			Loss     float64 `json:"loss_seconds"`
-			State    string
-		}
-		var seen struct {
-			At     time.Time
-			Stores []struct {
-				ID        string
-				Exposures []exposure
-			}
-		}
-		lag := func() (time.Duration, bool) {
-			f.run(t, "status", "--json").object(t, &seen)
-			for _, s := range seen.Stores {
-				for _, x := range s.Exposures {
-					if s.ID == "db" && x.Location == "offsite" && x.State == "bounded" {
-						return time.Duration(x.Loss * float64(time.Second)), x.Loss < 30
-					}
-				}
-			}
-			return 0, false
-		}
-		var reported time.Duration
-		until(t, "the lag of offsite", func() (ok bool) { reported, ok = lag(); return ok })
-		if err := server.cmd.Process.Kill(); err != nil { // nothing is shipped after the report
-			t.Fatal(err)
-		}
-		<-server.gone
-		server.once.Do(func() {})
-		all := stop()
-		if err := os.RemoveAll(f.near); err != nil {
-			t.Fatal(err)
-		}
-		got := map[int]bool{}
-		for _, n := range f.back(t, "second", "--latest") {
-			got[n] = true
-		}
-		for _, a := range all {
-			if a.before.Before(seen.At.Add(-reported)) && !got[a.n] {
-				t.Errorf("row %d was acknowledged %s before the report of a lag of %s, and is lost", a.n, seen.At.Sub(a.before), reported)
-			}
-		}
-		if len(got) == 0 {
-			t.Error("nothing came back")
 		}
 	})
 }
