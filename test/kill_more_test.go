@@ -152,7 +152,9 @@ func (w *killWorld) copyKeys(dir string) {
 	}
 	names := []string{"plan.yaml"}
 	for _, e := range es {
-		names = append(names, filepath.Join("keys", e.Name()))
+		if !e.IsDir() { // what is handed to auditors is no key of the server's
+			names = append(names, filepath.Join("keys", e.Name()))
+		}
 	}
 	for _, n := range names {
 		b, err := os.ReadFile(filepath.Join(w.ws.Dir, n))
