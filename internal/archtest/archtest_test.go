@@ -22,7 +22,7 @@ const module = "holdfast"
 var layers = [][]string{
 	{"."},
 	{"internal/calendar", "internal/durable", "internal/seal", "internal/db", "internal/plan"},
-	{"internal/job", "internal/ledger", "internal/repo"},
+	{"internal/job", "internal/ledger", "internal/repo", "internal/sequence"},
 	{"internal/location", "internal/source", "internal/sandbox", "internal/notify"},
 	{"internal/backup", "internal/drill", "internal/recovery", "internal/objective", "internal/incident",
 		"internal/oncall", "internal/statuspage", "internal/govern", "internal/evidence", "internal/survive", "internal/access"},
@@ -39,7 +39,7 @@ var sideways = map[string]string{
 }
 
 // freeOfNouns are the engines that could leave the project: they do not even know the root.
-var freeOfNouns = []string{"internal/job", "internal/ledger", "internal/repo"}
+var freeOfNouns = []string{"internal/job", "internal/ledger", "internal/repo", "internal/sequence"}
 
 // reserved says which package alone may use a library.
 var reserved = map[string][]string{
