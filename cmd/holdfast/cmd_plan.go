@@ -1,18 +1,13 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"holdfast"
 	"holdfast/internal/app"
 	"holdfast/internal/plan"
 )
@@ -91,102 +86,4 @@ func planID(s string) string {
 		return "plan" + s
 	}
 	return s
-}
-
-func (c *cli) checkCmd() *cobra.Command {
-	var live bool
-	cmd := &cobra.Command{
-		Use:   "check [PLAN]",
-		Short: "Say which promises of a plan cannot be kept",
-		Long: `Read and check a plan: a file or a folder (default: the workspace's). Nothing is
-contacted and nothing is written. Every finding has a code, a place, a severity
-and a way out.
-
-With --live the workspace's stores and locations are asked as well whether they can
-be protected and written as the plan says. Nothing is changed there.
-
-Exit status: 0 no finding of severity error, 2 the plan cannot be read, 3 a
-finding of severity error exists.`,
-		Example: "  $ holdfast check plan.yaml\n  plan.yaml:41:5: error HF-L2: backups.folder: …\n  $ holdfast check --live       # also ask the stores and locations",
-		Args:    args(cobra.MaximumNArgs(1)),
-		RunE: func(cmd *cobra.Command, a []string) error {
-			var path string
-			if live && len(a) == 1 {
-				return &usageError{holdfast.WithHint(errors.New("--live asks what the workspace's own plan names"), "leave the plan out: \"holdfast check --live\"")}
-			}
-			if len(a) == 1 {
-				path = a[0]
-			} else {
-				w, err := app.Find(c.dir)
-				if err != nil {
-					return err
-				}
-				path = w.Plan()
-			}
-			p, err := plan.Load(path)
-			var fs []holdfast.Finding
-			if err != nil {
-				if fs = plan.FindingsOf(err); len(fs) == 0 {
-					return err
-				}
-			} else {
-				fs = plan.Check(p, time.Now())
-			}
-			if err == nil && live {
-				opt, err := c.options(slog.LevelError)
-				if err != nil {
-					return err
-				}
-				fs = append(fs, app.Ask(cmd.Context(), p, opt)...)
-				holdfast.SortFindings(fs)
-			}
-			perr := c.print(map[string]any{"plan": path, "findings": notNil(fs)}, func(o io.Writer) { printFindings(o, fs, path) })
-			switch {
-			case perr != nil:
-				return perr
-			case err != nil:
-				c.reported = true
-				return &usageError{err}
-			case holdfast.AnyErrors(fs):
-				c.reported = true
-				return holdfast.ErrMissed
-			}
-			return nil
-		},
-	}
-	cmd.Flags().BoolVar(&live, "live", false, "also ask the stores and locations")
-	return cmd
-}
-
-func notNil[T any](s []T) []T {
-	if s == nil {
-		return []T{}
-	}
-	return s
-}
-
-func printFindings(o io.Writer, fs []holdfast.Finding, path string) {
-	n := map[holdfast.FindingSeverity]int{}
-	for _, f := range fs {
-		n[f.Severity]++
-		place := ""
-		if f.File != "" {
-			place = f.File
-			if wd, err := os.Getwd(); err == nil {
-				if rel, err := filepath.Rel(wd, f.File); err == nil && !strings.HasPrefix(rel, "..") {
-					place = rel
-				}
-			}
-			place = fmt.Sprintf("%s:%d:%d: ", place, f.Line, f.Column)
-		}
-		fmt.Fprintf(o, "%s%s %s: %s: %s\n", place, f.Severity, f.Code, f.Subject, f.Message)
-		if f.Hint != "" {
-			fmt.Fprintf(o, "    %s\n", f.Hint)
-		}
-	}
-	if len(fs) == 0 {
-		fmt.Fprintf(o, "%s: nothing found: every promise can be kept as far as the plan itself tells\n", path)
-		return
-	}
-	fmt.Fprintf(o, "%d errors, %d warnings, %d notes\n", n[holdfast.SeverityError], n[holdfast.SeverityWarning], n[holdfast.SeverityNote])
 }

@@ -10,35 +10,6 @@ import (
 	"holdfast"
 )
 
-// The codes of the lints. A code is stable: people search for it, and exceptions
-// name it.
-const (
-	codeUnbound     = "HF-L1"  // words without a number
-	codeSchedule    = "HF-L2"  // the schedule cannot meet the RPO
-	codeSteps       = "HF-L3"  // the steps alone do not fit into the RTO
-	codeLooser      = "HF-L4"  // a need is looser than its consumer
-	codeTolerable   = "HF-L6"  // RTO not below the maximum tolerable downtime
-	codeWider       = "HF-L7"  // a wider loss has a tighter objective
-	codeFreshness   = "HF-L8"  // drills are rarer than their proof lasts
-	codeRetention   = "HF-L9"  // kept for less than a loss stays unnoticed
-	CodeUnprotected = "HF-L11" // no backup
-	codeShared      = "HF-L13" // copies fail together
-	codeKeys        = "HF-L14" // a lost key or holder loses everything
-	codeDeputy      = "HF-L18" // no deputy
-	codeApproval    = "HF-L19" // an approval that nobody can give
-	codeBusFactor   = "HF-L20" // one person's absence stops everything
-	codeEstimate    = "HF-L22" // a step without an estimate
-	codeCycle       = "HF-L23" // a circle
-	codeZero        = "HF-L24" // a check that passes on nothing, or cannot be evaluated
-	codeUndeclared  = "HF-L25" // an id that is not declared
-	codeUndrilled   = "HF-L32" // nothing proves a backup
-	codeUnrecovered = "HF-L33" // no way back is written down
-	codeGuard       = "HF-L34" // a location that guards less than it could
-	codeTwice       = "HF-P1"  // one id for two things
-	codeMinute      = "HF-P5"  // 1m is a minute
-	codeException   = "HF-X1"  // an exception that does not hold
-)
-
 // Check looks for promises of p that cannot be kept, contradict each other, cannot
 // be measured or rest on one person, place or key. Every finding says where, why
 // with the numbers, and which edit is a way out. The result is sorted, worst first.

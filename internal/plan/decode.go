@@ -17,19 +17,6 @@ import (
 	"holdfast/internal/calendar"
 )
 
-// Codes of what the reader complains about. They are documented with the lints.
-const (
-	codeSyntax    = "HF-Y1" // not YAML, or not text
-	codeDocuments = "HF-Y2" // not exactly one document
-	codeAnchor    = "HF-Y3" // anchor, alias, merge key or tag
-	codeField     = "HF-Y4" // unknown field
-	codeDuplicate = "HF-Y5" // said twice
-	codeValue     = "HF-Y6" // a value of the wrong form
-	codeEmpty     = "HF-Y7" // an empty or missing value
-	codeLimit     = "HF-Y8" // too large or too deep
-	codeSecret    = "HF-S1" // a secret in the plan
-)
-
 // Limits of one plan.
 const (
 	MaxFileBytes = 16 << 20 // one file
