@@ -13,6 +13,9 @@
 //   - A [MACKey] names. It turns content into chunk ids, so that a person who
 //     does not hold it cannot ask whether a known file is among the copies.
 //
+// An identity can be split into [Share] values, of which some bring it back, and both
+// can be written on paper and typed in again ([ParseSheet]).
+//
 // Data is sealed in a [Box] under a fresh [Key], and that key is wrapped to
 // recipients in an ordinary age file, so that age and a few lines of any
 // language with AES-GCM can open it without Holdfast.
@@ -29,8 +32,8 @@
 //
 // # What it does not do
 //
-// It does not rotate, split or store keys beyond one file each, and it does not
-// protect against a person who holds the identity and the pack.
+// It does not decide who holds a key, and it does not protect against a person who
+// holds the identity and the pack.
 package seal
 
 import (
