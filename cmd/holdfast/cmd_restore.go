@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"text/tabwriter"
@@ -201,35 +200,4 @@ func printRestored(o io.Writer, r app.RestoreRequest, rep app.RestoreReport) {
 	if rep.Next != "" {
 		fmt.Fprintf(o, "next: %s\n", rep.Next)
 	}
-}
-
-func (c *cli) keyCmd() *cobra.Command {
-	create := &cobra.Command{
-		Use:   "create FILE",
-		Short: "Make a read key and print its public half",
-		Long: `Make a new private read key in FILE, readable by its owner only, and print the
-public half for the plan's "keys". A file that is there is never overwritten.
-
-Exit status: 0 made, 1 error.`,
-		Example: "  $ holdfast key create /media/usb/holdfast-recovery.age\n  age1…",
-		Args:    args(cobra.ExactArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
-			id, err := seal.GenerateIdentity()
-			if err != nil {
-				return err
-			}
-			pub := id.Recipient()
-			text := fmt.Sprintf("# holdfast read key: whoever has it can read every backup made for it\n# public half: %s\n%s\n", pub, id.String())
-			if err := seal.WriteKeyFile(a[0], text); err != nil {
-				return err
-			}
-			return c.print(map[string]string{"file": a[0], "recipient": pub.String(), "fingerprint": pub.Fingerprint()}, func(o io.Writer) {
-				fmt.Fprintln(o, pub)
-				if isTerminal(os.Stdout) {
-					fmt.Fprintf(c.stderr, "private half in %s; fingerprint %s\n", a[0], pub.Fingerprint())
-				}
-			})
-		},
-	}
-	return group("key", "Keys that can read backups", create)
 }
