@@ -259,7 +259,13 @@ func (p *RestorePlan) fetchLog(ctx context.Context, report func(int64)) (fetched
 	if err != nil {
 		return fetchedLog{}, err
 	}
-	stream := p.openPieces(ctx, report)
+	stream := readAhead(ctx, p.restore.Workers, p.legs, func(ctx context.Context, info repo.LogInfo, from, until uint64) ([]byte, error) {
+		data, err := p.readPiece(ctx, info, from, until)
+		if err == nil {
+			report(int64(len(data)))
+		}
+		return data, err
+	})
 	defer stream.close()
 	w := &segmentWriter{dir: p.shelfDir(), shelf: &sh}
 	defer w.abort()
@@ -323,16 +329,19 @@ type pieceResult struct {
 	err  error
 }
 
-// openPieces starts reading. Each leg's bytes come cut to the leg: pieces may
+// readAhead starts reading. Each leg's bytes come cut to the leg: pieces may
 // overlap, and the last one before a fork may go on behind it.
-func (p *RestorePlan) openPieces(ctx context.Context, report func(int64)) *pieceStream {
+//
+// What is in the queue has its reader, so that next never waits for a result that
+// nobody will bring.
+func readAhead(ctx context.Context, workers int, legs []leg, read func(ctx context.Context, info repo.LogInfo, from, until uint64) ([]byte, error)) *pieceStream {
 	ctx, cancel := context.WithCancel(ctx)
 	g, ctx := errgroup.WithContext(ctx)
-	s := &pieceStream{queue: make(chan chan pieceResult, 2*p.restore.Workers), cancel: cancel, group: g}
-	slots := make(chan struct{}, p.restore.Workers)
+	s := &pieceStream{queue: make(chan chan pieceResult, 2*workers), cancel: cancel, group: g}
+	slots := make(chan struct{}, workers)
 	g.Go(func() error {
 		defer close(s.queue)
-		for _, l := range p.legs {
+		for _, l := range legs {
 			pos := l.from
 			for _, info := range l.pieces {
 				from, until := pos, min(info.End, l.until)
@@ -342,21 +351,18 @@ func (p *RestorePlan) openPieces(ctx context.Context, report func(int64)) *piece
 				}
 				result := make(chan pieceResult, 1)
 				select {
-				case s.queue <- result:
+				case slots <- struct{}{}:
 				case <-ctx.Done():
 					return ctx.Err()
 				}
 				select {
-				case slots <- struct{}{}:
+				case s.queue <- result:
 				case <-ctx.Done():
 					return ctx.Err()
 				}
 				g.Go(func() error {
 					defer func() { <-slots }()
-					data, err := p.readPiece(ctx, info, from, until)
-					if err == nil {
-						report(int64(len(data)))
-					}
+					data, err := read(ctx, info, from, until)
 					result <- pieceResult{at: logPosition{info.Timeline, from}, data: data, err: err}
 					return nil
 				})
