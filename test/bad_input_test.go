@@ -456,6 +456,16 @@ func TestRestoreThatCannotBe(t *testing.T) {
 			before.unchanged(t, w.root)
 		})
 	}
+	t.Run("onto a full disk", func(t *testing.T) {
+		write(t, filepath.Join(w.uploads, "large.bin"), incompressible(t, 4<<20), 0o644)
+		w.run(t, "backup", "uploads").want(t, 0)
+		small := filepath.Join(w.root, "small")
+		mountTmpfs(t, small, "size=1m")
+		w.run(t, "restore", "uploads", "--to", filepath.Join(small, "out")).refuses(t, 1, `no space left`, `space|--to`)
+		if _, err := os.Lstat(filepath.Join(small, "out")); err == nil {
+			t.Error("half of the data stands where all of it was asked for")
+		}
+	})
 }
 
 func TestUnknownNames(t *testing.T) {

@@ -64,6 +64,12 @@ func rowsOf(t *testing.T, c *cluster, dir, question string) string {
 func (c *cluster) commit(t *testing.T, table string, n int) time.Time {
 	t.Helper()
 	c.sql(t, fmt.Sprintf("INSERT INTO %s VALUES (%d, clock_timestamp())", table, n))
+	return c.clock(t)
+}
+
+// clock returns the database's time.
+func (c *cluster) clock(t *testing.T) time.Time {
+	t.Helper()
 	micros, err := strconv.ParseInt(c.sql(t, "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"), 10, 64)
 	if err != nil {
 		t.Fatal(err)

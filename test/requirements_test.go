@@ -6,13 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Each test here proves rows of docs/requirements/catalogue.md by the acceptance
@@ -111,6 +116,264 @@ func protect(t *testing.T) firm {
 	f.run(t, "backup", "db").want(t, 0)
 	f.run(t, "backup", "uploads").want(t, 0)
 	return f
+}
+
+// back restores the database and returns the row numbers of its ledger.
+func (f firm) back(t *testing.T, name string, args ...string) []int {
+	t.Helper()
+	to := filepath.Join(f.root, name)
+	f.run(t, append([]string{"restore", "db", "--to", to}, args...)...).want(t, 0)
+	out := rowsOf(t, f.cluster, to, "SELECT n FROM ledger ORDER BY n")
+	if err := os.RemoveAll(to); err != nil {
+		t.Fatal(err)
+	}
+	var ns []int
+	for _, s := range strings.Fields(out) {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ns = append(ns, n)
+	}
+	return ns
+}
+
+// An acknowledgement says that a row was committed before an instant, and that its
+// commit was asked for after another.
+type acknowledgement struct {
+	n             int
+	asked, before time.Time
+}
+
+// write commits numbered rows, one each few milliseconds, until stop is called.
+func (f firm) write(t *testing.T) (stop func() []acknowledgement) {
+	t.Helper()
+	s, err := pgconn.Connect(t.Context(), fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=app password='%s' sslmode=disable", f.cluster.port, password))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	var out []acknowledgement
+	wg.Go(func() {
+		defer s.Close(context.Background())
+		for n := 1; ctx.Err() == nil; n++ {
+			asked := time.Now()
+			if _, err := s.Exec(context.Background(), fmt.Sprintf("INSERT INTO ledger VALUES (%d, clock_timestamp())", n)).ReadAll(); err != nil {
+				t.Error(err)
+				return
+			}
+			out = append(out, acknowledgement{n, asked, time.Now()})
+			select {
+			case <-ctx.Done():
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	return func() []acknowledgement {
+		cancel()
+		wg.Wait()
+		return out
+	}
+}
+
+// points asks what each location holds of the database.
+func (f firm) points(t *testing.T) map[string][]window {
+	t.Helper()
+	var v struct{ Windows []window }
+	f.run(t, "points", "db", "--json").object(t, &v)
+	out := map[string][]window{}
+	for _, w := range v.Windows {
+		out[w.Location] = append(out[w.Location], w)
+	}
+	return out
+}
+
+type window struct {
+	Location string
+	From, To time.Time
+	Hole     string
+}
+
+func at(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+func TestPointInTimeRows(t *testing.T) {
+	f := protect(t)
+	before := f.cluster.clock(t)
+	f.cluster.commit(t, "ledger", 1_000_000)
+	t.Run("PIT-01 one commit on an idle database", func(t *testing.T) {
+		// Nothing else is committed, and no segment of the log is filled.
+		began := time.Now()
+		f.reaches(t, before, 2)
+		if took := time.Since(began); took > time.Minute {
+			t.Errorf("it took %s until the commit could be restored", took)
+		}
+		for _, l := range []string{"near", "offsite"} {
+			if got := f.back(t, "idle-"+l, "--latest", "--location", l); len(got) != 1 || got[0] != 1_000_000 {
+				t.Errorf("%s brings back %v", l, got)
+			}
+		}
+	})
+	f.cluster.sql(t, "DELETE FROM ledger")
+	begin := time.Now()
+	stop := f.write(t)
+	until(t, "a thousand rows", func() bool { return f.cluster.sql(t, "SELECT count(*) >= 300 FROM ledger") == "t" })
+	all := stop()
+	end := time.Now()
+	f.cluster.sql(t, "CREATE TABLE later ()") // the log goes on after the last instant
+	t.Cleanup(func() {
+		if _, err := f.cluster.query(context.Background(), "DROP TABLE later"); err != nil {
+			t.Error(err)
+		}
+	})
+	f.reaches(t, end, 2)
+
+	t.Run("PIT-02 random instants", func(t *testing.T) {
+		const instants = 20
+		seed := uint64(time.Now().UnixNano())
+		t.Logf("seed %d", seed)
+		r := rand.New(rand.NewPCG(seed, 0))
+		for i := range instants {
+			instant := begin.Add(time.Duration(r.Int64N(int64(end.Sub(begin)))))
+			t.Run(fmt.Sprint(i), func(t *testing.T) {
+				t.Parallel()
+				got := map[int]bool{}
+				for _, n := range f.back(t, fmt.Sprintf("at-%d", i), "--at", at(instant)) {
+					got[n] = true
+				}
+				for _, a := range all {
+					switch {
+					case a.before.Before(instant) && !got[a.n]:
+						t.Errorf("%s: row %d was committed by then, %s before, and is not there", at(instant), a.n, instant.Sub(a.before))
+					case a.asked.After(instant) && got[a.n]:
+						t.Errorf("%s: row %d was committed later, by %s, and is there", at(instant), a.n, a.asked.Sub(instant))
+					}
+				}
+			})
+		}
+	})
+	t.Run("PIT-03 the ends of the windows, and a hole", func(t *testing.T) {
+		for l, ws := range f.points(t) {
+			if len(ws) != 1 || ws[0].Hole != "" {
+				t.Fatalf("%s has windows %+v, want one without a hole", l, ws)
+			}
+			f.back(t, "from-"+l, "--at", at(ws[0].From), "--location", l)
+			f.back(t, "to-"+l, "--at", at(ws[0].To), "--location", l)
+			f.run(t, "restore", "db", "--to", filepath.Join(f.root, "early"), "--location", l, "--at", at(ws[0].From.Add(-time.Second))).refuses(t, 1, `cannot be brought back`, `nearest window`)
+			f.run(t, "restore", "db", "--to", filepath.Join(f.root, "late"), "--location", l, "--at", at(ws[0].To.Add(time.Hour))).refuses(t, 1, `cannot be brought back`, `nearest window`)
+		}
+		f.server.stop(t)
+		old := f.points(t)
+		pieces := logPieces(t, f.near)
+		if len(pieces) < 3 {
+			t.Fatalf("%d pieces of log are too few", len(pieces))
+		}
+		if err := os.Remove(pieces[len(pieces)/2]); err != nil {
+			t.Fatal(err)
+		}
+		now := f.points(t)
+		if len(now["near"]) == 0 || !now["near"][0].To.Before(old["near"][0].To) || now["near"][0].Hole == "" {
+			t.Errorf("a piece of log is gone at near, and its windows are %+v, before %+v", now["near"], old["near"])
+		}
+		if fmt.Sprint(now["offsite"]) != fmt.Sprint(old["offsite"]) {
+			t.Errorf("offsite has all, and its windows are %+v, before %+v", now["offsite"], old["offsite"])
+		}
+		f.back(t, "hole-end", "--at", at(now["near"][0].To), "--location", "near")
+		f.run(t, "restore", "db", "--to", filepath.Join(f.root, "in-hole"), "--location", "near", "--at", at(old["near"][0].To)).refuses(t, 1, `cannot be brought back`, `nearest window`)
+		if e := f.run(t, "points", "db"); !strings.Contains(e.out, now["near"][0].Hole) {
+			t.Errorf("the hole is not shown: %v", e)
+		}
+	})
+}
+
+// logPieces lists the pieces of log at a location, in order.
+func logPieces(t *testing.T, location string) (out []string) {
+	t.Helper()
+	err := filepath.WalkDir(filepath.Join(location, "logs"), func(p string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() && contains(d.Name(), `^[0-9a-fA-F]{16}-[0-9a-fA-F]{16}$`) {
+			out = append(out, p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+func TestSecondLocationRows(t *testing.T) {
+	f := protect(t)
+	t.Run("STO-13 each location in turn, the other one cut off", func(t *testing.T) {
+		f.server.stop(t)
+		for gone, left := range map[string]string{f.near: "offsite", f.offsite: "near"} {
+			if err := os.Rename(gone, gone+".away"); err != nil {
+				t.Fatal(err)
+			}
+			var d drilled
+			f.run(t, "drill", "db", "--location", left, "--json").want(t, 4).object(t, &d)
+			if d.Location != left || d.Rung != 5 || d.State != "passed" {
+				t.Errorf("with only %s within reach the drill of db ended %s at L%d, from %q", left, d.State, d.Rung, d.Location)
+			}
+			f.run(t, "drill", "uploads-drill").want(t, 0)
+			if err := os.Rename(gone+".away", gone); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+	t.Run("PIT-07 the lag of the second location, and what its recovery loses", func(t *testing.T) {
+		server := serve(t, f.dir)
+		f.cluster.sql(t, "TRUNCATE ledger")
+		stop := f.write(t)
+		until(t, "some rows", func() bool { return f.cluster.sql(t, "SELECT count(*) >= 100 FROM ledger") == "t" })
+		some := time.Now() // what is reported must reach further than this, so that there are rows to lose
+		type exposure struct {
+			Location string
+			Loss     float64 `json:"loss_seconds"`
+			State    string
+		}
+		var seen struct {
+			At     time.Time
+			Stores []struct {
+				ID        string
+				Exposures []exposure
+			}
+		}
+		lag := func() (time.Duration, bool) {
+			f.run(t, "status", "--json").object(t, &seen)
+			for _, s := range seen.Stores {
+				for _, x := range s.Exposures {
+					if s.ID == "db" && x.Location == "offsite" && x.State == "bounded" {
+						loss := time.Duration(x.Loss * float64(time.Second))
+						return loss, seen.At.Add(-loss).After(some)
+					}
+				}
+			}
+			return 0, false
+		}
+		var reported time.Duration
+		until(t, "the lag of offsite", func() (ok bool) { reported, ok = lag(); return ok })
+		if err := server.cmd.Process.Kill(); err != nil { // nothing is shipped after the report
+			t.Fatal(err)
+		}
+		<-server.gone
+		server.once.Do(func() {})
+		all := stop()
+		if err := os.RemoveAll(f.near); err != nil {
+			t.Fatal(err)
+		}
+		got := map[int]bool{}
+		for _, n := range f.back(t, "second", "--latest") {
+			got[n] = true
+		}
+		for _, a := range all {
+			if a.before.Before(seen.At.Add(-reported)) && !got[a.n] {
+				t.Errorf("row %d was acknowledged %s before the report of a lag of %s, and is lost", a.n, seen.At.Sub(a.before), reported)
+			}
+		}
+		if len(got) == 0 {
+			t.Error("nothing came back")
+		}
+	})
 }
 
 func TestIntegrityRows(t *testing.T) {
