@@ -81,6 +81,9 @@ func (l *linter) references() {
 	nodes := p.Nodes()
 	actors := append(slices.Clone(roles), people...)
 	slices.Sort(actors)
+	needed := slices.Concat(nodes, sorted(p.Suppliers), sorted(p.Facilities))
+	slices.Sort(needed)
+	proofs := p.proofs()
 	need := func(path, what, id string, known []string) {
 		if _, found := slices.BinarySearch(known, id); found || id == "" { // known is sorted: there may be many
 			return
@@ -100,7 +103,9 @@ func (l *linter) references() {
 	}
 	for _, id := range sorted(p.Scenarios) {
 		for i, loc := range p.Scenarios[id].Lose {
-			need(index("scenarios."+id+".lose", i), "the location", loc, sorted(p.Locations))
+			if !strings.Contains(loc, ":") { // a kind and a name may be anything
+				need(index("scenarios."+id+".lose", i), "the location", loc, sorted(p.Locations))
+			}
 		}
 	}
 	for _, id := range sorted(p.Tiers) {
@@ -114,7 +119,9 @@ func (l *linter) references() {
 		need(path+".owner", "the owner", s.Owner, actors)
 		need(path+".runbook", "the runbook", s.Runbook, sorted(p.Runbooks))
 		for _, n := range sorted(s.Needs) {
-			need(path+".needs."+n, "the service or store", n, nodes)
+			if _, actor := slices.BinarySearch(actors, n); !actor {
+				need(path+".needs."+n, "the service or store", n, needed)
+			}
 		}
 	}
 	for _, id := range stores {
@@ -169,7 +176,7 @@ func (l *linter) references() {
 	}
 	for _, clause := range sorted(p.Controls) {
 		for i, id := range p.Controls[clause] {
-			need(index("controls."+clause, i), "the drill", id, sorted(p.Drills))
+			need(index("controls."+clause, i), "the drill", id, proofs)
 		}
 	}
 	for _, id := range sorted(p.Exceptions) {
@@ -179,6 +186,20 @@ func (l *linter) references() {
 			need(index("exceptions."+id+".approved_by", i), "the role or person", by, actors)
 		}
 	}
+}
+
+// proofs returns the ids that can prove a control, in order. A kind before an id
+// ("metric:backup-success") says what is meant where one id stands for two things.
+func (p *Plan) proofs() []string {
+	var out []string
+	for kind, ids := range map[string][]string{"drill": sorted(p.Drills), "exercise": sorted(p.Exercises), "review": sorted(p.Reviews),
+		"metric": sorted(p.Metrics), "measure": sorted(p.Measures), "runbook": sorted(p.Runbooks), "statement": sorted(p.Statements)} {
+		for _, id := range ids {
+			out = append(out, id, kind+":"+id)
+		}
+	}
+	slices.Sort(out)
+	return out
 }
 
 // identities reports one id for two things: findings, facts and commands name

@@ -114,9 +114,14 @@ func (l *linter) schedules() {
 		s := l.p.Stores[id]
 		b, ok := l.p.Backups[s.Protect]
 		if !ok {
-			if s.Protect == "" {
+			if s.Protect == "" && s.Delegated == nil && s.NotProtected == "" {
 				l.fail(CodeUnprotected, "stores."+id, suggestBackup(l.p, s.Kind), "nothing protects %q: when it is lost, all of it is lost", id)
 			}
+			continue
+		}
+		if !s.Kind.Protected() {
+			l.fail(CodeUnprotected, "stores."+id, "export it into a folder and protect that as kind files, or let somebody else protect it (delegated) until a later version does",
+				"%q is declared, not protected by this version: stores of kind %s cannot be backed up yet", id, s.Kind)
 			continue
 		}
 		if b.Log != nil && s.Kind != KindPostgres {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v4"
 
@@ -52,6 +53,25 @@ func (d *decoder) complain(code string, n *yaml.Node, path, hint, format string,
 		Code: code, Severity: holdfast.SeverityError, File: d.file, Line: n.Line, Column: n.Column,
 		Subject: subject, Message: fmt.Sprintf(format, args...), Hint: hint,
 	})
+}
+
+// complainAt complains at the place of a path that was read, or of its nearest parent.
+func (d *decoder) complainAt(code, path, hint, format string, args ...any) {
+	at := path
+	pos, ok := d.pos[at]
+	for !ok {
+		i := lastDot(at)
+		if i < 0 {
+			pos = Position{d.file, 1, 1}
+			break
+		}
+		at = at[:i]
+		pos, ok = d.pos[at]
+	}
+	file := d.file
+	d.file = pos.File
+	d.complain(code, &yaml.Node{Line: pos.Line, Column: pos.Column}, path, hint, format, args...)
+	d.file = file
 }
 
 // document reads the text of one file into p. A second file of a folder adds to it.
@@ -186,6 +206,7 @@ var (
 	typeDate       = reflect.TypeFor[Date]()
 	typeCopies     = reflect.TypeFor[Copies]()
 	typeSteps      = reflect.TypeFor[Steps]()
+	typeStages     = reflect.TypeFor[Stages]()
 	typeWords      = reflect.TypeFor[words]()
 )
 
@@ -217,7 +238,10 @@ func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
 			return
 		}
 	case typeSteps:
-		d.steps(n, v.Addr().Interface().(*Steps), path)
+		ordered(d, n, v.Addr().Interface().(*Steps), path, func(s *Step, id string) { s.ID = id })
+		return
+	case typeStages:
+		ordered(d, n, v.Addr().Interface().(*Stages), path, func(s *Stage, id string) { s.ID = id })
 		return
 	}
 	switch v.Kind() {
@@ -325,19 +349,23 @@ func (d *decoder) seen(k *yaml.Node, full string, again bool) bool {
 }
 
 func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
+	fields := fieldsOf(v.Type())
+	if fields.short >= 0 && n.Kind == yaml.ScalarNode {
+		d.scalar(n, v.Field(fields.short), path)
+		return
+	}
 	if n.Kind != yaml.MappingNode {
 		d.complain(codeValue, n, path, "write the fields below it, indented", "%s takes fields, not %s", name(path), describe(n))
 		return
 	}
-	fields, known := fieldsOf(v.Type())
 	misspelt := false
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, c := n.Content[i], n.Content[i+1]
-		if !d.key(k, path, known) {
+		if !d.key(k, path, fields.known) {
 			misspelt = true
 			continue
 		}
-		f := fields[k.Value]
+		f := fields.named(k.Value)
 		full := join(path, k.Value)
 		kind := v.Field(f.index).Kind()
 		section := path == "" && (kind == reflect.Map || kind == reflect.Struct)
@@ -358,12 +386,12 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 }
 
 func (d *decoder) required(n *yaml.Node, v reflect.Value, path string) {
-	fields, known := fieldsOf(v.Type())
-	for _, key := range known {
-		if f := fields[key]; f.required {
-			if _, ok := d.pos[join(path, key)]; !ok {
-				d.complain(codeEmpty, n, path, fmt.Sprintf("add \"%s: …\"", key), "%s lacks %q", name(path), key)
-			}
+	for _, f := range fieldsOf(v.Type()).list {
+		if !f.required {
+			continue
+		}
+		if _, ok := d.pos[join(path, f.key)]; !ok {
+			d.complain(codeEmpty, n, path, fmt.Sprintf("add \"%s: …\"", f.key), "%s lacks %q", name(path), f.key)
 		}
 	}
 }
@@ -435,6 +463,7 @@ func (d *decoder) period(n *yaml.Node, p *Period, path string) {
 		d.complain(codeValue, n, path, periodHint, "%q is %s, which is not a period", path, describe(n))
 		return
 	}
+	d.sane(n, v, path)
 	*p = v
 }
 
@@ -460,68 +489,6 @@ func (d *decoder) recurrence(n *yaml.Node, r *Recurrence, path string) {
 		return
 	}
 	*r = v
-}
-
-func (d *decoder) objective(n *yaml.Node, o *Objective, path string) {
-	const hint = "write a period (4h), {target: 24h, max: 48h}, {stated: \"the policy's words\", bound: 15m} or {none: \"the reason\"}"
-	switch n.Kind {
-	case yaml.ScalarNode:
-		if p, err := calendar.ParsePeriod(n.Value); err == nil {
-			if p.Approx() <= 0 {
-				d.complain(codeValue, n, path, hint, "%q is zero, which nobody can promise", path)
-			}
-			o.Max = p
-			return
-		}
-		// Words are kept as words, and reported as untestable by Check. What begins like
-		// a number was meant to be one.
-		if c := n.Value[0]; c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' {
-			o.Stated = n.Value
-			return
-		}
-		d.complain(codeValue, n, path, hint, "%q is %s, which is not a period", path, describe(n))
-	case yaml.MappingNode:
-		var form struct {
-			Target Period `yaml:"target"`
-			Max    Period `yaml:"max"`
-			Stated string `yaml:"stated"`
-			Bound  Period `yaml:"bound"`
-			None   string `yaml:"none"`
-		}
-		before := len(d.findings)
-		d.structure(n, reflect.ValueOf(&form).Elem(), path)
-		if len(d.findings) > before {
-			return
-		}
-		var zero Period
-		has := func(key string) bool { _, ok := d.pos[join(path, key)]; return ok }
-		switch {
-		case has("none"):
-			if len(n.Content) != 2 || strings.TrimSpace(form.None) == "" {
-				d.complain(codeValue, n, path, hint, "%q is not applicable, and needs the reason and nothing else", path)
-				return
-			}
-			o.None = form.None
-		case has("stated"):
-			if has("target") || has("max") || strings.TrimSpace(form.Stated) == "" {
-				d.complain(codeValue, n, path, hint, "%q mixes words with a range", path)
-				return
-			}
-			o.Stated, o.Max = form.Stated, form.Bound
-		case has("target") && has("max"):
-			if form.Target.Approx() > form.Max.Approx() {
-				d.complain(codeValue, n, path, "swap the two, or raise the max", "%q aims at %s, which is beyond its max %s", path, form.Target, form.Max)
-				return
-			}
-			o.Target, o.Max = form.Target, form.Max
-		case form.Max != zero && len(n.Content) == 2:
-			o.Max = form.Max
-		default:
-			d.complain(codeValue, n, path, hint, "%q does not say what is promised", path)
-		}
-	default:
-		d.complain(codeValue, n, path, hint, "%q takes an objective, not %s", path, describe(n))
-	}
 }
 
 func (d *decoder) estimate(n *yaml.Node, e *Estimate, path string) {
@@ -554,42 +521,66 @@ func (d *decoder) copies(n *yaml.Node, v *Copies, path string) {
 	}
 }
 
-func (d *decoder) steps(n *yaml.Node, v *Steps, path string) {
-	var m map[string]Step
+// ordered reads a map whose order counts.
+func ordered[E any, S ~[]E](d *decoder, n *yaml.Node, v *S, path string, name func(*E, string)) {
+	var m map[string]E
 	rv := reflect.ValueOf(&m).Elem()
 	d.mapping(n, rv, path)
 	if n.Kind != yaml.MappingNode {
 		return
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		if st, ok := m[n.Content[i].Value]; ok {
-			st.ID = n.Content[i].Value
-			*v = append(*v, st)
-			delete(m, st.ID)
+		id := n.Content[i].Value
+		if e, ok := m[id]; ok {
+			name(&e, id)
+			*v = append(*v, e)
+			delete(m, id)
 		}
 	}
 }
 
 // field is what the tags of a struct field say.
 type field struct {
+	key      string
 	index    int
 	required bool
 	path     bool
+	short    bool // the only field of a struct that is written as one value
 }
 
-func fieldsOf(t reflect.Type) (map[string]field, []string) {
-	fields := make(map[string]field, t.NumField())
-	var known []string
+// fields are those of one struct type, in its order.
+type fields struct {
+	list  []field
+	known []string
+	at    map[string]int
+	short int // of the field that stands for the whole struct, or -1
+}
+
+func (f *fields) named(key string) field { return f.list[f.at[key]] }
+
+var fieldCache sync.Map // from reflect.Type to *fields
+
+func fieldsOf(t reflect.Type) *fields {
+	if f, ok := fieldCache.Load(t); ok {
+		return f.(*fields)
+	}
+	fs := &fields{at: map[string]int{}, short: -1}
 	for i := range t.NumField() {
 		key := t.Field(i).Tag.Get("yaml")
 		if key == "" || key == "-" {
 			continue
 		}
 		opts := strings.Split(t.Field(i).Tag.Get("plan"), ",")
-		fields[key] = field{index: i, required: slices.Contains(opts, "required"), path: slices.Contains(opts, "path")}
-		known = append(known, key)
+		f := field{key: key, index: i, required: slices.Contains(opts, "required"), path: slices.Contains(opts, "path"), short: slices.Contains(opts, "short")}
+		if f.short {
+			fs.short = i
+		}
+		fs.at[key] = len(fs.list)
+		fs.list = append(fs.list, f)
+		fs.known = append(fs.known, key)
 	}
-	return fields, known
+	fieldCache.Store(t, fs)
+	return fs
 }
 
 // suggest names the nearest known word, or all of them when none is near.

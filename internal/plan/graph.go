@@ -10,28 +10,6 @@ import (
 	"holdfast"
 )
 
-// ObjectiveOf returns the objectives in force for a service or store, and says where
-// they come from. A node without a tier has none.
-func (p *Plan) ObjectiveOf(node string) (rto, rpo Objective, why string) {
-	tier, path := "", ""
-	if s, ok := p.Services[node]; ok {
-		tier, path = s.Tier, "services."+node
-	} else if s, ok := p.Stores[node]; ok {
-		tier, path = s.Tier, "stores."+node
-	} else {
-		return rto, rpo, fmt.Sprintf("%q is not declared", node)
-	}
-	t, ok := p.Tiers[tier]
-	if !ok {
-		if tier == "" {
-			return rto, rpo, fmt.Sprintf("%s has no tier", path)
-		}
-		return rto, rpo, fmt.Sprintf("the tier %q of %s is not declared", tier, path)
-	}
-	pos := p.Position("tiers." + tier)
-	return t.RTO, t.RPO, fmt.Sprintf("tier %q, %s:%d", tier, pos.File, pos.Line)
-}
-
 // Promise returns the objectives of a service or store in numbers. Zero is no promise.
 func (p *Plan) Promise(node string) holdfast.Objective {
 	rto, rpo, _ := p.ObjectiveOf(node)

@@ -172,6 +172,8 @@ func parse(name, dir string, b []byte) (*Plan, error) {
 		d.required(&yaml.Node{Line: 1, Column: 1}, reflect.ValueOf(p).Elem(), "")
 	}
 	d.whole(p)
+	d.shape(p)
+	p.index()
 	if len(d.findings) > 0 {
 		holdfast.SortFindings(d.findings)
 		return nil, (&SyntaxError{d.findings}).hinted()
@@ -193,13 +195,7 @@ func validPrefix(b []byte) int {
 
 // whole checks what one field alone does not show, and what no plan may contain.
 func (d *decoder) whole(p *Plan) {
-	complain := func(code, path, hint, format string, args ...any) {
-		pos := p.Position(path)
-		file := d.file
-		d.file = pos.File
-		d.complain(code, &yaml.Node{Line: pos.Line, Column: pos.Column}, path, hint, format, args...)
-		d.file = file
-	}
+	complain := d.complainAt
 	if p.APIVersion != "" && p.APIVersion != APIVersion {
 		complain(codeValue, "apiVersion", "write apiVersion: "+APIVersion, "the plan is written for %q, and this version reads %q", p.APIVersion, APIVersion)
 	}
@@ -210,17 +206,27 @@ func (d *decoder) whole(p *Plan) {
 	}
 	for id, s := range p.Stores {
 		path := "stores." + id
-		kinds := []struct {
-			kind StoreKind
-			set  bool
-		}{{KindPostgres, s.Postgres != nil}, {KindFiles, s.Files != nil}}
-		for _, k := range kinds {
+		// Who protects a store otherwise need not say how to reach it.
+		ours := s.Protect != "" || s.Delegated == nil && s.NotProtected == ""
+		for _, k := range s.Kind.words() {
+			kind, set := StoreKind(k), s.connection(StoreKind(k))
 			switch {
-			case s.Kind == k.kind && !k.set:
-				complain(codeEmpty, path, fmt.Sprintf("add \"%s:\" with its fields", k.kind), "%q is of kind %s and lacks %q", path, k.kind, string(k.kind))
-			case s.Kind != "" && s.Kind != k.kind && k.set:
-				complain(codeField, path+"."+string(k.kind), "remove it, or change the kind", "%q is of kind %s and has fields for %s", path, s.Kind, k.kind)
+			case s.Kind == kind && !set && ours:
+				complain(codeEmpty, path, fmt.Sprintf("add \"%s:\" with its fields", kind), "%q is of kind %s and lacks %q", path, kind, k)
+			case s.Kind != "" && s.Kind != kind && set:
+				complain(codeField, path+"."+k, "remove it, or change the kind", "%q is of kind %s and has fields for %s", path, s.Kind, kind)
 			}
+		}
+		if s.Protect != "" && s.NotProtected != "" {
+			complain(codeValue, path+".not_protected", "keep one of the two", "%q says how it is protected, and why it is not", path)
+		}
+		if s.MySQL != nil && passwordIn("mysql://"+strings.TrimPrefix(s.MySQL.DSN, "mysql://")) {
+			complain(codeSecret, path+".mysql.dsn", "write the password alone into a file that only its owner can read, and name it by password_file",
+				"%q holds a password; secrets are never in a plan", path+".mysql.dsn")
+		}
+		if s.Git != nil && passwordIn(s.Git.URL) {
+			complain(codeSecret, path+".git.url", "write the token alone into a file that only its owner can read, and name it by token_file",
+				"%q holds a login; secrets are never in a plan", path+".git.url")
 		}
 		if s.Postgres != nil && passwordIn(s.Postgres.DSN) {
 			complain(codeSecret, path+".postgres.dsn", "write the password alone into a file that only its owner can read, and name it by password_file",

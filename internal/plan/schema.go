@@ -1,7 +1,7 @@
 package plan
 
 import (
-	_ "embed"
+	"embed"
 	"encoding/json"
 	"go/ast"
 	"go/parser"
@@ -12,8 +12,10 @@ import (
 	"sync"
 )
 
-//go:embed plan.go
-var planSource string
+// The types are the manual: their comments are the schema's descriptions.
+//
+//go:embed plan.go govern.go people.go scheme.go service.go store.go objective.go place.go backup.go drill.go runbook.go incident.go supplier.go
+var typeSources embed.FS
 
 // Schema returns the JSON Schema (2020-12) of a plan file, for editors. It is made
 // from the types that Parse reads into, so the two cannot part; the descriptions are
@@ -53,16 +55,7 @@ func schemaOf(t reflect.Type, docs map[string]string) schema {
 	case typeDate:
 		return text("^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
 	case typeObjective:
-		closed := func(properties schema, required ...string) schema {
-			return schema{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
-		}
-		words := schema{"type": "string", "minLength": 1}
-		return schema{"oneOf": []schema{
-			text("^(" + periodPattern + "|[A-Za-z].*)$"),
-			closed(schema{"max": period, "target": period}, "max"),
-			closed(schema{"stated": words, "bound": period}, "stated"),
-			closed(schema{"none": words}, "none"),
-		}}
+		return objectiveSchema(docs)
 	case typeCopies:
 		one := object(reflect.TypeFor[Copy](), docs)
 		return schema{"oneOf": []schema{
@@ -77,12 +70,18 @@ func schemaOf(t reflect.Type, docs map[string]string) schema {
 		}
 		step["oneOf"] = kinds
 		return schema{"type": "object", "additionalProperties": step, "propertyNames": text(idForm.String())}
+	case typeStages:
+		return schema{"type": "object", "minProperties": 1, "additionalProperties": object(reflect.TypeFor[Stage](), docs), "propertyNames": text(idForm.String())}
 	}
 	switch t.Kind() {
 	case reflect.Pointer:
 		return schemaOf(t.Elem(), docs)
 	case reflect.Struct:
-		return object(t, docs)
+		s := object(t, docs)
+		if f := fieldsOf(t); f.short >= 0 {
+			return schema{"oneOf": []schema{{"type": []string{"string", "number", "boolean"}}, s}} // text is taken as written
+		}
+		return s
 	case reflect.Map:
 		values := schemaOf(t.Elem(), docs)
 		if t.Elem() == reflect.TypeFor[string]() {
@@ -100,6 +99,27 @@ func schemaOf(t reflect.Type, docs map[string]string) schema {
 		return schema{"enum": reflect.Zero(t).Interface().(words).words()}
 	}
 	return schema{"type": "string", "minLength": 1}
+}
+
+// objectiveSchema are the forms of an objective. Each is closed, so that an editor
+// shows which words go together.
+func objectiveSchema(docs map[string]string) schema {
+	all := object(reflect.TypeFor[objectiveForm](), docs)["properties"].(schema)
+	period := schemaOf(typePeriod, docs)
+	form := func(required []string, keys ...string) schema {
+		properties := schema{}
+		for _, key := range append(append([]string{"approved_by", "approved_on", "bound_by", "satisfies", "why"}, required...), keys...) {
+			properties[key] = all[key]
+		}
+		return schema{"type": "object", "properties": properties, "required": required, "additionalProperties": false}
+	}
+	return schema{"oneOf": []schema{
+		{"type": "string", "pattern": "^(" + strings.Trim(period["pattern"].(string), "^$") + "|[A-Za-z].*)$"},
+		form([]string{"max"}, "target", "stated"),
+		form([]string{"stated"}, "bound"),
+		form([]string{"stages"}, "stated"),
+		form([]string{"none"}),
+	}}
 }
 
 func object(t reflect.Type, docs map[string]string) schema {
@@ -130,11 +150,7 @@ func object(t reflect.Type, docs map[string]string) schema {
 // fieldDocs returns the comments of the fields, by "Type.Field".
 func fieldDocs() map[string]string {
 	docs := map[string]string{}
-	file, err := parser.ParseFile(token.NewFileSet(), "plan.go", planSource, parser.ParseComments)
-	if err != nil {
-		panic("plan: its own source does not parse: " + err.Error())
-	}
-	ast.Inspect(file, func(n ast.Node) bool {
+	read := func(n ast.Node) bool {
 		t, ok := n.(*ast.TypeSpec)
 		if !ok {
 			return true
@@ -153,6 +169,21 @@ func fieldDocs() map[string]string {
 			}
 		}
 		return true
-	})
+	}
+	files, err := typeSources.ReadDir(".")
+	if err != nil {
+		panic("plan: its own source is not there: " + err.Error())
+	}
+	for _, f := range files {
+		src, err := typeSources.ReadFile(f.Name())
+		if err != nil {
+			panic("plan: its own source is not there: " + err.Error())
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), f.Name(), src, parser.ParseComments)
+		if err != nil {
+			panic("plan: its own source does not parse: " + err.Error())
+		}
+		ast.Inspect(file, read)
+	}
 	return docs
 }

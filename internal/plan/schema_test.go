@@ -77,6 +77,21 @@ func TestSchemaAgreesWithReader(t *testing.T) {
 			t.Errorf("%s: the schema says %v", tt.name, err)
 		}
 	}
+	var v any
+	if err := yaml.Load([]byte(all(t)), &v); err != nil {
+		t.Fatal(err)
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inst, err := jsonschema.UnmarshalJSON(bytes.NewReader(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sch.Validate(inst); err != nil {
+		t.Errorf("the schema refuses what the reader takes: %v", err)
+	}
 	if !bytes.Contains(Schema(), []byte("longest time from a commit until it is durable")) {
 		t.Error("the schema does not describe the fields")
 	}

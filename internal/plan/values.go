@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -9,51 +10,6 @@ import (
 	"holdfast"
 	"holdfast/internal/calendar"
 )
-
-// An Objective is one promise of a tier. It is written as a period ("4h"), as a
-// target with a limit ({target: 24h, max: 48h}), as the policy's own words with or
-// without a number ({stated: "minutes", bound: 15m}, or just the words), or as not
-// applicable with the reason ({none: "rebuilt from db"}).
-//
-// The zero Objective promises nothing.
-type Objective struct {
-	Target Period // what is aimed at; zero if only a limit is declared
-	Max    Period // the limit; zero if none is declared in numbers
-	Stated string // the policy's own words
-	None   string // why the objective does not apply
-}
-
-// Duration returns the limit, and whether there is one in numbers. Only then can
-// the objective be measured.
-func (o Objective) Duration() (time.Duration, bool) {
-	if o.None != "" || o.Max.IsZero() {
-		return 0, false
-	}
-	return o.Max.Approx(), true
-}
-
-// IsZero reports whether nothing is declared.
-func (o Objective) IsZero() bool { return o == Objective{} }
-
-// Unbound reports whether the objective has words but no number.
-func (o Objective) Unbound() bool { return o.Stated != "" && o.Max.IsZero() }
-
-// String returns the objective as the plan declares it.
-func (o Objective) String() string {
-	switch {
-	case o.None != "":
-		return "not applicable: " + o.None
-	case o.Stated != "" && o.Max.IsZero():
-		return fmt.Sprintf("%q, not bound to a number", o.Stated)
-	case o.Stated != "":
-		return fmt.Sprintf("%s (%q)", o.Max, o.Stated)
-	case !o.Target.IsZero():
-		return fmt.Sprintf("%s, at most %s", o.Target, o.Max)
-	case !o.Max.IsZero():
-		return o.Max.String()
-	}
-	return "not declared"
-}
 
 // An Estimate is how long a step is expected to take: a period, or "measured".
 type Estimate struct {
@@ -96,6 +52,11 @@ func ParseDate(s string) (Date, error) {
 
 // IsZero reports whether no day is declared.
 func (d Date) IsZero() bool { return d == Date{} }
+
+// before reports whether d is an earlier day than other.
+func (d Date) before(other Date) bool {
+	return cmp.Or(cmp.Compare(d.Year, other.Year), cmp.Compare(d.Month, other.Month), cmp.Compare(d.Day, other.Day)) < 0
+}
 
 // String returns "2026-10-01", or "".
 func (d Date) String() string {

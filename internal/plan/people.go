@@ -1,0 +1,127 @@
+package plan
+
+// A Person is somebody with a name and a way to be reached.
+type Person struct {
+	Name  string `yaml:"name"`
+	Email string `yaml:"email"`
+	Phone string `yaml:"phone"`
+	// SSH holds public keys that sign the person's approvals, by a name of their own.
+	SSH map[string]string `yaml:"ssh"`
+	// Timezone is the IANA name of where the person usually is.
+	//
+	// Defaults to the company's.
+	Timezone string `yaml:"timezone"`
+	// Can names the runbooks that the person can carry out alone.
+	Can []string `yaml:"can"`
+	// OfflineCopy is how often the person's printed or stored copy of the plan is renewed.
+	OfflineCopy Period `yaml:"offline_copy"`
+}
+
+// A Role is a duty that somebody holds and somebody else can take over.
+type Role struct {
+	Holder string   `yaml:"holder" plan:"required"`
+	Deputy string   `yaml:"deputy"`
+	May    []string `yaml:"may"` // "activate-plan", "close-incident", …
+	// Duties are what the role does, in the policy's words.
+	Duties []string `yaml:"duties"`
+	// ApartFrom names roles that the same person must not hold.
+	ApartFrom []string `yaml:"apart_from"`
+}
+
+// OnCall says who is called.
+type OnCall struct {
+	Primary   []string `yaml:"primary"`   // people, in turn
+	Secondary []string `yaml:"secondary"` // people, in turn
+	// Shift is how long one turn lasts.
+	Shift Period `yaml:"shift"`
+	// AckWithin is how long the primary has to answer before the secondary is called.
+	AckWithin Period `yaml:"ack_within"`
+	// EscalateTo names the roles or people who are called when the secondary does not
+	// answer either.
+	EscalateTo []string `yaml:"escalate_to"`
+	// EscalateAfter is how long the secondary has to answer.
+	//
+	// Defaults to AckWithin.
+	EscalateAfter Period `yaml:"escalate_after"`
+	// Training is what somebody has learned before the first turn.
+	Training []string `yaml:"training"`
+}
+
+// A Credential is something that people need on the bad day.
+type Credential struct {
+	For     string   `yaml:"for"`     // what it opens: a supplier, a location, a service
+	Holders []string `yaml:"holders"` // people
+	// MinHolders is how many people must hold it.
+	//
+	// Defaults to 1.
+	MinHolders int  `yaml:"min_holders"`
+	MFA        bool `yaml:"mfa"`     // a second factor is needed
+	Offline    bool `yaml:"offline"` // it works without the internet
+	// TestEvery is how often its holders show that it works.
+	TestEvery Recurrence `yaml:"test_every"`
+}
+
+// The acts that Holdfast asks an approval for.
+const (
+	ActChange     = "change-plan" // a plan that weakens nothing
+	ActWeaken     = "weaken-plan" // a plan that weakens something: see [Diff]
+	ActDelete     = "delete"      // deletion before its time, release of a hold
+	ActObjectives = "objectives"  // a value of an objective
+	ActException  = "exception-"  // and the risk: exception-low, exception-medium, …
+)
+
+// An Approval says who agrees to an act.
+type Approval struct {
+	// Roles are whose agreement is needed, one person for each.
+	Roles []string `yaml:"roles"`
+	// People is how many different people must agree.
+	//
+	// Defaults to the number of Roles.
+	People int `yaml:"people"`
+	// RequesterCounts lets the person who asks be one of them.
+	RequesterCounts bool `yaml:"requester_counts"`
+	// Fallback is the way of a team that is too small for this.
+	Fallback *Fallback `yaml:"fallback"`
+}
+
+// A Fallback replaces a second person by time and a look afterwards.
+type Fallback struct {
+	// Delay is how long the act waits, so that it can be stopped.
+	Delay Period `yaml:"delay" plan:"required"`
+	// ReviewWithin is how long somebody else has to look at it afterwards.
+	ReviewWithin Period `yaml:"review_within" plan:"required"`
+	// ReviewBy names the role or person who looks.
+	ReviewBy string `yaml:"review_by"`
+}
+
+// The fallback of a team that is declared small and names none.
+var (
+	defaultDelay  = Period{Days: 1}
+	defaultReview = Period{Days: 7}
+)
+
+// Approval returns what an act needs. An act that the plan does not name needs two of
+// the plan's approvers, other than who asks; in a team that is declared small, one
+// person is enough after a delay, with a review afterwards. Weakening what protects
+// counts as deletion.
+func (p *Plan) Approval(act string) Approval {
+	a, ok := p.Approvals[act]
+	if !ok {
+		a = Approval{Roles: p.Plan.Approvers, People: 2}
+		if act == ActChange {
+			a.People = 1
+		}
+		if act == ActDelete {
+			if w, ok := p.Approvals[ActWeaken]; ok {
+				a = w
+			}
+		}
+	}
+	if a.People == 0 {
+		a.People = len(a.Roles)
+	}
+	if a.Fallback == nil && p.Org.Team == TeamSmall && a.People > 1 {
+		a.Fallback = &Fallback{Delay: defaultDelay, ReviewWithin: defaultReview}
+	}
+	return a
+}

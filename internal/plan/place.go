@@ -1,0 +1,151 @@
+package plan
+
+// A Key is the public half of a key that can read backups.
+type Key struct {
+	Recipient string   `yaml:"recipient" plan:"required"` // "age1…"
+	Holders   []string `yaml:"holders"`                   // people who have the private half
+	Offline   bool     `yaml:"offline"`                   // the private half is on no computer
+	// Challenge is how often each holder shows that the private half still opens a backup.
+	Challenge Recurrence `yaml:"challenge"`
+}
+
+// Repository says how backups are written.
+type Repository struct {
+	ID string `yaml:"id"`
+	// EncryptTo names the keys that can read every backup.
+	EncryptTo []string `yaml:"encrypt_to"`
+	// AllowOneRecipient permits a single key. Its loss is the loss of every backup.
+	AllowOneRecipient bool `yaml:"allow_one_recipient"`
+	// Stated is what the policy says about encryption, in its own words.
+	Stated string `yaml:"stated"`
+	// TLSMin is the oldest version of TLS that locations and stores may speak.
+	TLSMin string `yaml:"tls_min"`
+	// Approved limits where backups may lie. Locations outside it are refused.
+	Approved *ApprovedPlaces `yaml:"approved"`
+}
+
+// ApprovedPlaces limits where backups may lie. An empty list allows everything of its kind.
+type ApprovedPlaces struct {
+	Kinds         []LocationKind `yaml:"kinds"`
+	Locations     []string       `yaml:"locations"`
+	Providers     []string       `yaml:"providers"`
+	Regions       []string       `yaml:"regions"`
+	Jurisdictions []string       `yaml:"jurisdictions"`
+	By            string         `yaml:"by"`     // who approved them
+	Until         Date           `yaml:"until"`  // when they are looked at again
+	Stated        string         `yaml:"stated"` // the policy's words
+}
+
+// A LocationKind says what a place is.
+type LocationKind string
+
+// The kinds of location that this version writes to.
+const (
+	KindDir  LocationKind = "dir"
+	KindS3   LocationKind = "s3"
+	KindSFTP LocationKind = "sftp"
+)
+
+func (LocationKind) words() []string {
+	return []string{string(KindDir), string(KindS3), string(KindSFTP)}
+}
+
+// A Location is one place that holds backups.
+type Location struct {
+	Kind LocationKind `yaml:"kind" plan:"required"`
+
+	Path string        `yaml:"path" plan:"path"` // for kind dir: the folder
+	S3   *S3Location   `yaml:"s3"`               // for kind s3
+	SFTP *SFTPLocation `yaml:"sftp"`             // for kind sftp
+
+	// Provider, Account, Region and Domain say what a place shares with others.
+	// Two places with one failure domain count once. The domain "this-host" is the
+	// machine of the stores themselves.
+	//
+	// Domain defaults to "this-host" for a folder, and to the name of the server for
+	// s3 and sftp.
+	Provider     string `yaml:"provider"`
+	Account      string `yaml:"account"`
+	Region       string `yaml:"region"`
+	Domain       string `yaml:"domain"` // what fails together, e.g. "this-host", "eu-1"
+	Jurisdiction string `yaml:"jurisdiction"`
+	// Supplier and Facility are who and what it rests on.
+	Supplier string `yaml:"supplier"`
+	Facility string `yaml:"facility"`
+	// Credential names who can write and delete there, and Payer whose bill keeps it:
+	// two places that one login or one unpaid bill ends are one place.
+	Credential string `yaml:"credential"`
+	Payer      string `yaml:"payer"`
+	// Owner is the role or person who answers for it.
+	Owner string `yaml:"owner"`
+}
+
+// S3Location is a bucket of an S3-compatible object store. "holdfast location test"
+// says what it guarantees.
+type S3Location struct {
+	// Endpoint is the address of the object store, such as
+	// https://s3.eu-central-1.amazonaws.com.
+	Endpoint string `yaml:"endpoint" plan:"required"`
+	// Region is the region that requests are signed for.
+	//
+	// Defaults to us-east-1, which object stores without regions take.
+	Region string `yaml:"region"`
+	Bucket string `yaml:"bucket" plan:"required"`
+	// Prefix is put before the name of every object, so that a bucket can hold more
+	// than backups.
+	Prefix string `yaml:"prefix"`
+	// Style says where the name of the bucket stands: "host" (bucket.endpoint) or
+	// "path" (endpoint/bucket).
+	//
+	// Defaults to what the endpoint is known to want.
+	Style S3Style `yaml:"style"`
+	// CredentialsFile holds the access key in two lines, access_key_id = … and
+	// secret_access_key = …, readable by its owner only.
+	//
+	// Defaults to the environment: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+	CredentialsFile string `yaml:"credentials_file" plan:"path"`
+	// CAFile holds the certificates of the only authorities that may vouch for the
+	// server, in PEM form.
+	//
+	// Defaults to the system's authorities.
+	CAFile string `yaml:"ca_file" plan:"path"`
+	// Insecure allows http instead of https to another machine. Content is sealed
+	// all the same; names, sizes and the right to write are open to who listens.
+	Insecure bool `yaml:"insecure"`
+	// Lock makes every object undeletable, by anybody, until this long after it was
+	// written. The bucket needs object lock. Choose it as long as backups are kept; it
+	// is not renewed while newer snapshots use an older object.
+	//
+	// Defaults to no lock by Holdfast; the bucket may have a retention of its own.
+	Lock Period `yaml:"lock"`
+}
+
+// S3Style says where the name of a bucket stands in an address.
+type S3Style string
+
+// The styles.
+const (
+	S3Path S3Style = "path"
+	S3Host S3Style = "host"
+)
+
+func (S3Style) words() []string { return []string{string(S3Path), string(S3Host)} }
+
+// SFTPLocation is a folder of another machine, over SSH.
+type SFTPLocation struct {
+	// Host is the server, with its port unless that is 22: "backup.example.com:2222".
+	Host string `yaml:"host" plan:"required"`
+	User string `yaml:"user" plan:"required"`
+	// Path is the folder on the server; without a slash at its beginning it is
+	// relative to the account's home.
+	Path string `yaml:"path" plan:"required"`
+	// KeyFile holds the private key that logs in, without passphrase, readable by
+	// its owner only.
+	KeyFile string `yaml:"key_file" plan:"required,path"`
+	// HostKey is the fingerprint of the server's key, "SHA256:…", as
+	// "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub" shows it on the server.
+	// Either it or KnownHosts is needed: no other server is talked to.
+	HostKey string `yaml:"host_key"`
+	// KnownHosts is a file of server keys in the form of OpenSSH.
+	KnownHosts string `yaml:"known_hosts" plan:"path"`
+}

@@ -1,0 +1,274 @@
+package plan
+
+import "slices"
+
+// A StoreKind says what holds the data.
+type StoreKind string
+
+// The kinds of store.
+const (
+	KindPostgres StoreKind = "postgres"
+	KindMySQL    StoreKind = "mysql"
+	KindSQLite   StoreKind = "sqlite"
+	KindFiles    StoreKind = "files"
+	KindGit      StoreKind = "git"
+	KindObject   StoreKind = "object" // a bucket
+	KindVM       StoreKind = "vm"     // a guest machine
+	KindExec     StoreKind = "exec"   // whatever a program can read and restore
+)
+
+func (StoreKind) words() []string {
+	return []string{string(KindPostgres), string(KindMySQL), string(KindSQLite), string(KindFiles), string(KindGit),
+		string(KindObject), string(KindVM), string(KindExec)}
+}
+
+// Protected are the kinds that this version can back up and restore itself. A plan
+// may declare stores of other kinds; they are reported as not protected.
+var protected = []StoreKind{KindPostgres, KindFiles}
+
+// Protected reports whether this version can back up and restore stores of this kind.
+func (k StoreKind) Protected() bool { return slices.Contains(protected, k) }
+
+// A Marker says what is special about data.
+type Marker string
+
+// The markers. Requirements of the health sector apply only where health data is marked.
+const (
+	Personal   Marker = "personal"
+	Health     Marker = "health"
+	Industrial Marker = "industrial-control"
+	Payment    Marker = "payment"
+	Secrets    Marker = "secrets"
+)
+
+func (Marker) words() []string {
+	return []string{string(Personal), string(Health), string(Industrial), string(Payment), string(Secrets)}
+}
+
+// A Store is where data lives.
+type Store struct {
+	Kind  StoreKind `yaml:"kind" plan:"required"`
+	Text  string    `yaml:"text"` // what it is, for people who do not know it
+	Tier  string    `yaml:"tier"`
+	Owner string    `yaml:"owner"`
+	Class string    `yaml:"class"` // classification of the data, in the company's words
+	// Contains marks data with rules of its own.
+	Contains []Marker `yaml:"contains"`
+
+	Postgres *PostgresStore `yaml:"postgres"` // for kind postgres
+	MySQL    *MySQLStore    `yaml:"mysql"`    // for kind mysql
+	SQLite   *SQLiteStore   `yaml:"sqlite"`   // for kind sqlite
+	Files    *FilesStore    `yaml:"files"`    // for kind files
+	Git      *GitStore      `yaml:"git"`      // for kind git
+	Object   *ObjectStore   `yaml:"object"`   // for kind object
+	VM       *VMStore       `yaml:"vm"`       // for kind vm
+	Exec     *ExecStore     `yaml:"exec"`     // for kind exec
+
+	// Protect names the backup policy.
+	Protect string `yaml:"protect"`
+	// Delegated says who else protects it. What is delegated is claimed until a
+	// restore of our own has proved it.
+	Delegated *Delegated `yaml:"delegated"`
+	// NotProtected is why nothing needs to protect it: "rebuilt from db".
+	NotProtected string `yaml:"not_protected"`
+
+	// RTO and RPO are the store's own objectives: see the service's.
+	RTO Objective `yaml:"rto"`
+	RPO Objective `yaml:"rpo"`
+	// Scenarios replace the objectives for a wider loss.
+	Scenarios map[string]TierScenario `yaml:"scenarios"`
+
+	// Invariants are the owner's questions to restored data.
+	Invariants map[string]Invariant `yaml:"invariants"`
+
+	// Recover says where a real recovery puts the data.
+	Recover *RecoverTo `yaml:"recover"`
+
+	// On is the supplier, facility, service or store that it runs on and is lost with.
+	On string `yaml:"on"`
+	// Region is where it lies.
+	Region string `yaml:"region"`
+	// Environment is where it belongs: "production", "staging", …
+	Environment string `yaml:"environment"`
+	// LiveData says whether it holds live data of the company or of customers.
+	//
+	// Defaults to true.
+	LiveData *bool    `yaml:"live_data"`
+	Data     *DataUse `yaml:"data"`
+}
+
+// Production reports whether the rules for production apply.
+func (s Store) Production() bool { return s.LiveData == nil || *s.LiveData }
+
+// connection returns the fields of the store's kind and whether they are there.
+func (s Store) connection(kind StoreKind) bool {
+	switch kind {
+	case KindPostgres:
+		return s.Postgres != nil
+	case KindMySQL:
+		return s.MySQL != nil
+	case KindSQLite:
+		return s.SQLite != nil
+	case KindFiles:
+		return s.Files != nil
+	case KindGit:
+		return s.Git != nil
+	case KindObject:
+		return s.Object != nil
+	case KindVM:
+		return s.VM != nil
+	case KindExec:
+		return s.Exec != nil
+	}
+	return false
+}
+
+// Delegated says that somebody else protects a store.
+type Delegated struct {
+	// To is the supplier who is responsible.
+	To string `yaml:"to" plan:"required"`
+	// Says is what the supplier promises, in its own words.
+	Says string `yaml:"says"`
+	// RPO and RTO are what the supplier promises in numbers.
+	RPO Objective `yaml:"rpo"`
+	RTO Objective `yaml:"rto"`
+	// Keep is how long the supplier keeps its copies.
+	Keep Period `yaml:"keep"`
+	// Document names what holds the promise.
+	Document string `yaml:"document"`
+	// Probe tells how fresh the supplier's copy is: a program that prints the instant.
+	Probe []string `yaml:"probe"`
+	// TestEvery is how often we restore from the supplier's copy ourselves.
+	TestEvery Recurrence `yaml:"test_every"`
+}
+
+// MySQLStore says how to reach a MySQL or MariaDB server.
+type MySQLStore struct {
+	// DSN is an address without a password: "user@host:3306/database".
+	DSN string `yaml:"dsn" plan:"required"`
+	// PasswordFile holds the password alone, readable by its owner only.
+	PasswordFile string `yaml:"password_file" plan:"path"`
+	// BinDir holds the server's programs, for restores.
+	BinDir string `yaml:"bin_dir" plan:"path"`
+}
+
+// SQLiteStore is a database file.
+type SQLiteStore struct {
+	Path string `yaml:"path" plan:"required,path"`
+}
+
+// GitStore is a repository, with all its branches, tags and large files.
+type GitStore struct {
+	// URL is the address to clone from, without a login: "https://git.example.com/app.git",
+	// "git@git.example.com:app.git" or a path.
+	URL string `yaml:"url" plan:"required"`
+	// KeyFile holds the private key that logs in over SSH.
+	KeyFile string `yaml:"key_file" plan:"path"`
+	// TokenFile holds the token that logs in over HTTPS, alone.
+	TokenFile string `yaml:"token_file" plan:"path"`
+}
+
+// ObjectStore is a bucket that services write to.
+type ObjectStore struct {
+	Endpoint        string `yaml:"endpoint" plan:"required"`
+	Region          string `yaml:"region"`
+	Bucket          string `yaml:"bucket" plan:"required"`
+	Prefix          string `yaml:"prefix"`
+	CredentialsFile string `yaml:"credentials_file" plan:"path"`
+}
+
+// VMStore is a guest machine.
+type VMStore struct {
+	// Host is the hypervisor's address, for example "qemu+ssh://host/system".
+	Host string `yaml:"host"`
+	// Name is the machine's name there.
+	Name string `yaml:"name" plan:"required"`
+	// Disks are the images to copy, where the hypervisor is not asked.
+	Disks []string `yaml:"disks"`
+}
+
+// ExecStore is a store that programs of the company's own read and restore.
+type ExecStore struct {
+	Backup  []string `yaml:"backup" plan:"required"`  // argv; writes the copy to its standard output
+	Restore []string `yaml:"restore" plan:"required"` // argv; reads the copy from its standard input
+	Check   []string `yaml:"check"`                   // argv; succeeds if what was restored is whole
+}
+
+// PostgresStore says how to reach a PostgreSQL server.
+type PostgresStore struct {
+	// DSN is a connection string without a password: "host=… user=…" or "postgres://…".
+	DSN string `yaml:"dsn" plan:"required"`
+	// PasswordFile holds the password alone, readable by its owner only.
+	PasswordFile string `yaml:"password_file" plan:"path"`
+	// Slot is the replication slot that the log stream uses.
+	//
+	// Defaults to "holdfast_" and the store's id.
+	Slot string `yaml:"slot"`
+	// BinDir holds the server's programs, for restores.
+	//
+	// Defaults to the installed programs of the backup's major version.
+	BinDir string `yaml:"bin_dir" plan:"path"`
+	// Durability says when received log counts as safe: "local" when it is on this
+	// host's disk, "one-location" when one location has it, "quorum" when most have.
+	//
+	// Defaults to "local".
+	Durability Durability `yaml:"durability"`
+	// AcceptUnboundedSlot acknowledges that the server sets no
+	// max_slot_wal_keep_size: while Holdfast is away for long, kept log can then
+	// fill the server's disk and stop it.
+	//
+	// Defaults to false: such a server is refused.
+	AcceptUnboundedSlot bool `yaml:"accept_unbounded_slot"`
+}
+
+// Durability says when received log counts as safe.
+type Durability string
+
+// The durability policies.
+const (
+	DurableLocal       Durability = "local"
+	DurableOneLocation Durability = "one-location"
+	DurableQuorum      Durability = "quorum"
+)
+
+func (Durability) words() []string {
+	return []string{string(DurableLocal), string(DurableOneLocation), string(DurableQuorum)}
+}
+
+// FilesStore is a folder.
+type FilesStore struct {
+	Path string `yaml:"path" plan:"required,path"`
+	// Exclude are patterns of paths to leave out, relative to Path.
+	Exclude []string `yaml:"exclude"`
+	// OneFileSystem stays on the file system of Path.
+	OneFileSystem bool `yaml:"one_file_system"`
+}
+
+// An Invariant is a question to restored data and the answer that the owner expects.
+type Invariant struct {
+	// SQL returns one value.
+	SQL string `yaml:"sql" plan:"required"`
+	// Expect is a CEL expression over value (the answer), last (the answer of the
+	// last drill that passed, null before it) and target (the recovered instant).
+	// An expression that cannot be evaluated proves nothing.
+	Expect string `yaml:"expect" plan:"required"`
+	// ConfirmedBy names the role or person who says that this question means something.
+	ConfirmedBy string `yaml:"confirmed_by"`
+}
+
+// RecoverTo says where a real recovery puts a store.
+type RecoverTo struct {
+	To    string `yaml:"to" plan:"required,path"`
+	Start *Start `yaml:"start"` // for engines: how to start what was restored
+}
+
+// Start says how a recovered engine is started.
+type Start struct {
+	Port int `yaml:"port"`
+	// Listen is the address that the engine listens on.
+	//
+	// Defaults to 127.0.0.1.
+	Listen string `yaml:"listen"`
+	// Options are settings of the engine, for example max_connections.
+	Options map[string]string `yaml:"options"`
+}
