@@ -181,3 +181,26 @@ func TestSampling(t *testing.T) {
 		t.Error("noise")
 	}
 }
+
+// FuzzTombstones reads both kinds of tombstones.
+func FuzzTombstones(f *testing.F) {
+	key, err := seal.GenerateSigningKey("k")
+	if err != nil {
+		f.Fatal(err)
+	}
+	const id = "20260301T120000Z-00000000"
+	f.Add(signed([]byte(`{"format":1,"type":"tombstones","repository":"r","id":"`+id+`","objects":[{"name":"packs/00/00","size":1}]}`), domainTombstones, key))
+	f.Add(signed([]byte(`{"format":1,"type":"removal","repository":"r","id":"`+id+`","scope":"s","snapshots":[{"snapshot":"x"}]}`), domainRemoval, key))
+	f.Add([]byte("{}\n\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if set, err := parseTombstones(b, "r", tombstonePrefix+id); err == nil && (set.ID != id || len(set.Objects) > maxTombstones) {
+			t.Error("a set of another name, or beyond the limit")
+		}
+		if r, err := parseRemoval(b, "r", removalPrefix+"s/"+id); err == nil && (r.Scope != "s" || len(r.Snapshots) == 0) {
+			t.Error("a removal of another name, or of nothing")
+		}
+		if of, ok := repairedName(string(b)); ok && len(of) >= len(b) {
+			t.Error("a name that grew")
+		}
+	})
+}

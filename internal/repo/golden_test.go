@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"io/fs"
 	"iter"
 	"os"
 	"os/exec"
@@ -101,11 +102,50 @@ func TestIndependentDecoder(t *testing.T) {
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Fatal("the independent decoder needs python3 with the cryptography module, and the zstd program: ", err)
 	}
+	decodeGolden(t, goldenDir+"/repository")
+}
+
+// The same program reads a repository of which every object was damaged and mended:
+// the damaged bytes lie under the name, the whole ones beside it.
+func TestIndependentDecoderReadsRepairs(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "repository")
+	if err := os.CopyFS(dir, os.DirFS(goldenDir+"/repository")); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"packs", "snapshots", "logs"} {
+		if err := filepath.WalkDir(filepath.Join(dir, kind), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			b, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			rel, err := filepath.Rel(dir, path)
+			if err != nil {
+				return err
+			}
+			to := filepath.Join(dir, "repairs", "01", rel)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(to), 0o755), os.WriteFile(to, b, 0o644), os.Chmod(path, 0o644)); err != nil {
+				return err
+			}
+			b = bytes.Clone(b)
+			b[len(b)/2] ^= 1
+			return os.WriteFile(path, b, 0o644)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	decodeGolden(t, dir)
+}
+
+func decodeGolden(t *testing.T, repository string) {
+	t.Helper()
 	want, _, _ := readGolden(t)
 	script := filepath.Join("..", "..", "tools", "decode", "decode.py")
 	run := func(ctx context.Context, args ...string) []byte {
 		t.Helper()
-		cmd := exec.CommandContext(ctx, "python3", append([]string{script, "--identity", goldenDir + "/identity.txt", "--verify-key", goldenDir + "/verify.txt", goldenDir + "/repository"}, args...)...)
+		cmd := exec.CommandContext(ctx, "python3", append([]string{script, "--identity", goldenDir + "/identity.txt", "--verify-key", goldenDir + "/verify.txt", repository}, args...)...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()

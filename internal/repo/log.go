@@ -281,19 +281,24 @@ func (h *logHeader) piece() (LogPiece, error) {
 // logHeader reads the clear part of an object, and little more if its size is
 // known.
 func (r *Repository) logHeader(ctx context.Context, name string, size int64) (logHeader, error) {
+	return r.logHeaderAt(ctx, name, name, size)
+}
+
+// logHeaderAt is logHeader for an object that lies at at and belongs at name.
+func (r *Repository) logHeaderAt(ctx context.Context, at, name string, size int64) (logHeader, error) {
 	for want := int64(logPeek); ; {
 		n := int64(-1)
 		if size >= 0 {
 			n = min(want, size)
 		}
-		rc, err := r.store.Get(ctx, name, 0, n)
+		rc, err := r.store.Get(ctx, at, 0, n)
 		if err != nil {
-			return logHeader{}, fmt.Errorf("read %q: %w", name, err)
+			return logHeader{}, fmt.Errorf("read %q: %w", at, err)
 		}
 		b, err := io.ReadAll(io.LimitReader(rc, want))
 		_ = rc.Close() // only read from
 		if err != nil {
-			return logHeader{}, fmt.Errorf("read %q: %w", name, err)
+			return logHeader{}, fmt.Errorf("read %q: %w", at, err)
 		}
 		h, need, err := parseLogHeader(b)
 		if errors.Is(err, errShort) && int64(need) > want && int64(len(b)) == want {
@@ -301,7 +306,7 @@ func (r *Repository) logHeader(ctx context.Context, name string, size int64) (lo
 			continue
 		}
 		if err != nil {
-			return logHeader{}, fmt.Errorf("%q: %w", name, err)
+			return logHeader{}, fmt.Errorf("%q: %w", at, err)
 		}
 		return h, h.check(r.id, name)
 	}
@@ -348,11 +353,19 @@ func (r *Repository) Named(ctx context.Context, scope, lineage string) ([]string
 // LogHeader reads what a piece says of itself in the clear. It needs no key, so it
 // is a claim until ReadLog has opened the piece.
 func (r *Repository) LogHeader(ctx context.Context, l LogInfo) (LogPiece, error) {
-	h, err := r.logHeader(ctx, l.Name, l.Size)
-	if err != nil {
-		return LogPiece{}, err
-	}
-	return h.piece()
+	var p LogPiece
+	err := r.instead(ctx, l.Name, func(at string) error {
+		size := l.Size
+		if at != l.Name {
+			size = -1
+		}
+		h, err := r.logHeaderAt(ctx, at, l.Name, size)
+		if err == nil {
+			p, err = h.piece()
+		}
+		return err
+	})
+	return p, err
 }
 
 // ReadLog reads a piece.
@@ -375,49 +388,72 @@ func (r *Repository) ReadNamed(ctx context.Context, scope, lineage, name string,
 }
 
 func (r *Repository) readSealed(ctx context.Context, name string, ids []seal.Identity) (logHeader, []byte, error) {
-	b, err := readObject(ctx, r.store, name, maxLogObject)
+	var h logHeader
+	var data []byte
+	err := r.instead(ctx, name, func(at string) error {
+		b, err := readObject(ctx, r.store, at, maxLogObject)
+		if err != nil {
+			return err
+		}
+		if h, data, err = openLog(b, r.id, name, r.trust, ids); err != nil {
+			return fmt.Errorf("%q: %w", at, err)
+		}
+		return nil
+	})
 	if err != nil {
 		return logHeader{}, nil, err
-	}
-	h, data, err := openLog(b, r.id, name, r.trust, ids)
-	if err != nil {
-		return logHeader{}, nil, fmt.Errorf("%q: %w", name, err)
 	}
 	return h, data, nil
 }
 
 // openLog reads a whole log object.
 func openLog(b []byte, repository, name string, trust []seal.VerifyKey, ids []seal.Identity) (logHeader, []byte, error) {
-	h, n, err := parseLogHeader(b)
+	p, err := splitLog(b, repository, name, trust)
 	if err != nil {
-		return h, nil, err
+		return p.logHeader, nil, err
+	}
+	key, err := seal.Unwrap(p.wrapped, ids...)
+	if err != nil {
+		return p.logHeader, nil, err
+	}
+	stored, err := seal.NewBox(key, logContext(repository, name, p.before)).Open(nil, 0, p.sealed)
+	if err != nil {
+		return p.logHeader, nil, fmt.Errorf("content: %w", ErrDamaged)
+	}
+	data, err := decompress(nil, stored, p.Codec, p.Plain)
+	return p.logHeader, data, err
+}
+
+// logParts are the parts of a whole log object.
+type logParts struct {
+	logHeader
+	wrapped, before, sealed []byte
+}
+
+// splitLog takes a whole log object apart and checks all of it that needs no key: the
+// signature too, if there is somebody to trust.
+func splitLog(b []byte, repository, name string, trust []seal.VerifyKey) (logParts, error) {
+	h, n, err := parseLogHeader(b)
+	p := logParts{logHeader: h}
+	if err != nil {
+		return p, err
 	}
 	if err := h.check(repository, name); err != nil {
-		return h, nil, err
+		return p, err
 	}
-	rest := b[n:]
-	wrapped, rest, ok := takeBytes(rest, seal.MaxWrapped)
-	before := b[:len(b)-len(rest)]
-	sealed, sig, ok2 := takeBytes(rest, maxLogSealed)
-	if !ok || !ok2 || len(sig) != signatureLen || len(sealed) < seal.Overhead {
-		return h, nil, fmt.Errorf("lengths: %w", ErrDamaged)
+	var ok, ok2 bool
+	var rest, sig []byte
+	p.wrapped, rest, ok = takeBytes(b[n:], seal.MaxWrapped)
+	p.before = b[:len(b)-len(rest)]
+	p.sealed, sig, ok2 = takeBytes(rest, maxLogSealed)
+	if !ok || !ok2 || len(sig) != signatureLen || len(p.sealed) < seal.Overhead {
+		return p, fmt.Errorf("lengths: %w", ErrDamaged)
 	}
-	if len(trust) > 0 {
-		sum := seal.Hash(b[:len(b)-signatureLen])
-		if err := verifyAny(domainLog, sum[:], sig, h.Signer, trust); err != nil {
-			return h, nil, err
-		}
+	if len(trust) == 0 {
+		return p, nil
 	}
-	key, err := seal.Unwrap(wrapped, ids...)
-	if err != nil {
-		return h, nil, err
-	}
-	stored, err := seal.NewBox(key, logContext(repository, name, before)).Open(nil, 0, sealed)
-	if err != nil {
-		return h, nil, fmt.Errorf("content: %w", ErrDamaged)
-	}
-	data, err := decompress(nil, stored, h.Codec, h.Plain)
-	return h, data, err
+	sum := seal.Hash(b[:len(b)-signatureLen])
+	return p, verifyAny(domainLog, sum[:], sig, h.Signer, trust)
 }
 
 // takeBytes takes a u32 length and as many bytes off b.

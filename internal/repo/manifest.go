@@ -165,19 +165,44 @@ func (r *Repository) Manifest(ctx context.Context, scope, id string) (*Manifest,
 }
 
 func (r *Repository) manifest(ctx context.Context, name string) (*Manifest, error) {
-	raw, err := readObject(ctx, r.store, name, maxManifest)
+	var m *Manifest
+	err := r.instead(ctx, name, func(at string) (err error) {
+		var other *Manifest
+		if other, err = r.readManifest(ctx, at, name); err != nil {
+			return err
+		}
+		if m == nil {
+			m = other // whose signature the caller checks
+		}
+		if len(r.trust) > 0 {
+			err = other.Verify(r.trust...)
+		}
+		if err == nil {
+			m = other
+		}
+		return err
+	})
+	if m != nil {
+		return m, nil
+	}
+	return nil, err
+}
+
+// readManifest reads the manifest that lies at at and belongs at name.
+func (r *Repository) readManifest(ctx context.Context, at, name string) (*Manifest, error) {
+	raw, err := readObject(ctx, r.store, at, maxManifest)
 	if err != nil {
 		return nil, err
 	}
 	m, err := parseManifest(raw)
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w", name, err)
+		return nil, fmt.Errorf("%q: %w", at, err)
 	}
 	if m.Repository != r.id {
-		return nil, fmt.Errorf("%q: of repository %q: %w", name, m.Repository, ErrForeign)
+		return nil, fmt.Errorf("%q: of repository %q: %w", at, m.Repository, ErrForeign)
 	}
 	if m.Object() != name {
-		return nil, fmt.Errorf("%q holds %q: %w", name, m.Object(), ErrSubstituted)
+		return nil, fmt.Errorf("%q holds %q: %w", at, m.Object(), ErrSubstituted)
 	}
 	return m, nil
 }
@@ -264,7 +289,23 @@ func (r *Repository) Check(ctx context.Context, m *Manifest) error {
 	if err != nil {
 		return err
 	}
-	return missingFrom(m, have)
+	err = missingFrom(m, have)
+	var missing *MissingError
+	if !errors.As(err, &missing) {
+		return err
+	}
+	// What has another size may have a replacement.
+	missing.Objects = slices.DeleteFunc(missing.Objects, func(o Missing) bool {
+		if o.Have < 0 {
+			return false
+		}
+		i := slices.IndexFunc(m.Packs, func(p PackRef) bool { id, err := parsePackID(p.ID); return err == nil && id.object() == o.Name })
+		return i >= 0 && r.CheckPack(ctx, m.Packs[i]) == nil
+	})
+	if len(missing.Objects) == 0 {
+		return nil
+	}
+	return missing
 }
 
 func missingFrom(m *Manifest, have map[packID]int64) error {
@@ -290,13 +331,19 @@ func missingFrom(m *Manifest, have map[packID]int64) error {
 
 // Replicate makes the snapshot complete at this place: it copies the packs that
 // are absent, as they are and compared with their hashes, and then the manifest.
-// It needs no key and may be repeated.
+// It needs no key and may be repeated. While a pack that it would build on is about
+// to be deleted here it is ErrDoomed.
 //
 // A crash leaves packs that no manifest of this place names yet; the next call
 // finds them there.
 func (r *Repository) Replicate(ctx context.Context, from *Repository, m *Manifest) error {
 	if r.id != from.id || m.Repository != r.id {
 		return fmt.Errorf("replicate snapshot %q of %q from %q to %q: %w", m.ID, m.Repository, from.id, r.id, ErrForeign)
+	}
+	began := time.Now().Round(0) // the wall clock, which goes on while a machine sleeps
+	doomed, err := r.doomed(ctx)
+	if err != nil {
+		return err
 	}
 	have, err := r.packSizes(ctx)
 	if err != nil {
@@ -307,10 +354,13 @@ func (r *Repository) Replicate(ctx context.Context, from *Repository, m *Manifes
 		if err != nil {
 			return err
 		}
+		if doomed[id] {
+			return fmt.Errorf("replicate snapshot %q: %q: %w", m.ID, id.object(), ErrDoomed)
+		}
 		if _, ok := have[id]; ok {
 			continue
 		}
-		if err := copyPack(ctx, from.store, r.store, id, p); err != nil {
+		if err := copyPack(ctx, from, r, id, p); err != nil {
 			return fmt.Errorf("replicate snapshot %q: %w", m.ID, err)
 		}
 		have[id] = p.Size
@@ -318,21 +368,34 @@ func (r *Repository) Replicate(ctx context.Context, from *Repository, m *Manifes
 	if err := missingFrom(m, have); err != nil {
 		return err // a pack of another size is there already; it is never overwritten
 	}
+	if time.Since(began) > MaxRun {
+		return fmt.Errorf("replicate snapshot %q: %w", m.ID, ErrLate)
+	}
 	if err := putObject(ctx, r.store, m.Object(), m.raw); err != nil {
 		return fmt.Errorf("replicate snapshot %q: %w", m.ID, err)
 	}
 	return nil
 }
 
-func copyPack(ctx context.Context, from, to Store, id packID, p PackRef) error {
-	b, err := readObject(ctx, from, id.object(), p.Size)
+func copyPack(ctx context.Context, from, to *Repository, id packID, p PackRef) error {
+	b, err := from.wholePack(ctx, id, p)
 	if err != nil {
 		return err
 	}
-	if int64(len(b)) != p.Size || hexHash(b) != p.Hash {
-		return fmt.Errorf("%q is not what the manifest says: %w", id.object(), ErrDamaged)
-	}
-	return putObject(ctx, to, id.object(), b)
+	return putObject(ctx, to.store, id.object(), b)
+}
+
+// wholePack reads a pack, or a replacement of it, that is what the manifest says.
+func (r *Repository) wholePack(ctx context.Context, id packID, p PackRef) (b []byte, err error) {
+	return b, r.instead(ctx, id.object(), func(name string) (err error) {
+		if b, err = readObject(ctx, r.store, name, p.Size); err != nil {
+			return err
+		}
+		if int64(len(b)) != p.Size || hexHash(b) != p.Hash {
+			return fmt.Errorf("%q is not what the manifest says: %w", name, ErrDamaged)
+		}
+		return nil
+	})
 }
 
 // A Receipt is the vault's word that a manifest was complete in a place at a time
@@ -461,7 +524,7 @@ func readRange(ctx context.Context, s Store, name string, off int64, dst []byte)
 	}
 	defer rc.Close()
 	if _, err := io.ReadFull(rc, dst); err != nil {
-		if err == io.EOF || err == io.ErrUnexpectedEOF {
+		if err == io.EOF || errors.Is(err, io.ErrUnexpectedEOF) {
 			err = fmt.Errorf("ends early: %w", ErrDamaged)
 		}
 		return fmt.Errorf("read %q: %w", name, err)

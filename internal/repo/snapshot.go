@@ -44,6 +44,7 @@ type packReader struct {
 	footer *footer
 	box    *seal.Box
 	err    error
+	object string // the pack, or a replacement of it; owned by the snapshot's mu
 }
 
 type segmentReader struct {
@@ -103,7 +104,7 @@ func (s *Snapshot) pack(ctx context.Context, n uint32) (*packReader, error) {
 		s.order = append(s.order, n)
 	}
 	s.mu.Unlock()
-	p.once.Do(func() { p.footer, p.box, p.err = s.openPack(ctx, s.m.Packs[n]) })
+	p.once.Do(func() { s.open(ctx, p, s.m.Packs[n]) })
 	if p.err != nil && !isDamage(p.err) {
 		s.mu.Lock() // the place may answer the next time
 		if s.packs[n] == p {
@@ -115,22 +116,33 @@ func (s *Snapshot) pack(ctx context.Context, n uint32) (*packReader, error) {
 	return p, p.err
 }
 
-// openPack reads header, trailer and footer.
-func (s *Snapshot) openPack(ctx context.Context, ref PackRef) (*footer, *seal.Box, error) {
+// open opens a pack, or where that is damaged a replacement of it.
+func (s *Snapshot) open(ctx context.Context, p *packReader, ref PackRef) {
 	id, err := parsePackID(ref.ID)
-	if err != nil {
-		return nil, nil, err
+	if p.err = err; err != nil {
+		return
 	}
+	p.err = s.repo.instead(ctx, id.object(), func(name string) (err error) {
+		p.footer, p.box, err = s.openPack(ctx, name, id, ref)
+		s.mu.Lock()
+		p.object = name
+		s.mu.Unlock()
+		return err
+	})
+}
+
+// openPack reads header, trailer and footer of the pack that lies at object.
+func (s *Snapshot) openPack(ctx context.Context, object string, id packID, ref PackRef) (*footer, *seal.Box, error) {
 	fail := func(err error) (*footer, *seal.Box, error) {
-		return nil, nil, fmt.Errorf("%q: %w", id.object(), err)
+		return nil, nil, fmt.Errorf("%q: %w", object, err)
 	}
 	head := make([]byte, min(headPeek, ref.Size))
-	if err := readRange(ctx, s.repo.store, id.object(), 0, head); err != nil {
+	if err := readRange(ctx, s.repo.store, object, 0, head); err != nil {
 		return nil, nil, err
 	}
 	if _, _, err := parseHeader(head); errors.Is(err, ErrDamaged) && ref.Size > headPeek {
 		head = make([]byte, min(int64(len(packMagic)+4+seal.MaxWrapped), ref.Size))
-		if err := readRange(ctx, s.repo.store, id.object(), 0, head); err != nil {
+		if err := readRange(ctx, s.repo.store, object, 0, head); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -139,7 +151,7 @@ func (s *Snapshot) openPack(ctx context.Context, ref PackRef) (*footer, *seal.Bo
 		return fail(err)
 	}
 	tail := make([]byte, min(tailPeek, ref.Size))
-	if err := readRange(ctx, s.repo.store, id.object(), ref.Size-int64(len(tail)), tail); err != nil {
+	if err := readRange(ctx, s.repo.store, object, ref.Size-int64(len(tail)), tail); err != nil {
 		return nil, nil, err
 	}
 	t, err := parseTrailer(tail[len(tail)-trailerLen:], ref.Size)
@@ -154,7 +166,7 @@ func (s *Snapshot) openPack(ctx context.Context, ref PackRef) (*footer, *seal.Bo
 		sealed = tail[int64(t.footer)-from:][:t.sealed]
 	} else {
 		sealed = make([]byte, t.sealed)
-		if err := readRange(ctx, s.repo.store, id.object(), int64(t.footer), sealed); err != nil {
+		if err := readRange(ctx, s.repo.store, object, int64(t.footer), sealed); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -191,14 +203,40 @@ func (s *Snapshot) readSegment(ctx context.Context, pack, n uint32, kind uint8, 
 	if seg.kind != kind {
 		return nil, fmt.Errorf("%q: segment %d is of kind %d, not %d: %w", id.object(), n, seg.kind, kind, ErrKind)
 	}
+	s.mu.Lock()
+	object := p.object
+	s.mu.Unlock()
+	plain, err := s.segmentAt(ctx, p, object, n, check)
+	if err == nil || !isDamage(err) {
+		return plain, err
+	}
+	others, lerr := s.repo.replacements(ctx, id.object())
+	if lerr != nil {
+		return nil, err // it is about the object
+	}
+	for _, o := range others {
+		if plain, oerr := s.segmentAt(ctx, p, o, n, check); oerr == nil {
+			s.mu.Lock()
+			p.object = o
+			s.mu.Unlock()
+			return plain, nil
+		}
+	}
+	return nil, err
+}
+
+// segmentAt reads a segment from a pack that lies at object.
+func (s *Snapshot) segmentAt(ctx context.Context, p *packReader, object string, n uint32, check bool) ([]byte, error) {
+	seg := &p.footer.segs[n]
 	sealed := s.take(int(seg.stored))
 	defer s.give(sealed)
 	sealed = sealed[:seg.stored]
-	if err := readRange(ctx, s.repo.store, id.object(), int64(seg.off), sealed); err != nil {
+	if err := readRange(ctx, s.repo.store, object, int64(seg.off), sealed); err != nil {
 		return nil, err
 	}
 	// Opening in place: nobody else holds these bytes.
 	scratch := sealed
+	var err error
 	plain := s.take(int(seg.plain))[:0]
 	if seg.code == codeStored {
 		plain, _, err = p.footer.openSegment(p.box, int(n), sealed, plain, nil)
@@ -209,7 +247,7 @@ func (s *Snapshot) readSegment(ctx context.Context, pack, n uint32, kind uint8, 
 		err = p.footer.checkChunks(int(n), plain)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%q: %w", id.object(), err)
+		return nil, fmt.Errorf("%q: %w", object, err)
 	}
 	return plain, nil
 }

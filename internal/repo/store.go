@@ -21,7 +21,8 @@
 //
 // # What it does not do
 //
-// It deletes nothing, and does not decide what is kept: that is the vault's work.
+// It does not decide what is kept: that is the vault's work. Only Repository.Remove
+// and Collector delete, by the rules of the specification's section 12.
 // It knows nothing of databases: a log piece is bytes between two positions.
 package repo
 

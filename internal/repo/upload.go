@@ -16,9 +16,11 @@ import (
 // A placeState is what a writer knows of one place during a run.
 type placeState struct {
 	Place
-	have  map[packID]int64 // packs there when the run began, and those put since; owned by survey, then by the uploader
-	queue chan *parcel
-	done  sync.WaitGroup
+	have map[packID]int64 // packs there when the run began, and those put since; owned by survey, then by the uploader
+	// doomed are packs that are there and may be deleted while we run: as good as gone.
+	doomed map[packID]bool
+	queue  chan *parcel
+	done   sync.WaitGroup
 
 	mu  sync.Mutex
 	err error // why the place is given up for this run
@@ -55,13 +57,22 @@ func (w *Writer) survey(ctx context.Context) error {
 	for _, pl := range w.cfg.Places {
 		p := &placeState{Place: pl}
 		w.places = append(w.places, p)
-		names, err := pl.Repo.snapshotNames(ctx, w.cfg.Scope)
+		// First what is about to be deleted: a tombstone that is published later waits
+		// for the end of this run.
+		var names []string
+		var err error
+		if p.doomed, err = pl.Repo.doomed(ctx); err == nil {
+			names, err = pl.Repo.snapshotNames(ctx, w.cfg.Scope)
+		}
 		if err == nil {
 			p.have, err = pl.Repo.packSizes(ctx)
 		}
 		if err != nil {
 			p.fail(err)
 			continue
+		}
+		for id := range p.doomed {
+			delete(p.have, id)
 		}
 		if n := len(names); n > 0 && names[n-1] >= newest {
 			if names[n-1] > newest {
@@ -343,12 +354,20 @@ func (w *Writer) complete(ctx context.Context, p *placeState, m *Manifest) error
 		if ok && size == kp.ref.Size {
 			continue
 		}
+		if p.doomed[kp.id] {
+			return fmt.Errorf("%q: %w", kp.id.object(), ErrDoomed)
+		}
 		if ok { // it is never overwritten: a repair is somebody's decision
 			return &MissingError{Snapshot: m.ID, Objects: []Missing{{Name: kp.id.object(), Want: kp.ref.Size, Have: size}}}
 		}
 		if err := w.fetchFor(ctx, p, kp); err != nil {
 			return fmt.Errorf("pack %s of an earlier snapshot: %w", kp.id, err)
 		}
+	}
+	// The wall clock, which goes on while a machine sleeps: what we built on may have
+	// become garbage and be gone.
+	if took := w.cfg.Clock().Sub(w.now); took > MaxRun {
+		return fmt.Errorf("begun %s ago, and %s is the most: %w", took.Round(time.Minute), MaxRun, ErrLate)
 	}
 	return putObject(ctx, p.Repo.store, m.Object(), m.raw)
 }
@@ -364,7 +383,7 @@ func (w *Writer) fetchFor(ctx context.Context, to *placeState, kp *knownPack) er
 		if size, ok := from.have[kp.id]; !ok || size != kp.ref.Size {
 			continue
 		}
-		err := copyPack(ctx, from.Repo.store, to.Repo.store, kp.id, kp.ref)
+		err := copyPack(ctx, from.Repo, to.Repo, kp.id, kp.ref)
 		if err == nil {
 			return nil
 		}
