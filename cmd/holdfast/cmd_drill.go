@@ -104,6 +104,9 @@ func drillRequests(p *plan.Plan, name, at, location, pick string, goal int) ([]a
 	default:
 		return nil, &usageError{holdfast.WithHint(fmt.Errorf("--pick %s is not known", pick), "name random, latest or oldest")}
 	}
+	if at != "" && pick != "" {
+		return nil, &usageError{holdfast.WithHint(errors.New("--at and --pick both name the instant"), "leave one of them out")}
+	}
 	stores := []string{name}
 	if d, ok := p.Drills[name]; ok {
 		stores, r.Name = d.Of, name

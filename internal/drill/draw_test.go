@@ -145,3 +145,20 @@ func TestDrawOnRecordCanBeRepeated(t *testing.T) {
 		}
 	})
 }
+
+// A location that a person names takes nothing from how the instant is picked.
+func TestPickWithinALocation(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.write("a", 100)
+		r.snapshot("near")
+		for pick, want := range map[string]string{"latest": "latest", "oldest": "oldest", "random": "chosen", "": "chosen"} {
+			d := r.get(r.plan(Request{Goal: holdfast.L3, Pick: pick, Location: "near"}).ID)
+			if d.Pick != want || d.Location != "near" {
+				t.Errorf("pick %q at near: drawn as %q at %q, want %q", pick, d.Pick, d.Location, want)
+			}
+			if latest := d.Target.Kind == holdfast.TargetLatest; latest != (want == "latest") {
+				t.Errorf("pick %q at near: target %s", pick, d.Target)
+			}
+		}
+	})
+}

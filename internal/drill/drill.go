@@ -458,8 +458,8 @@ func (m *Module) blank(req Request, sub Subject) Drill {
 	if d.Pick == "" {
 		d.Pick = "random"
 	}
-	if d.Target.Kind != "" || d.Location != "" {
-		d.Pick = "chosen"
+	if d.Target.Kind != "" || d.Location != "" && d.Pick == "random" {
+		d.Pick = "chosen" // a person's choice is no sample
 	}
 	return d
 }
