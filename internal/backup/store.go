@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
-	"strings"
 	"time"
 
 	"holdfast/internal/db"
@@ -134,7 +133,7 @@ func (m *Module) setProbe(ctx context.Context, tx *db.Tx, store string, p Probe)
 	_, err := tx.Exec(ctx, `INSERT INTO backup_probes (store, ok, at, last_ok, failures, lost, error) VALUES (?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (store) DO UPDATE SET ok = excluded.ok, at = excluded.at, last_ok = excluded.last_ok, failures = excluded.failures,
 		lost = excluded.lost, error = excluded.error`,
-		store, flag(p.OK), db.Micros(p.At), db.Micros(p.LastOK), p.Failures, flag(p.Lost), plain(p.Error))
+		store, flag(p.OK), db.Micros(p.At), db.Micros(p.LastOK), p.Failures, flag(p.Lost), db.Text(p.Error))
 	return err
 }
 
@@ -153,7 +152,7 @@ func (m *Module) record(ctx context.Context, tx *db.Tx, store string, man *repo.
 func (m *Module) setCopy(ctx context.Context, tx *db.Tx, a copyArgs, state, detail string) error {
 	_, err := tx.Exec(ctx, `INSERT INTO backup_copies (store, snapshot, location, state, detail, received) VALUES (?, ?, ?, ?, ?, 0)
 		ON CONFLICT (store, snapshot, location) DO UPDATE SET state = excluded.state, detail = excluded.detail`,
-		a.Store, a.Snapshot, a.Location, state, plain(detail))
+		a.Store, a.Snapshot, a.Location, state, db.Text(detail))
 	return err
 }
 
@@ -167,7 +166,7 @@ func (m *Module) gapSince(ctx context.Context, tx *db.Tx, store string, since ti
 // setFrontier writes a frontier down and reports whether a gap is new. A gap
 // stays until a base that began after it is complete at the location.
 func (m *Module) setFrontier(ctx context.Context, tx *db.Tx, store string, f source.Frontier) (newGap bool, err error) {
-	f.Err, f.Gap = plain(f.Err), plain(f.Gap)
+	f.Err, f.Gap = db.Text(f.Err), db.Text(f.Gap)
 	var gapAt int64
 	if f.Gap != "" {
 		var old string
@@ -192,16 +191,6 @@ func (m *Module) setFrontier(ctx context.Context, tx *db.Tx, store string, f sou
 		gap_at = CASE WHEN excluded.gap = '' THEN backup_frontiers.gap_at ELSE excluded.gap_at END`,
 		store, f.Place, f.Lineage, int64(f.Timeline), int64(f.Position), db.Micros(f.LastCommit), db.Micros(f.CaughtUp), db.Micros(f.At), f.Err, f.Gap, gapAt)
 	return newGap, err
-}
-
-// maxText bounds what is kept of one error's words, in bytes.
-const maxText = 4 << 10
-
-// plain makes words fit to be stored: PostgreSQL takes neither zero bytes nor
-// broken UTF-8, and the loss of a store must be recorded whatever it said last.
-func plain(s string) string {
-	s = strings.ReplaceAll(s[:min(len(s), maxText)], "\x00", "\uFFFD")
-	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 func flag(b bool) int {

@@ -439,10 +439,10 @@ func (m *Module) event(ctx context.Context, tx *db.Tx, inc Incident, at time.Tim
 	}
 	if _, err := tx.Exec(ctx, `INSERT INTO incident_events (incident, seq, at, actor, type, text, payload)
 		SELECT ?, COALESCE(MAX(seq), 0) + 1, ?, ?, ?, ?, ? FROM incident_events WHERE incident = ?`,
-		inc.ID, db.Micros(at), plain(actor), plain(typ), plain(text), string(b), inc.ID); err != nil {
+		inc.ID, db.Micros(at), db.Text(actor), db.Text(typ), db.Text(text), string(b), inc.ID); err != nil {
 		return err
 	}
-	data, err := json.Marshal(map[string]any{"incident": inc.ID, "phase": inc.Phase, "severity": inc.Severity, "text": plain(text), "payload": json.RawMessage(b)})
+	data, err := json.Marshal(map[string]any{"incident": inc.ID, "phase": inc.Phase, "severity": inc.Severity, "text": db.Text(text), "payload": json.RawMessage(b)})
 	if err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"holdfast"
@@ -79,9 +78,9 @@ func (m *Module) values(i Incident) ([]any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []any{plain(i.Title), i.Kind, string(services), string(stores), string(i.Severity), string(i.Phase), i.Commander, plain(i.DeclaredBy),
+	return []any{db.Text(i.Title), i.Kind, string(services), string(stores), string(i.Severity), string(i.Phase), i.Commander, db.Text(i.DeclaredBy),
 		db.Micros(i.OccurredAt), db.Micros(i.DetectedAt), db.Micros(i.AcknowledgedAt), db.Micros(i.AssessedAt), db.Micros(i.ContainedAt),
-		db.Micros(i.RecoveredAt), db.Micros(i.ClosedAt), plain(i.Activation), plain(i.Recovery), plain(i.Outcome)}, nil
+		db.Micros(i.RecoveredAt), db.Micros(i.ClosedAt), db.Text(i.Activation), db.Text(i.Recovery), db.Text(i.Outcome)}, nil
 }
 
 func (m *Module) insert(ctx context.Context, tx *db.Tx, i Incident) (id int64, err error) {
@@ -121,17 +120,6 @@ func (m *Module) signal(ctx context.Context, tx *db.Tx, dedup string) (id int64,
 func (m *Module) firing(ctx context.Context, tx *db.Tx, id int64) ([]string, error) {
 	return db.Collect(func(r *sql.Rows) (key string, err error) { return key, r.Scan(&key) })(
 		tx.Query(ctx, `SELECT dedup FROM incident_signals WHERE incident = ? AND state = 'open' ORDER BY dedup LIMIT ?`, id, MaxIncidents))
-}
-
-// maxText bounds what is kept of one line of words, in bytes.
-const maxText = 16 << 10
-
-// plain makes words fit to be stored: PostgreSQL takes neither zero bytes nor
-// broken UTF-8, and what a failing program said must not keep an incident from
-// being opened.
-func plain(s string) string {
-	s = strings.ReplaceAll(s[:min(len(s), maxText)], "\x00", "\uFFFD")
-	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 // Events returns the log of an incident, oldest first.

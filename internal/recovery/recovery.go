@@ -312,7 +312,7 @@ func (m *Module) stumbled(ctx context.Context, w *job.Work, a stepArgs, s Done, 
 			return nil
 		}
 		if s.Kind == StepRestore || final {
-			if ferr := m.fact(ctx, tx, "recovery.step-failed", a.Run, "holdfast", map[string]any{"step": a.Step, "error": plain(err.Error()), "final": final}); ferr != nil {
+			if ferr := m.fact(ctx, tx, "recovery.step-failed", a.Run, "holdfast", map[string]any{"step": a.Step, "error": db.Text(err.Error()), "final": final}); ferr != nil {
 				return ferr
 			}
 		}
@@ -325,7 +325,7 @@ func (m *Module) stumbled(ctx context.Context, w *job.Work, a stepArgs, s Done, 
 		return m.finish(ctx, tx, r, StateFailed)
 	}
 	if final {
-		return w.Done(ctx, map[string]string{"failed": plain(err.Error())}, record)
+		return w.Done(ctx, map[string]string{"failed": db.Text(err.Error())}, record)
 	}
 	return errors.Join(err, m.cfg.DB.Tx(ctx, record))
 }
@@ -383,10 +383,10 @@ func (m *Module) settle(ctx context.Context, tx *db.Tx, a stepArgs, actor, detai
 		return err
 	}
 	if _, err := tx.Exec(ctx, `UPDATE recovery_steps SET state = ?, finished = ?, actor = ?, detail = ?, outcome = ? WHERE run = ? AND id = ?`,
-		StateDone, db.Micros(m.cfg.Clock()), actor, plain(detail), string(b), a.Run, a.Step); err != nil {
+		StateDone, db.Micros(m.cfg.Clock()), actor, db.Text(detail), string(b), a.Run, a.Step); err != nil {
 		return err
 	}
-	if err := m.fact(ctx, tx, "recovery.step", a.Run, actor, map[string]any{"step": a.Step, "detail": plain(detail), "outcome": out}); err != nil {
+	if err := m.fact(ctx, tx, "recovery.step", a.Run, actor, map[string]any{"step": a.Step, "detail": db.Text(detail), "outcome": out}); err != nil {
 		return err
 	}
 	r, err := m.get(ctx, tx, a.Run)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 
 	"holdfast"
 	"holdfast/internal/db"
@@ -19,24 +18,13 @@ const MaxRuns = 1000
 
 // set writes where a step stands. What is done stays done.
 func (m *Module) set(ctx context.Context, tx *db.Tx, run, step, state, detail string) error {
-	_, err := tx.Exec(ctx, `UPDATE recovery_steps SET state = ?, detail = ? WHERE run = ? AND id = ? AND state <> ?`, state, plain(detail), run, step, StateDone)
+	_, err := tx.Exec(ctx, `UPDATE recovery_steps SET state = ?, detail = ? WHERE run = ? AND id = ? AND state <> ?`, state, db.Text(detail), run, step, StateDone)
 	return err
 }
 
 func (m *Module) started(ctx context.Context, tx *db.Tx, run, step string) error {
 	_, err := tx.Exec(ctx, `UPDATE recovery_steps SET started = ? WHERE run = ? AND id = ?`, db.Micros(m.cfg.Clock()), run, step)
 	return err
-}
-
-// maxDetail bounds what is kept of one step's words, in bytes.
-const maxDetail = 4 << 10
-
-// plain makes what a program or a server said fit to be stored: PostgreSQL takes
-// neither zero bytes nor broken UTF-8, and a recovery must not hang on a probe's
-// answer.
-func plain(s string) string {
-	s = strings.ReplaceAll(s[:min(len(s), maxDetail)], "\x00", "\uFFFD")
-	return strings.ToValidUTF8(s, "\uFFFD")
 }
 
 func (m *Module) get(ctx context.Context, tx *db.Tx, id string) (Run, error) {
