@@ -69,7 +69,7 @@ Exit status: 0 activated, 4 refused: this person may not.`,
 	}
 	confirm := &cobra.Command{
 		Use: "confirm RECOVERY STEP --by PERSON", Short: "A person says that a step is done", Args: args(cobra.ExactArgs(2)),
-		Example: "  $ holdfast recover confirm INC-3-1a2b3c4d api-reconnect --by founder-b",
+		Example: "  $ holdfast recover confirm INC-3-1a2b3c4d rebuild-reconnect --by founder-b",
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
 				r, err := cl.ConfirmStep(ctx, a[0], a[1], by, note)

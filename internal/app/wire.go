@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
 	"holdfast/internal/plan"
+	"holdfast/internal/planner"
 	"holdfast/internal/recovery"
 )
 
@@ -133,9 +134,9 @@ func (a *App) activate(ctx context.Context, w *job.Work) error {
 	if err != nil {
 		return err
 	}
-	p, err := recovery.Make(in)
+	p, err := planner.Make(in)
 	if err != nil {
-		var blocked *recovery.Blocked
+		var blocked *planner.Blocked
 		if errors.As(err, &blocked) && w.Job().Attempt == 1 {
 			if nerr := a.DB.Tx(ctx, func(tx *db.Tx) error {
 				return a.Incidents.Note(ctx, tx, inc.ID, "holdfast", "note", "no recovery is possible yet: "+err.Error(), nil)
@@ -249,9 +250,9 @@ func (a *App) wavering(ctx context.Context) (string, error) {
 }
 
 // recoveryInput gathers what the planner asks for.
-func (a *App) recoveryInput(ctx context.Context, inc incident.Incident, lost []string) (recovery.Input, error) {
-	in := recovery.Input{Now: a.opt.Clock(), Disruption: inc.OccurredAt, Parent: inc.Recovery, Lost: lost,
-		Stores: map[string]recovery.Store{}, Services: map[string]recovery.Service{}, Away: map[string]string{}}
+func (a *App) recoveryInput(ctx context.Context, inc incident.Incident, lost []string) (planner.Input, error) {
+	in := planner.Declared(a.Plan)
+	in.Now, in.Disruption, in.Parent, in.Lost = a.opt.Clock(), inc.OccurredAt, inc.Recovery, lost
 	for _, id := range lost {
 		st, err := a.offers(ctx, id, in.Away)
 		if err != nil {
@@ -259,29 +260,21 @@ func (a *App) recoveryInput(ctx context.Context, inc incident.Incident, lost []s
 		}
 		in.Stores[id] = st
 	}
-	for id, svc := range a.Plan.Services {
-		promise := a.Plan.Promise(id)
-		s := recovery.Service{Needs: a.Plan.HardNeeds(id), RTO: promise.RTO, RPO: promise.RPO, Checked: svc.Probe != nil}
-		for _, step := range a.Plan.Runbooks[svc.Runbook].Steps {
-			switch kind, of := step.Kind(); kind {
-			case plan.StepHuman:
-				s.Human = append(s.Human, recovery.Step{ID: step.ID, Title: step.Text, Role: of, Estimate: step.Est.Duration(), Basis: holdfast.Estimated})
-			case plan.StepApprove:
-				s.Human = append(s.Human, recovery.Step{ID: step.ID, Title: "Approve: " + step.ID, Role: strings.Join(step.Approve, ", "), Estimate: step.Est.Duration(), Basis: holdfast.Estimated})
-			}
-		}
-		in.Services[id] = s
-	}
 	return in, nil
 }
 
 // offers asks each location what it can give back of a store.
-func (a *App) offers(ctx context.Context, id string, away map[string]string) (recovery.Store, error) {
-	out := recovery.Store{Basis: holdfast.Estimated, Estimate: time.Minute}
+func (a *App) offers(ctx context.Context, id string, away map[string]string) (planner.Store, error) {
+	out := planner.Store{Basis: holdfast.Estimated, Estimate: time.Minute}
 	if d, ok, err := a.Drills.LastPassed(ctx, id); err != nil {
 		return out, err
 	} else if ok && d.Parts != nil {
 		out.Basis, out.Estimate = holdfast.Measured, d.Parts.Sum()
+		for _, part := range d.Parts {
+			if part.Name == "fetch" {
+				out.Fetch = part.Duration
+			}
+		}
 	}
 	src, err := a.source(id)
 	if err != nil {
@@ -308,7 +301,7 @@ func (a *App) offers(ctx context.Context, id string, away map[string]string) (re
 			for _, rc := range receipts {
 				received = received || rc.Snapshot == w.Snapshot && rc.Verify(a.vaultKeys()...) == nil
 			}
-			out.Offers = append(out.Offers, recovery.Offer{Location: l, Until: w.To, Received: received})
+			out.Offers = append(out.Offers, planner.Offer{Location: l, Until: w.To, Received: received})
 		}
 	}
 	return out, nil

@@ -24,6 +24,7 @@ var layers = [][]string{
 	{"internal/calendar", "internal/durable", "internal/seal", "internal/db", "internal/plan"},
 	{"internal/job", "internal/ledger", "internal/repo", "internal/sequence"},
 	{"internal/location", "internal/source", "internal/sandbox", "internal/notify"},
+	{"internal/planner"},
 	{"internal/backup", "internal/drill", "internal/recovery", "internal/objective", "internal/incident",
 		"internal/oncall", "internal/statuspage", "internal/govern", "internal/evidence", "internal/survive", "internal/access"},
 	{"internal/api", "internal/web", "internal/agent"},

@@ -1,11 +1,9 @@
 // Package recovery brings back what was lost, in the order that the
 // dependencies demand.
 //
-// Planner and executor are apart. The planner (Make) is pure: what is lost, what
-// each location can give, what needs what, how long it took before, go in; an
-// immutable, explained plan comes out. The executor only obeys it: it runs the
-// steps as durable jobs, waits for people, times everything and survives its own
-// restart.
+// Planner and executor are apart. Package planner decides: an immutable, explained
+// plan. The executor only obeys it: it runs the steps as durable jobs, waits for
+// people, times everything and survives its own restart.
 //
 // # Invariants
 //
@@ -16,9 +14,9 @@
 //     again.
 //   - A plan is never edited. A different situation makes a new plan.
 //
-// What it does not do: it does not decide that something is lost (package
-// incident), and it never overwrites what it finds at a store's address; that is
-// moved aside.
+// What it does not do: it decides neither the order (package planner) nor that
+// something is lost (package incident), and it never overwrites what it finds at a
+// store's address; that is moved aside.
 package recovery
 
 import (

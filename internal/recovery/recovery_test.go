@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/db/dbtest"
 	"holdfast/internal/job"
 	"holdfast/internal/ledger"
+	"holdfast/internal/planner"
 	"holdfast/internal/seal"
 )
 
@@ -27,6 +28,8 @@ type clock struct{ us atomic.Int64 }
 
 func (c *clock) now() time.Time          { return db.Time(c.us.Load()) }
 func (c *clock) advance(d time.Duration) { c.us.Add(d.Microseconds()) }
+
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
 // hands record what they were asked to do and in what order.
 type hands struct {
@@ -202,15 +205,16 @@ func states(run Run) string {
 // person who tells the customers of web.
 func testPlan(t *testing.T) Plan {
 	t.Helper()
-	p, err := Make(Input{Now: noon, Disruption: noon.Add(-time.Minute), Lost: []string{"db", "files"},
-		Stores: map[string]Store{
-			"db":    {Offers: []Offer{{"near", noon, true}}, Estimate: time.Minute, Basis: holdfast.Measured},
-			"files": {Offers: []Offer{{"offsite", noon, true}}, Estimate: 2 * time.Minute, Basis: holdfast.Measured},
+	p, err := planner.Make(planner.Input{Now: noon, Disruption: noon.Add(-time.Minute), Lost: []string{"db", "files"},
+		Stores: map[string]planner.Store{
+			"db":    {Offers: []planner.Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute, Basis: holdfast.Measured},
+			"files": {Offers: []planner.Offer{{Location: "offsite", Until: noon, Received: true}}, Estimate: 2 * time.Minute, Basis: holdfast.Measured},
 		},
-		Services: map[string]Service{
+		Services: map[string]planner.Service{
 			"api": {Needs: []string{"db"}, Checked: true},
-			"web": {Needs: []string{"api", "files"}, Checked: true, Human: []Step{{ID: "tell", Title: "Tell the customers", Role: "communications"}}},
-		}})
+			"web": {Needs: []string{"api", "files"}, Checked: true, Runbook: "book"},
+		},
+		Runbooks: map[string][]planner.RunStep{"book": {{ID: "check", Check: "web"}, {ID: "tell", After: []string{"check"}, Title: "Tell the customers", Roles: []string{"communications"}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +241,7 @@ func TestRunCarriesEachStepOutOnceAndInOrder(t *testing.T) {
 			t.Errorf("done: %v", did)
 		}
 		// The machine's part is over; a person is awaited, and until then the run goes on.
-		if run.State != StateRunning || states(run) != "restore-db=done protect-db=done restore-files=done protect-files=done check-api=done check-web=done web-tell=awaiting" {
+		if run.State != StateRunning || states(run) != "restore-db=done protect-db=done restore-files=done protect-files=done check-api=done check-web=done book-tell=awaiting" {
 			t.Fatalf("%s: %s", run.State, states(run))
 		}
 		if len(*r.events) != 1 || (*r.events)[0] != "usable running" {
@@ -253,14 +257,14 @@ func TestRunCarriesEachStepOutOnceAndInOrder(t *testing.T) {
 		if err := confirm("nothing", "bob"); !errors.Is(err, holdfast.ErrUsage) {
 			t.Error(err)
 		}
-		if err := confirm("web-tell", "bob"); err != nil {
+		if err := confirm("book-tell", "bob"); err != nil {
 			t.Fatal(err)
 		}
-		if err := confirm("web-tell", "bob"); !errors.Is(err, holdfast.ErrRefused) {
+		if err := confirm("book-tell", "bob"); !errors.Is(err, holdfast.ErrRefused) {
 			t.Errorf("confirmed twice: %v", err)
 		}
 		run = r.run("r1")
-		s := run.step("web-tell")
+		s := run.step("book-tell")
 		if run.State != StateDone || s.Actor != "bob" || s.Detail != "mailed" || s.Finished.Sub(s.Started) != time.Hour {
 			t.Errorf("%s: %+v", run.State, s)
 		}
@@ -276,7 +280,7 @@ func TestRunCarriesEachStepOutOnceAndInOrder(t *testing.T) {
 func TestConfirmWaitsForItsTurn(t *testing.T) {
 	eachRig(t, func(t *testing.T, r rig) {
 		r.activate("r1", testPlan(t))
-		err := r.d.Tx(t.Context(), func(tx *db.Tx) error { return r.m.Confirm(t.Context(), tx, "r1", "web-tell", "bob", "") })
+		err := r.d.Tx(t.Context(), func(tx *db.Tx) error { return r.m.Confirm(t.Context(), tx, "r1", "book-tell", "bob", "") })
 		if !errors.Is(err, holdfast.ErrRefused) {
 			t.Errorf("confirmed before it was awaited: %v", err)
 		}
@@ -328,7 +332,7 @@ func TestRunSurvivesARestartAtEveryStep(t *testing.T) {
 			r = r.start()
 			r.all()
 			run := r.run(id)
-			if !died || run.step("web-tell").State != StateAwaiting {
+			if !died || run.step("book-tell").State != StateAwaiting {
 				t.Errorf("killed in call %d (%t): %s", n+1, died, states(run))
 			}
 			want := 7 // six steps, one of them twice
@@ -443,7 +447,9 @@ func TestStopInTheLastAttemptDoesNotFailTheRun(t *testing.T) {
 			}
 			return nil
 		}
-		p, err := Make(world())
+		p, err := planner.Make(planner.Input{Now: noon, Disruption: noon, Lost: []string{"db"},
+			Stores:   map[string]planner.Store{"db": {Offers: []planner.Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}},
+			Services: map[string]planner.Service{"api": {Needs: []string{"db"}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -479,7 +485,9 @@ func TestStopInTheLastAttemptDoesNotFailTheRun(t *testing.T) {
 
 func TestCancelledStepFailsTheRun(t *testing.T) {
 	eachRig(t, func(t *testing.T, r rig) {
-		p, err := Make(world())
+		p, err := planner.Make(planner.Input{Now: noon, Disruption: noon, Lost: []string{"db"},
+			Stores:   map[string]planner.Store{"db": {Offers: []planner.Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}},
+			Services: map[string]planner.Service{"api": {Needs: []string{"db"}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -513,7 +521,9 @@ func TestCheckIsRepeatedUntilTheServiceIsUsable(t *testing.T) {
 			}
 			return "status 200\x00 \xe2\x82", nil // what a truncated answer may look like
 		}
-		p, err := Make(world())
+		p, err := planner.Make(planner.Input{Now: noon, Disruption: noon, Lost: []string{"db"},
+			Stores:   map[string]planner.Store{"db": {Offers: []planner.Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}},
+			Services: map[string]planner.Service{"api": {Needs: []string{"db"}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -541,7 +551,9 @@ func TestCheckIsRepeatedUntilTheServiceIsUsable(t *testing.T) {
 func TestServiceThatNeverBecomesUsableFailsTheRun(t *testing.T) {
 	eachRig(t, func(t *testing.T, r rig) {
 		r.h.usable = func(string) (string, error) { return "", errors.New("status 502") }
-		p, err := Make(world())
+		p, err := planner.Make(planner.Input{Now: noon, Disruption: noon, Lost: []string{"db"},
+			Stores:   map[string]planner.Store{"db": {Offers: []planner.Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}},
+			Services: map[string]planner.Service{"api": {Needs: []string{"db"}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -566,7 +578,9 @@ func TestServiceThatNeverBecomesUsableFailsTheRun(t *testing.T) {
 
 func TestProgressIsWrittenSparingly(t *testing.T) {
 	eachRig(t, func(t *testing.T, r rig) {
-		p, err := Make(world())
+		p, err := planner.Make(planner.Input{Now: noon, Disruption: noon, Lost: []string{"db"},
+			Stores:   map[string]planner.Store{"db": {Offers: []planner.Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}},
+			Services: map[string]planner.Service{"api": {Needs: []string{"db"}}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -629,7 +643,9 @@ func TestPartsSumToTheWhole(t *testing.T) {
 
 func TestPartsOfARealRun(t *testing.T) {
 	eachRig(t, func(t *testing.T, r rig) {
-		p, err := Make(world())
+		p, err := planner.Make(planner.Input{Now: noon, Disruption: noon, Lost: []string{"db"},
+			Stores:   map[string]planner.Store{"db": {Offers: []planner.Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}},
+			Services: map[string]planner.Service{"api": {Needs: []string{"db"}}}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,4 +1,4 @@
-package recovery
+package planner
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // drawInput draws a world without circles: services need stores and services of a
 // lower number.
 func drawInput(t *rapid.T) Input {
-	in := Input{Now: noon, Disruption: noon.Add(-time.Minute), Stores: map[string]Store{}, Services: map[string]Service{}, Away: map[string]string{}}
+	in := Input{Now: noon, Disruption: noon.Add(-time.Minute), Stores: map[string]Store{}, Services: map[string]Service{}, Runbooks: map[string][]RunStep{}, Away: map[string]string{}}
 	var stores []string
 	for i := range rapid.IntRange(1, 6).Draw(t, "stores") {
 		id := fmt.Sprintf("s%d", i)
@@ -41,11 +41,31 @@ func drawInput(t *rapid.T) Input {
 		for range rapid.IntRange(0, 3).Draw(t, "needs") {
 			svc.Needs = append(svc.Needs, rapid.SampledFrom(all).Draw(t, "need"))
 		}
-		for k := range rapid.IntRange(0, 2).Draw(t, "human") {
-			svc.Human = append(svc.Human, Step{ID: fmt.Sprintf("h%d", k), Title: "tell them", Role: "lead"})
-		}
+		svc.Runbook = fmt.Sprintf("r%d", rapid.IntRange(0, 4).Draw(t, "runbook"))
 		in.Services[id], all = svc, append(all, id)
 	}
+	for i := range 4 { // r4 is not there
+		var book []RunStep
+		for k := range rapid.IntRange(0, 4).Draw(t, "steps") {
+			rs := RunStep{ID: fmt.Sprintf("h%d", k), Title: "do it", Estimate: time.Duration(rapid.IntRange(0, 40).Draw(t, "takes")) * time.Second}
+			switch rapid.IntRange(0, 3).Draw(t, "kind") {
+			case 0:
+				rs.Restore = rapid.SampledFrom(stores).Draw(t, "restores")
+			case 1:
+				rs.Check = fmt.Sprintf("v%d", rapid.IntRange(0, 7).Draw(t, "checks"))
+			default:
+				rs.Roles = rapid.SampledFrom([][]string{{"lead"}, {"ops"}, {"lead", "ops"}, {"anybody"}}).Draw(t, "roles")
+			}
+			for n := range k {
+				if rapid.Bool().Draw(t, "after") {
+					rs.After = append(rs.After, fmt.Sprintf("h%d", n))
+				}
+			}
+			book = append(book, rs)
+		}
+		in.Runbooks[fmt.Sprintf("r%d", i)] = book
+	}
+	in.People = map[string][]string{"lead": {"anna", "ben"}, "ops": {"ben"}}
 	in.Lost = rapid.SliceOfN(rapid.SampledFrom(stores), 1, 6).Draw(t, "lost")
 	return in
 }
@@ -96,14 +116,10 @@ func TestPlansOrderWhatTheyContain(t *testing.T) {
 					t.Fatalf("service %s is checked before store %s is back", id, st)
 				}
 			}
-			humans := 0
-			for _, s := range p.Steps {
-				if s.Kind == StepHuman && s.Service == id {
-					humans++
+			for _, rs := range in.Runbooks[in.Services[id].Runbook] {
+				if _, ok := at[in.Services[id].Runbook+"-"+rs.ID]; ok != (len(rs.Roles) > 0) {
+					t.Fatalf("service %s: step %s of its runbook is there: %t", id, rs.ID, ok)
 				}
-			}
-			if humans != len(in.Services[id].Human) {
-				t.Fatalf("service %s: %d steps for people of %d", id, humans, len(in.Services[id].Human))
 			}
 		}
 		for id := range in.Stores {
@@ -181,6 +197,9 @@ func TestPlansChooseTheNewestCountersignedData(t *testing.T) {
 func TestTheCriticalPathSumsToThePrediction(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		in := drawInput(t)
+		if alone := rapid.Bool().Draw(t, "enough people"); alone {
+			in.People = nil
+		}
 		p, err := Make(in)
 		if err != nil {
 			t.Fatal(err)
@@ -188,31 +207,42 @@ func TestTheCriticalPathSumsToThePrediction(t *testing.T) {
 		steps := map[string]Step{}
 		for _, s := range p.Steps {
 			steps[s.ID] = s
+			if s.Kind != StepProtect && s.End-s.Begin != s.Estimate {
+				t.Fatalf("%s takes from %s to %s, and its estimate is %s", s.ID, s.Begin, s.End, s.Estimate)
+			}
 		}
-		var sum time.Duration
+		at := time.Duration(0)
 		for i, id := range p.Critical {
-			sum += steps[id].Estimate
-			if i > 0 && !slices.Contains(steps[id].After, p.Critical[i-1]) {
-				t.Fatalf("critical path %v: %s does not follow %s", p.Critical, id, p.Critical[i-1])
+			s := steps[id]
+			if s.Begin != at {
+				t.Fatalf("critical path %v: %s begins at %s, not at %s", p.Critical, id, s.Begin, at)
 			}
+			if i > 0 && !slices.Contains(s.After, p.Critical[i-1]) && !slices.ContainsFunc(s.By, func(who string) bool { return s.Held == who+" is busy with "+p.Critical[i-1] }) {
+				t.Fatalf("critical path %v: %s follows neither %s nor somebody who did it: %q", p.Critical, id, p.Critical[i-1], s.Held)
+			}
+			at = s.End
 		}
-		if sum != p.Time {
-			t.Fatalf("the critical path takes %s, the plan %s", sum, p.Time)
+		if at != p.Time {
+			t.Fatalf("the critical path takes %s, the plan %s", at, p.Time)
 		}
-		// Nothing that somebody waits for ends later than the plan says, and the
-		// predictions are those of a naive longest path.
-		var ends func(id string) time.Duration
-		ends = func(id string) time.Duration {
+		// The naive longest path is what it takes with people enough, and never less.
+		ends := map[string]time.Duration{}
+		for _, s := range p.Steps {
 			var begin time.Duration
-			for _, a := range steps[id].After {
-				begin = max(begin, ends(a))
+			for _, a := range s.After {
+				begin = max(begin, ends[a])
 			}
-			return begin + steps[id].Estimate
+			ends[s.ID] = begin + s.Estimate
 		}
-		var longest time.Duration
+		longest := time.Duration(0)
 		for _, pr := range p.Predictions {
-			if pr.Time != ends("check-"+pr.Service) {
-				t.Fatalf("service %s is predicted after %s, the steps say %s", pr.Service, pr.Time, ends("check-"+pr.Service))
+			want := ends["check-"+pr.Service]
+			book := in.Services[pr.Service].Runbook
+			for _, rs := range in.Runbooks[book] {
+				want = max(want, ends[book+"-"+rs.ID])
+			}
+			if pr.Time < want || in.People == nil && pr.Time != want {
+				t.Fatalf("service %s is predicted after %s, its longest chain takes %s", pr.Service, pr.Time, want)
 			}
 			longest = max(longest, pr.Time)
 			var loss time.Duration
@@ -227,11 +257,13 @@ func TestTheCriticalPathSumsToThePrediction(t *testing.T) {
 				t.Fatalf("service %s loses %s, predicted %s", pr.Service, loss, pr.Loss)
 			}
 		}
-		if len(p.Predictions) > 0 && longest != p.Time {
-			t.Fatalf("the last service is usable after %s, the plan says %s", longest, p.Time)
+		for _, s := range p.Steps {
+			if s.Kind == StepRestore {
+				longest = max(longest, s.End)
+			}
 		}
-		if len(p.Predictions) == 0 && len(p.Critical) != 1 {
-			t.Fatalf("no service needs what is lost: the critical path is %v, not the longest restore", p.Critical)
+		if longest != p.Time {
+			t.Fatalf("the last that people wait for is there after %s, the plan says %s", longest, p.Time)
 		}
 	})
 }
@@ -300,10 +332,11 @@ func TestStoreThatWasReportedTwiceComesBackOnce(t *testing.T) {
 func TestIdsOfStepsDifferWhateverThePlanCallsThings(t *testing.T) {
 	in := world()
 	in.Services = map[string]Service{
-		"a":     {Needs: []string{"db"}, Human: []Step{{ID: "b-c"}}},
-		"a-b":   {Needs: []string{"db"}, Human: []Step{{ID: "c"}}},
-		"check": {Needs: []string{"db"}, Human: []Step{{ID: "a"}}},
+		"a":     {Needs: []string{"db"}, Runbook: "a"},
+		"a-b":   {Needs: []string{"db"}, Runbook: "a-b"},
+		"check": {Needs: []string{"db"}, Runbook: "check"},
 	}
+	in.Runbooks = map[string][]RunStep{"a": {{ID: "b-c"}}, "a-b": {{ID: "c"}}, "check": {{ID: "a"}}}
 	p, err := Make(in)
 	if err != nil {
 		t.Fatal(err)
@@ -330,5 +363,135 @@ func TestPlanTellsWhatPeopleMayWantToDecideOtherwise(t *testing.T) {
 	in.Stores["db"] = Store{Offers: []Offer{{"near", noon, true}, {"near", noon.Add(-time.Hour), true}}}
 	if p, err = Make(in); err != nil || !strings.HasSuffix(p.Notes[0], "the only location within reach") {
 		t.Errorf("%v, %v", p.Notes, err)
+	}
+}
+
+func step(t *testing.T, p Plan, id string) Step {
+	t.Helper()
+	s, ok := p.Step(id)
+	if !ok {
+		t.Fatalf("no step %q: %+v", id, p.Steps)
+	}
+	return s
+}
+
+// A runbook is followed as it is written: credentials before the restore, the check after
+// somebody has reconnected, the approval last.
+func TestPlanFollowsTheRunbook(t *testing.T) {
+	in := world()
+	in.Services["api"] = Service{Needs: []string{"db"}, Checked: true, Runbook: "rebuild"}
+	in.Services["web"] = Service{Needs: []string{"api"}, Runbook: "rebuild"}
+	in.Runbooks = map[string][]RunStep{"rebuild": {
+		{ID: "declare", Roles: []string{"ic"}, Estimate: 15 * time.Minute},
+		{ID: "creds", After: []string{"declare"}, Roles: []string{"lead"}, Estimate: 10 * time.Minute},
+		{ID: "db", After: []string{"creds"}, Restore: "db"}, {ID: "start", After: []string{"db"}, Restore: "db"},
+		{ID: "reconnect", After: []string{"start"}, Roles: []string{"lead"}, Estimate: 5 * time.Minute},
+		{ID: "smoke", After: []string{"reconnect"}, Check: "api"},
+		{ID: "go-live", After: []string{"smoke"}, Roles: []string{"lead", "ic"}, Estimate: 10 * time.Minute},
+	}}
+	in.People = map[string][]string{"ic": {"anna"}, "lead": {"anna", "ben"}}
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	for _, s := range p.Steps {
+		order = append(order, s.ID)
+	}
+	if got := strings.Join(order, " "); got != "rebuild-declare rebuild-creds restore-db protect-db rebuild-reconnect check-api check-web rebuild-go-live" {
+		t.Error(got)
+	}
+	if s := step(t, p, "rebuild-go-live"); !slices.Equal(s.By, []string{"ben", "anna"}) || s.Begin != 31*time.Minute+checkTime {
+		t.Errorf("two people approve: %+v", s)
+	}
+	if p.Time != 41*time.Minute+checkTime || p.Predictions[0].Time != p.Time {
+		t.Errorf("%s: %v", p.Time, p.Critical)
+	}
+
+	// Anna is lost: nobody commands, and nothing that waits for the command happens.
+	in.People = map[string][]string{"ic": {}, "lead": {"ben"}}
+	in.Missing = map[string]string{"ic": "anna is lost, and no deputy is named"}
+	if p, err = Make(in); err != nil {
+		t.Fatal(err)
+	}
+	if s := step(t, p, "restore-db"); s.Blocked != `nobody is left for "ic": anna is lost, and no deputy is named` {
+		t.Errorf("%+v", s)
+	}
+	if p.Predictions[0].Blocked == "" || len(p.Choices) != 1 || p.Choices[0].Of != "roles.ic" {
+		t.Errorf("%+v %+v", p.Predictions, p.Choices)
+	}
+
+	// Both roles are Ben's: he cannot be two people at the end, but all before is done.
+	in.People = map[string][]string{"ic": {"ben"}, "lead": {"ben"}}
+	if p, err = Make(in); err != nil {
+		t.Fatal(err)
+	}
+	if step(t, p, "check-api").Blocked != "" || !strings.Contains(step(t, p, "rebuild-go-live").Blocked, "different people") {
+		t.Errorf("%+v", p.Steps)
+	}
+}
+
+// Runbooks that contradict what the services need must not keep a recovery from beginning.
+func TestContradictingRunbooks(t *testing.T) {
+	in := world()
+	in.Services["api"] = Service{Needs: []string{"db"}, Runbook: "rebuild"}
+	in.Services["web"] = Service{Needs: []string{"api"}, Runbook: "rebuild"}
+	in.Runbooks = map[string][]RunStep{"rebuild": {
+		{ID: "web", Check: "web"}, {ID: "call", After: []string{"web"}, Roles: []string{"lead"}}, {ID: "api", After: []string{"call"}, Check: "api"},
+	}}
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Steps) != 5 || !strings.Contains(strings.Join(p.Notes, " "), "cannot be followed") {
+		t.Errorf("%v: %+v", p.Notes, p.Steps)
+	}
+}
+
+func TestPlanAnyhow(t *testing.T) {
+	in := world()
+	in.Lost, in.Anyhow = []string{"db", "files"}, true
+	in.Stores["files"] = Store{Offers: []Offer{{"near", noon, true}}, Locked: "no key is left"}
+	in.Services["web"] = Service{Needs: []string{"files", "api"}}
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if step(t, p, "check-api").Blocked != "" || !strings.Contains(step(t, p, "check-web").Blocked, "no key is left") || p.Time != time.Minute {
+		t.Errorf("%s %+v", p.Time, p.Steps)
+	}
+	in.Anyhow = false
+	var blocked *Blocked
+	if _, err := Make(in); !errors.As(err, &blocked) || blocked.Store != "files" {
+		t.Errorf("a real recovery begins without files: %v", err)
+	}
+	in.Lost, in.Down = nil, []string{"api"}
+	if p, err = Make(in); err != nil || len(p.Steps) != 2 || len(p.Predictions) != 2 {
+		t.Errorf("a service alone: %v, %+v", err, p)
+	}
+}
+
+// Restores that read from one location share it; playing the plan with its own times gives
+// its own answer.
+func TestLocationIsShared(t *testing.T) {
+	in := world()
+	in.Lost = []string{"db", "files"}
+	in.Stores["db"] = Store{Offers: []Offer{{"near", noon, true}}, Estimate: 10 * time.Minute, Fetch: 8 * time.Minute}
+	in.Stores["files"] = Store{Offers: []Offer{{"near", noon, true}}, Estimate: 8 * time.Minute, Fetch: 8 * time.Minute}
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Time != 18*time.Minute {
+		t.Errorf("two transfers of 8 minutes, then 2: %s", p.Time)
+	}
+	tm, err := in.Timing(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, s := range tm.Order.Play(nil) {
+		if want := p.Steps[tm.Steps[n]]; s.Begin != want.Begin || s.End != want.End {
+			t.Errorf("%s: %+v", want.ID, s)
+		}
 	}
 }
