@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast"
-	"holdfast/internal/app"
 	"holdfast/internal/durable"
 	"holdfast/internal/plan"
 	"holdfast/internal/plan/render"
@@ -78,18 +77,6 @@ role, format, edition or style.`,
 	f.StringVar(&opt.sheet, "sheet", "", "write the one-page sheet of this role instead")
 	f.StringVarP(&opt.out, "out", "o", "", "file to write (default: standard output)")
 	return cmd
-}
-
-// planPath is the plan that a command line names, or the workspace's.
-func (c *cli) planPath(a []string) (string, error) {
-	if len(a) == 1 {
-		return a[0], nil
-	}
-	w, err := app.Find(c.dir)
-	if err != nil {
-		return "", err
-	}
-	return w.Plan(), nil
 }
 
 func (c *cli) runRender(path string, opt renderOptions) error {
