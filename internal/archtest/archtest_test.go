@@ -36,7 +36,9 @@ var layers = [][]string{
 
 // sideways lists the imports within a layer that the design allows, each with its reason.
 var sideways = map[string]string{
-	"internal/plan -> internal/calendar": "a plan is made of periods and recurrences",
+	"internal/plan -> internal/calendar":          "a plan is made of periods and recurrences",
+	"internal/plan/render -> internal/calendar":   "the same periods, in words",
+	"internal/plan/importer -> internal/calendar": "and words, as periods",
 }
 
 // freeOfNouns are the engines that could leave the project: they do not even know the root.
