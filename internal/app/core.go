@@ -123,7 +123,7 @@ func (a *App) Recover(ctx context.Context, id int64, by, reason string) (jobID i
 		if err := a.Incidents.Note(ctx, tx, id, by, "plan", "recovery activated: "+reason, nil); err != nil {
 			return err
 		}
-		jobID, err = a.Jobs.Enqueue(ctx, tx, job.Insert{Kind: kindActivate, Key: fmt.Sprintf("%s:%d", kindActivate, id), Args: activateArgs{Incident: id, By: by}, Queue: "recovery", Priority: 10})
+		jobID, err = a.Jobs.Enqueue(ctx, tx, a.activation(id, by))
 		return err
 	})
 	return jobID, err

@@ -83,10 +83,9 @@ func (a *App) storeLost(ctx context.Context, tx *db.Tx, l backup.Loss) error {
 	if err != nil || !a.Plan.Activation.Automatically(plan.EventStoreLost) {
 		return err
 	}
-	_, err = a.Jobs.Enqueue(ctx, tx, job.Insert{
-		Kind: kindActivate, Key: fmt.Sprintf("%s:%d", kindActivate, inc.ID), Args: activateArgs{Incident: inc.ID}, Queue: "recovery", Priority: 10,
-		RunAt: l.DetectedAt.Add(a.Plan.Activation.ConfirmAfter.Approx()),
-	})
+	in := a.activation(inc.ID, "")
+	in.RunAt = l.DetectedAt.Add(a.Plan.Activation.ConfirmAfter.Approx())
+	_, err = a.Jobs.Enqueue(ctx, tx, in)
 	return err
 }
 
@@ -147,7 +146,19 @@ func (a *App) activate(ctx context.Context, w *job.Work) error {
 		return err
 	}
 	run := fmt.Sprintf("%s-%s", inc.Name(), p.Digest()[:8])
-	return w.Done(ctx, run, func(tx *db.Tx) error { return a.begin(ctx, tx, inc, run, p, args.By) })
+	return w.Done(ctx, run, func(tx *db.Tx) error {
+		if err := a.begin(ctx, tx, inc, run, p, args.By); err != nil || len(p.Blocked) == 0 {
+			return err
+		}
+		// The rest comes when a location is within reach again.
+		_, err := a.Jobs.Enqueue(ctx, tx, a.activation(inc.ID, args.By))
+		return err
+	})
+}
+
+// activation is the job that plans and begins the recovery of an incident.
+func (a *App) activation(incident int64, by string) job.Insert {
+	return job.Insert{Kind: kindActivate, Key: fmt.Sprintf("%s:%d", kindActivate, incident), Args: activateArgs{Incident: incident, By: by}, Queue: "recovery", Priority: 10}
 }
 
 // begin activates a plan and moves the incident along with it.

@@ -14,8 +14,9 @@ import (
 // checkTime is what one look at a service's probe is counted as.
 const checkTime = 5 * time.Second
 
-// Make decides the order of a recovery. What cannot come back is an error, a *[Blocked], unless
-// the input asks for a plan anyhow.
+// Make decides the order of a recovery. A store that cannot come back from anywhere holds up only
+// the services that need it; if none can, the error is a *[Blocked], unless the input asks for a
+// plan anyhow.
 func Make(in Input) (Plan, error) {
 	// A store that was reported twice still comes back once.
 	p := Plan{Parent: in.Parent, Made: in.Now.UTC(), Disruption: in.Disruption.UTC(), Lost: slices.Compact(slices.Sorted(slices.Values(in.Lost)))}
@@ -24,6 +25,12 @@ func Make(in Input) (Plan, error) {
 	}
 	for _, l := range slices.Sorted(maps.Keys(in.Away)) {
 		p.Notes = append(p.Notes, fmt.Sprintf("location %q is out of reach: %s", l, in.Away[l]))
+	}
+	if !in.Anyhow {
+		var err error
+		if in, err = possible(in, &p); err != nil {
+			return Plan{}, err
+		}
 	}
 	m, err := newMaking(in, p.Lost)
 	if err != nil {
@@ -45,9 +52,6 @@ func Make(in Input) (Plan, error) {
 			}
 		} else {
 			blocked := &Blocked{id, in.Away, st.Locked}
-			if !in.Anyhow {
-				return Plan{}, holdfast.WithHint(blocked, "mend a location, or bring one that was kept offline, then activate the plan again")
-			}
 			restore.Title, restore.Blocked, restore.Why = "Restore "+id, blocked.Error(), "nothing that is left brings it back"
 			p.Choices = append(p.Choices, Choice{Of: "stores." + id, What: blocked.Error()})
 		}

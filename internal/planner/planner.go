@@ -101,6 +101,8 @@ type Plan struct {
 	Critical    []string      `json:"critical_path"`
 	Time        time.Duration `json:"time_ns"` // predicted, from activation to the end of what people wait for
 	Predictions []Prediction  `json:"predictions"`
+	Blocked     []string      `json:"blocked,omitempty"` // stores that are lost too and cannot come back from anywhere now
+	Down        []string      `json:"down,omitempty"`    // services that stay down because of them
 	Choices     []Choice      `json:"choices,omitempty"`
 	Notes       []string      `json:"notes"` // what was decided and why, in sentences
 }
@@ -141,8 +143,8 @@ type Input struct {
 	People map[string][]string
 	// Missing says for each role, and for each credential that a step uses, why nobody has it.
 	Missing map[string]string
-	// Anyhow asks for a plan even if not everything can come back: what cannot is blocked
-	// in it. A real recovery does not begin with such a plan.
+	// Anyhow asks for a plan of all that is lost, even of what cannot come back: its steps are
+	// blocked in it. A real recovery leaves that out instead.
 	Anyhow bool
 }
 

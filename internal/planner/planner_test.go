@@ -304,6 +304,30 @@ func TestPlansThatCannotBeMade(t *testing.T) {
 			}
 		}
 	})
+	t.Run("blocked in part", func(t *testing.T) {
+		in := world()
+		in.Lost = []string{"db", "uploads"}
+		in.Stores["uploads"] = Store{Locked: "no key is left"}
+		in.Services = map[string]Service{"api": {Needs: []string{"db"}}, "files": {Needs: []string{"uploads"}}, "web": {Needs: []string{"api", "files"}}}
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(p.Lost, []string{"db"}) || !slices.Equal(p.Blocked, []string{"uploads"}) || !slices.Equal(p.Down, []string{"files", "web"}) {
+			t.Errorf("recovers %q, blocked %q, down %q", p.Lost, p.Blocked, p.Down)
+		}
+		var steps []string
+		for _, s := range p.Steps {
+			steps = append(steps, s.ID)
+		}
+		slices.Sort(steps)
+		if want := []string{"check-api", "protect-db", "restore-db"}; !slices.Equal(steps, want) {
+			t.Errorf("steps %q, want %q", steps, want)
+		}
+		if notes := strings.Join(p.Notes, "\n"); !strings.Contains(notes, `"web" stays down`) || !strings.Contains(notes, `"uploads" cannot be recovered: no key is left`) {
+			t.Errorf("the notes do not say what stays down:\n%s", notes)
+		}
+	})
 	t.Run("circle", func(t *testing.T) {
 		in := world()
 		in.Services = map[string]Service{"a": {Needs: []string{"b"}}, "b": {Needs: []string{"c"}}, "c": {Needs: []string{"db", "b"}}}
@@ -461,9 +485,8 @@ func TestPlanAnyhow(t *testing.T) {
 		t.Errorf("%s %+v", p.Time, p.Steps)
 	}
 	in.Anyhow = false
-	var blocked *Blocked
-	if _, err := Make(in); !errors.As(err, &blocked) || blocked.Store != "files" {
-		t.Errorf("a real recovery begins without files: %v", err)
+	if p, err = Make(in); err != nil || !slices.Equal(p.Lost, []string{"db"}) {
+		t.Errorf("a real recovery leaves the files out, and brings back %q: %v", p.Lost, err)
 	}
 	in.Lost, in.Down = nil, []string{"api"}
 	if p, err = Make(in); err != nil || len(p.Steps) != 2 || len(p.Predictions) != 2 {
