@@ -65,28 +65,27 @@ func longest(ws []work) work {
 	return out
 }
 
-// clockwork predicts recovery times from a plan and measured times.
+// clockwork predicts recovery times from a plan and measured times. Everything that is
+// asked for more than once is found by an index or kept.
 type clockwork struct {
-	p       *plan.Plan
-	now     time.Time
-	proofs  []Proof
-	works   map[string]work // of services, memoised
-	bases   map[string]work // what comes before them, memoised
+	*known
+	works   map[string]work // of services
+	bases   map[string]work // what comes before them
+	demands map[string]demand
 	running map[string]bool // guards against a circle of needs
 }
 
-func newClockwork(p *plan.Plan, proofs []Proof, now time.Time) *clockwork {
-	return &clockwork{p: p, now: now, proofs: proofs, works: map[string]work{}, bases: map[string]work{}, running: map[string]bool{}}
+func newClockwork(k *known) *clockwork {
+	return &clockwork{known: k, works: map[string]work{}, bases: map[string]work{}, demands: map[string]demand{}, running: map[string]bool{}}
 }
 
 // measured returns the slowest fresh measurement of the restore of a store, and where
 // none is fresh the newest, which counts as an estimate.
 func (c *clockwork) measured(store string) (holdfast.Parts, holdfast.Basis, bool) {
 	var worst, newest *Proof
-	term := termOf(c.p, store)
-	for i := range c.proofs {
-		x := &c.proofs[i]
-		if x.Store != store || x.Outcome != holdfast.Passed || len(restoreParts(x.Parts)) == 0 || x.At.After(c.now) {
+	term := c.term(store)
+	for _, x := range c.byStore[store] {
+		if x.Outcome != holdfast.Passed || len(restoreParts(x.Parts)) == 0 || x.At.After(c.now) {
 			continue
 		}
 		if newest == nil || x.At.After(newest.At) {
@@ -157,21 +156,8 @@ func every(string) bool              { return true }
 func withoutVerify(part string) bool { return part != "verify" }
 func onlyVerify(part string) bool    { return part == "verify" }
 
-// estimateOf returns the longest estimate that a runbook declares for a store's restore.
-func (c *clockwork) estimateOf(store string) plan.Estimate {
-	var est plan.Estimate
-	for _, r := range c.p.Runbooks {
-		for _, st := range r.Steps {
-			if st.Restore == store && st.Estimated() > est.Period.Approx() {
-				est = st.Est
-			}
-		}
-	}
-	return est
-}
-
 // store is the work of one store alone.
-func (c *clockwork) store(id string) work { return c.restore(id, id, c.estimateOf(id), every) }
+func (c *clockwork) store(id string) work { return c.restore(id, id, c.estimates[id], every) }
 
 // runbook is the work of one runbook after base: the steps on the critical path. A
 // restore needs nothing but what the runbook says, so it begins at once; every other
@@ -309,17 +295,25 @@ func (c *clockwork) start(nodes []string, runbook string) work {
 	slowest := func(part string) (time.Duration, bool) {
 		var most time.Duration
 		found := false
-		for _, x := range c.proofs {
-			if x.Kind != ProofIncident || x.At.After(c.now) || !(slices.Contains(nodes, x.Store) || slices.Contains(nodes, x.Service)) {
-				continue
+		look := func(x *Proof) {
+			if x.Kind != ProofIncident || x.At.After(c.now) {
+				return
 			}
-			if x.Store != "" && c.now.Sub(x.At) > termOf(c.p, x.Store).Fresh || x.Store == "" && c.now.Sub(x.At) > plan.DefaultFreshFor {
-				continue
+			if x.Store != "" && c.now.Sub(x.At) > c.term(x.Store).Fresh || x.Store == "" && c.now.Sub(x.At) > plan.DefaultFreshFor {
+				return
 			}
 			for _, p := range x.Parts {
 				if p.Name == part && p.Basis == holdfast.Measured {
 					most, found = max(most, p.Duration), true
 				}
+			}
+		}
+		for _, id := range nodes {
+			for _, x := range c.byStore[id] {
+				look(x)
+			}
+			for _, x := range c.byService[id] {
+				look(x)
 			}
 		}
 		return most, found
@@ -353,10 +347,12 @@ func (c *clockwork) start(nodes []string, runbook string) work {
 // PredictService says how long a service would be away if everything that it needs
 // were lost at now.
 func PredictService(p *plan.Plan, id string, proofs []Proof, now time.Time) Prediction {
-	c := newClockwork(p, proofs, now)
-	nodes := append([]string{id}, p.StoresOf(id)...)
-	w := c.start(nodes, runbookOf(p, id)).then(c.service(id))
-	rto, _, _ := p.ObjectiveOf(id)
+	return newClockwork(know(p, Facts{Now: now, Proofs: proofs})).predictService(id)
+}
+
+func (c *clockwork) predictService(id string) Prediction {
+	w := c.start(append([]string{id}, c.storesOf(id)...), runbookOf(c.p, id)).then(c.service(id))
+	rto, _, _ := c.p.ObjectiveOf(id)
 	limit, _ := rto.Duration()
 	return w.prediction(rto.Target.Approx(), limit)
 }
@@ -394,14 +390,13 @@ func allNeeds(p *plan.Plan, id string) []string {
 // PredictStore says how long a store would be away if it were lost at now, and
 // compares it with limit.
 func PredictStore(p *plan.Plan, id string, limit time.Duration, proofs []Proof, now time.Time) Prediction {
-	return predictStore(p, p.Consumers(), id, limit, proofs, now)
+	return newClockwork(know(p, Facts{Now: now, Proofs: proofs})).predictStore(id, limit)
 }
 
-func predictStore(p *plan.Plan, consumers plan.Consumers, id string, limit time.Duration, proofs []Proof, now time.Time) Prediction {
-	c := newClockwork(p, proofs, now)
-	runbook, services := "", consumers.All(id)
+func (c *clockwork) predictStore(id string, limit time.Duration) Prediction {
+	runbook, services := "", c.consumers.All(id)
 	for _, s := range services {
-		if runbook = p.Services[s].Runbook; runbook != "" {
+		if runbook = c.p.Services[s].Runbook; runbook != "" {
 			break
 		}
 	}
@@ -461,57 +456,57 @@ func (w work) prediction(target, limit time.Duration) Prediction {
 // Required returns the recovery time that the consumers of a store leave it, and
 // which of them leaves least. 0 if none of them promises anything.
 func Required(p *plan.Plan, store string, proofs []Proof, now time.Time) (time.Duration, string) {
-	return required(p, p.Consumers(), store, proofs, now)
+	return newClockwork(know(p, Facts{Now: now, Proofs: proofs})).required(store)
 }
 
-func required(p *plan.Plan, consumers plan.Consumers, store string, proofs []Proof, now time.Time) (time.Duration, string) {
-	c := newClockwork(p, proofs, now)
-	type demand struct {
-		limit time.Duration // until the node must be back
-		by    string
-		ok    bool
+// demand is until when a node must be back.
+type demand struct {
+	limit time.Duration
+	by    string
+	ok    bool
+}
+
+func (d *demand) tighten(limit time.Duration, by string) {
+	if !d.ok || limit < d.limit {
+		*d = demand{limit, by, true}
 	}
-	memo := map[string]demand{}
-	running := map[string]bool{}
-	tighten := func(d *demand, limit time.Duration, by string) {
-		if !d.ok || limit < d.limit {
-			*d = demand{limit, by, true}
-		}
-	}
-	var demandOf func(id string) demand
-	demandOf = func(id string) demand {
-		if d, ok := memo[id]; ok || running[id] {
-			return d
-		}
-		running[id] = true
-		var d demand
-		if rto := p.Promise(id).RTO; rto > 0 {
-			tighten(&d, rto, id)
-		}
-		for _, consumer := range consumers[id] {
-			theirs := demandOf(consumer)
-			if !theirs.ok {
-				continue
-			}
-			runbook := p.Services[consumer].Runbook
-			var after time.Duration
-			switch {
-			case runbook == "":
-			case p.Services[id].Runbook == runbook: // the steps count for both at once
-			default:
-				after = c.after(runbook, id)
-			}
-			tighten(&d, theirs.limit-after, theirs.by)
-		}
-		delete(running, id)
-		memo[id] = d
-		return d
-	}
-	d := demandOf(store)
+}
+
+func (c *clockwork) required(store string) (time.Duration, string) {
+	d := c.demand(store)
 	if d.by == store {
 		return d.limit, "its own tier"
 	}
 	return d.limit, d.by
+}
+
+func (c *clockwork) demand(id string) demand {
+	if d, ok := c.demands[id]; ok || c.running[id] {
+		return d
+	}
+	c.running[id] = true
+	var d demand
+	if rto := c.p.Promise(id).RTO; rto > 0 {
+		d.tighten(rto, id)
+	}
+	for _, consumer := range c.consumers[id] {
+		theirs := c.demand(consumer)
+		if !theirs.ok {
+			continue
+		}
+		runbook := c.p.Services[consumer].Runbook
+		var after time.Duration
+		switch {
+		case runbook == "":
+		case c.p.Services[id].Runbook == runbook: // the steps count for both at once
+		default:
+			after = c.after(runbook, id)
+		}
+		d.tighten(theirs.limit-after, theirs.by)
+	}
+	delete(c.running, id)
+	c.demands[id] = d
+	return d
 }
 
 // after is the time that a runbook needs once a node is back: what follows the steps

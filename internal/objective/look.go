@@ -29,20 +29,21 @@ func Look(p *plan.Plan, f Facts) Overview {
 			wave[id] = i + 1
 		}
 	}
-	stores, consumers := map[string]*StoreOverview{}, p.Consumers()
+	stores, k := map[string]*StoreOverview{}, know(p, f)
+	clock := newClockwork(k)
 	for _, id := range slices.Sorted(maps.Keys(p.Stores)) {
-		o.Stores = append(o.Stores, lookStore(p, consumers, id, f, o.Scenarios))
+		o.Stores = append(o.Stores, lookStore(clock, id, o.Scenarios))
 	}
 	for i := range o.Stores {
 		stores[o.Stores[i].ID] = &o.Stores[i]
 	}
 	for _, id := range slices.Sorted(maps.Keys(p.Services)) {
-		s := lookService(p, id, f, o.Scenarios, stores)
+		s := lookService(clock, id, o.Scenarios, stores)
 		s.Wave = wave[id]
 		o.Services = append(o.Services, s)
 	}
 	slices.SortStableFunc(o.Services, func(a, b ServiceOverview) int { return a.Wave - b.Wave })
-	o.Locations = lookLocations(p, f, o.Stores)
+	o.Locations = k.lookLocations(o.Stores)
 	for _, l := range o.Locations {
 		if !l.Reachable {
 			o.Findings = append(o.Findings, holdfast.Finding{Code: "HF-O01", Severity: holdfast.SeverityError, Subject: "locations." + l.ID, Message: fmt.Sprintf("location %q %s", l.ID, l.Why),
@@ -62,40 +63,33 @@ func Look(p *plan.Plan, f Facts) Overview {
 	return o
 }
 
-func lookLocations(p *plan.Plan, f Facts, stores []StoreOverview) []LocationOverview {
+func (k *known) lookLocations(stores []StoreOverview) []LocationOverview {
 	out := []LocationOverview{}
-	for _, id := range slices.Sorted(maps.Keys(p.Locations)) {
-		loc := locationFact(f, id)
-		l := LocationOverview{ID: id, Domain: p.Locations[id].DomainOr(), Reachable: loc.Reachable, Seen: loc.Seen, Answered: loc.Answered}
-		if !loc.Reachable {
-			l.Why = "does not answer" + since(loc.Answered, f.Now) + colon(loc.Err)
-		}
-		for _, s := range stores {
-			for _, e := range s.Exposures {
-				if e.Location == id && e.State == LossBounded {
-					l.Stores++
-				}
+	holds := map[string]int{}
+	for _, s := range stores {
+		for _, e := range s.Exposures {
+			if e.State == LossBounded {
+				holds[e.Location]++
 			}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(k.p.Locations)) {
+		loc := k.location(id)
+		l := LocationOverview{ID: id, Domain: k.p.Locations[id].DomainOr(), Reachable: loc.Reachable, Seen: loc.Seen, Answered: loc.Answered, Stores: holds[id]}
+		if !loc.Reachable {
+			l.Why = "does not answer" + since(loc.Answered, k.now) + colon(loc.Err)
 		}
 		out = append(out, l)
 	}
 	return out
 }
 
-func locationFact(f Facts, id string) LocationFact {
-	for _, l := range f.Locations {
-		if l.Location == id {
-			return l
-		}
-	}
-	return LocationFact{Location: id, Err: "nobody has looked yet"}
-}
-
-func lookStore(p *plan.Plan, consumers plan.Consumers, id string, f Facts, scenarios []Scenario) StoreOverview {
+func lookStore(c *clockwork, id string, scenarios []Scenario) StoreOverview {
+	p, f := c.p, c.f
 	s := p.Stores[id]
 	st := StoreOverview{
 		ID: id, Kind: string(s.Kind), Tier: s.Tier, Owner: s.Owner, Backup: s.Protect,
-		UsedBy: append([]string{}, consumers.All(id)...), DrillNames: append([]string{}, p.DrillsOf(id)...),
+		UsedBy: append([]string{}, c.consumers.All(id)...), DrillNames: append([]string{}, c.drills[id]...),
 		Exposures: []Exposure{}, Losses: []Loss{}, NextDrill: f.NextDrill[id],
 	}
 	b, protected := p.Backups[s.Protect]
@@ -103,13 +97,7 @@ func lookStore(p *plan.Plan, consumers plan.Consumers, id string, f Facts, scena
 		st.Unprotected = "the plan names no backup for it"
 	}
 	for _, loc := range b.Copies.Names() {
-		var c *Copy
-		for i := range f.Copies {
-			if f.Copies[i].Store == id && f.Copies[i].Location == loc {
-				c = &f.Copies[i]
-			}
-		}
-		e := Expose(c, locationFact(f, loc), p.Locations[loc].DomainOr(), f.Now)
+		e := Expose(c.copies[[2]string{id, loc}], c.location(loc), p.Locations[loc].DomainOr(), f.Now)
 		st.Exposures = append(st.Exposures, e)
 		if e.State == LossBounded && st.LastGood.Before(e.Newest) {
 			st.LastGood = e.Newest
@@ -120,17 +108,17 @@ func lookStore(p *plan.Plan, consumers plan.Consumers, id string, f Facts, scena
 		return LossIn(sc, st.Exposures, target, limit)
 	})
 
-	term := termOf(p, id)
-	st.RPO = Assess(rpo, from, recoveryPoints(p, f.Proofs, id), term, f.Now)
+	term := c.term(id)
+	st.RPO = Assess(rpo, from, c.recoveryPoints(id), term, f.Now)
 	live(&st.RPO, st.Losses)
 
-	limit, by := required(p, consumers, id, f.Proofs, f.Now)
+	limit, by := c.required(id)
 	st.Required, st.RequiredBy = Seconds(limit), by
-	st.Restore = predictStore(p, consumers, id, limit, f.Proofs, f.Now)
-	st.RTO = Assess(rto, from, outages(f.Proofs, func(x Proof) bool { return x.Store == id }), term, f.Now)
-	compose(&st.RTO, st.Restore, drillState(p, f, []string{id}))
+	st.Restore = c.predictStore(id, limit)
+	st.RTO = Assess(rto, from, outages(c.byStore[id]), term, f.Now)
+	compose(&st.RTO, st.Restore, c.drillState([]string{id}))
 
-	st.LastDrill = lastDrill(p, f, id)
+	st.LastDrill = c.lastDrill(id)
 	st.Posture = Worst(st.RTO.Posture, st.RPO.Posture)
 	if !protected {
 		st.Posture = holdfast.PostureFailed
@@ -222,13 +210,12 @@ func compose(st *ObjectiveState, pr Prediction, drills holdfast.Posture) {
 
 // drillState is the worst state of the drills of some stores: proved, due, overdue,
 // failed, or unknown where there was none.
-func drillState(p *plan.Plan, f Facts, stores []string) holdfast.Posture {
+func (k *known) drillState(stores []string) holdfast.Posture {
 	worst := holdfast.PostureProved
 	for _, id := range stores {
 		var newest *Proof
-		for i := range f.Proofs {
-			x := &f.Proofs[i]
-			if outcome, _ := settled(p, *x); x.Store != id || outcome == holdfast.NotProven || x.At.After(f.Now) {
+		for _, x := range k.byStore[id] {
+			if outcome, _ := settled(k.p, *x); outcome == holdfast.NotProven || x.At.After(k.now) {
 				continue
 			}
 			if newest == nil || x.At.After(newest.At) {
@@ -237,7 +224,7 @@ func drillState(p *plan.Plan, f Facts, stores []string) holdfast.Posture {
 		}
 		state := holdfast.PostureUnknown
 		if newest != nil {
-			term, age := termOf(p, id), f.Now.Sub(newest.At)
+			term, age := k.term(id), k.now.Sub(newest.At)
 			switch {
 			case newest.Outcome == holdfast.Failed:
 				state = holdfast.PostureFailed
@@ -254,11 +241,10 @@ func drillState(p *plan.Plan, f Facts, stores []string) holdfast.Posture {
 	return worst
 }
 
-func lastDrill(p *plan.Plan, f Facts, store string) *DrillView {
+func (k *known) lastDrill(store string) *DrillView {
 	var newest *Proof
-	for i := range f.Proofs {
-		x := &f.Proofs[i]
-		if x.Kind == ProofDrill && x.Store == store && !x.At.After(f.Now) && (newest == nil || x.At.After(newest.At)) {
+	for _, x := range k.byStore[store] {
+		if x.Kind == ProofDrill && !x.At.After(k.now) && (newest == nil || x.At.After(newest.At)) {
 			newest = x
 		}
 	}
@@ -266,8 +252,8 @@ func lastDrill(p *plan.Plan, f Facts, store string) *DrillView {
 		return nil
 	}
 	goal := holdfast.RungNone
-	if _, ok := p.Drills[newest.Name]; ok {
-		goal = p.DrillRung(newest.Name, store)
+	if _, ok := k.p.Drills[newest.Name]; ok {
+		goal = k.p.DrillRung(newest.Name, store)
 	}
 	return &DrillView{
 		ID: newest.ID, Name: newest.Name, Store: store, Location: newest.Location, At: newest.At, Outcome: newest.Outcome,
@@ -275,11 +261,12 @@ func lastDrill(p *plan.Plan, f Facts, store string) *DrillView {
 	}
 }
 
-func lookService(p *plan.Plan, id string, f Facts, scenarios []Scenario, stores map[string]*StoreOverview) ServiceOverview {
+func lookService(c *clockwork, id string, scenarios []Scenario, stores map[string]*StoreOverview) ServiceOverview {
+	p, f := c.p, c.f
 	s := p.Services[id]
 	v := ServiceOverview{
 		ID: id, Tier: s.Tier, Owner: s.Owner,
-		Needs: append([]string{}, p.HardNeeds(id)...), Stores: append([]string{}, p.StoresOf(id)...),
+		Needs: append([]string{}, p.HardNeeds(id)...), Stores: append([]string{}, c.storesOf(id)...),
 	}
 	for _, need := range slices.Sorted(maps.Keys(s.Needs)) {
 		if s.Needs[need] == plan.Soft {
@@ -290,7 +277,7 @@ func lookService(p *plan.Plan, id string, f Facts, scenarios []Scenario, stores 
 	term := Term{Fresh: plan.DefaultFreshFor}
 	var points []Measurement
 	for i, store := range v.Stores {
-		t := termOf(p, store)
+		t := c.term(store)
 		if i == 0 || t.Fresh < term.Fresh {
 			term.Fresh = t.Fresh
 		}
@@ -299,9 +286,9 @@ func lookService(p *plan.Plan, id string, f Facts, scenarios []Scenario, stores 
 		}
 	}
 
-	v.Outage = PredictService(p, id, f.Proofs, f.Now)
-	v.RTO = Assess(rto, from, outages(f.Proofs, func(x Proof) bool { return x.Service == id }), term, f.Now)
-	compose(&v.RTO, v.Outage, drillState(p, f, v.Stores))
+	v.Outage = c.predictService(id)
+	v.RTO = Assess(rto, from, outages(c.byService[id]), term, f.Now)
+	compose(&v.RTO, v.Outage, c.drillState(v.Stores))
 
 	i := 0
 	v.Losses = losses(p, s.Tier, rpo, scenarios, func(sc Scenario, target, limit time.Duration) Loss {
@@ -320,8 +307,8 @@ func lookService(p *plan.Plan, id string, f Facts, scenarios []Scenario, stores 
 
 	// A service's data is as well proven as the least proven of its stores.
 	// A real recovery that measured it stands for all stores at once.
-	for _, x := range f.Proofs {
-		if x.Kind == ProofIncident && x.Service == id {
+	for _, x := range c.byService[id] {
+		if x.Kind == ProofIncident {
 			points = append(points, Measurement{x.At, x.DataAge, x.DataAgeKnown, x.Outcome, x.source(), x.Note})
 			if x.Outcome == holdfast.Passed && !x.At.After(f.Now) && x.At.After(v.RecoveredAt) {
 				v.Recovered, v.RecoveredAt = x.ID, x.At

@@ -125,24 +125,6 @@ func tried(n int, lack string) string {
 	return fmt.Sprintf("; the last %d attempts proved nothing", n)
 }
 
-// termOf says how long the proof of a store lasts: the shortest that its drills declare.
-func termOf(p *plan.Plan, store string) Term {
-	t := Term{}
-	for _, id := range p.DrillsOf(store) {
-		d := p.Drills[id]
-		if t.Fresh == 0 || d.Fresh() < t.Fresh {
-			t.Fresh = d.Fresh()
-		}
-		if every := d.Every.Interval(); t.Interval == 0 || every < t.Interval {
-			t.Interval = every
-		}
-	}
-	if t.Fresh == 0 {
-		t.Fresh = plan.DefaultFreshFor
-	}
-	return t
-}
-
 // settled returns how a proof ended for its store: a drill that passed what it tried
 // and did not climb to the rung that the plan asks for has not proven it.
 func settled(p *plan.Plan, x Proof) (holdfast.Outcome, string) {
@@ -162,23 +144,21 @@ func settled(p *plan.Plan, x Proof) (holdfast.Outcome, string) {
 func (x Proof) source() string { return strings.TrimSpace(string(x.Kind) + " " + x.ID) }
 
 // recoveryPoints are the measurements of a store's RPO.
-func recoveryPoints(p *plan.Plan, proofs []Proof, store string) []Measurement {
+func (k *known) recoveryPoints(store string) []Measurement {
 	var out []Measurement
-	for _, x := range proofs {
-		if x.Store == store {
-			outcome, why := settled(p, x)
-			out = append(out, Measurement{x.At, x.DataAge, x.DataAgeKnown, outcome, x.source(), why})
-		}
+	for _, x := range k.byStore[store] {
+		outcome, why := settled(k.p, *x)
+		out = append(out, Measurement{x.At, x.DataAge, x.DataAgeKnown, outcome, x.source(), why})
 	}
 	return out
 }
 
 // outages are the measurements of a whole outage. Only a real recovery has one: a
 // drill in a sandbox has no detection and no decision.
-func outages(proofs []Proof, is func(Proof) bool) []Measurement {
+func outages(proofs []*Proof) []Measurement {
 	var out []Measurement
 	for _, x := range proofs {
-		if x.Kind == ProofIncident && is(x) {
+		if x.Kind == ProofIncident {
 			out = append(out, Measurement{x.At, x.Parts.Sum(), x.Parts.Proven(), x.Outcome, x.source(), x.Note})
 		}
 	}
