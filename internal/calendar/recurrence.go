@@ -255,6 +255,30 @@ func (r Recurrence) slotsOf(w time.Time, loc *time.Location) []time.Time {
 	return []time.Time{resolve(w, loc)}
 }
 
+// Moved returns the first wall time of the rule in [from, to) that no clock in loc
+// shows, because the clock is put forward over it, and the instant that stands in for
+// it. The wall time has its digits in UTC.
+func (r Recurrence) Moved(from, to time.Time, loc *time.Location) (wall, slot time.Time, moved bool) {
+	if r.day == nil || r.always {
+		return wall, slot, false
+	}
+	for at := from; at.Before(to); {
+		end := zoneEnd(at, loc)
+		if end.IsZero() || !end.Before(to) {
+			break
+		}
+		_, before := end.Add(-time.Nanosecond).In(loc).Zone()
+		_, after := end.In(loc).Zone()
+		begins := end.UTC().Add(time.Duration(before) * time.Second)
+		w, ok := r.nextWall(begins.Add(-time.Nanosecond))
+		if ok && w.Before(end.UTC().Add(time.Duration(after)*time.Second)) {
+			return w, resolve(w, loc), true
+		}
+		at = end
+	}
+	return wall, slot, false
+}
+
 // offsetsAround returns the smallest and the largest offset near t.
 func offsetsAround(t time.Time, loc *time.Location) (low, high time.Duration) {
 	zones := zonesAround(t, loc)

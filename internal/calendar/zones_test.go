@@ -263,3 +263,38 @@ func TestSlotsInEveryZone(t *testing.T) {
 		}
 	})
 }
+
+func TestMoved(t *testing.T) {
+	loc := zoneNamed(t, "Europe/Stockholm")
+	from := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	to := from.AddDate(1, 0, 0)
+	for _, tt := range []struct{ text, wall, slot string }{
+		{"every 1d at 02:30", "2027-03-28 02:30", "2027-03-28 03:30"},
+		{"every 1d at 01:30,02:00", "2027-03-28 02:00", "2027-03-28 03:00"},
+		{"30 2 * * *", "2027-03-28 02:30", "2027-03-28 03:30"},
+		{"every 1w on sun at 02:59", "2027-03-28 02:59", "2027-03-28 03:59"},
+		{"every 1w on mon at 02:59", "", ""},
+		{"every 1d at 03:00", "", ""},
+		{"every 1d at 01:59", "", ""},
+		{"every 15m", "", ""},
+		{"*/5 * * * *", "", ""},
+		{"every 1mo on 15 at 02:30", "", ""},
+	} {
+		r, err := ParseRecurrence(tt.text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wall, slot, moved := r.Moved(from, to, loc)
+		if moved != (tt.wall != "") {
+			t.Errorf("%s: moved %t", tt.text, moved)
+			continue
+		}
+		const form = "2006-01-02 15:04"
+		if moved && (wall.Format(form) != tt.wall || slot.Format(form) != tt.slot) {
+			t.Errorf("%s: %s becomes %s, want %s and %s", tt.text, wall.Format(form), slot.Format(form), tt.wall, tt.slot)
+		}
+		if _, _, moved := r.Moved(from, to, time.UTC); moved {
+			t.Errorf("%s: moved in UTC", tt.text)
+		}
+	}
+}

@@ -28,6 +28,8 @@ func Check(p *Plan, now time.Time) []holdfast.Finding {
 	l.people()
 	l.drills()
 	l.invariants()
+	l.conditions()
+	l.clocks()
 	l.runbooks()
 	l.except()
 	holdfast.SortFindings(l.findings)

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"holdfast"
 )
 
 // people looks for duties that end with one person, and approvals that nobody can give.
@@ -162,7 +164,7 @@ func (l *linter) invariants() {
 			}
 			e, err := s.Invariants[inv].Expectation()
 			if err != nil {
-				l.fail(codeZero, path, "write an expression over value, last and target that is true or false, such as value > 0", "the expectation cannot be understood: %v", err)
+				l.expression(path, "write an expression over value, last and target that is true or false, such as value > 0", "the expectation", err)
 				continue
 			}
 			if empty, yes := e.passesOnNothing(l.now); yes {
@@ -175,6 +177,24 @@ func (l *linter) invariants() {
 		}
 		if s.Kind == KindPostgres && len(s.Invariants) == 0 && needs6 {
 			l.warn(codeZero, "stores."+id, "add invariants: {orders: {sql: \"select count(*) from orders\", expect: \"value > 0\"}}", "%q has no invariants: a drill can show that the engine starts, not that the data is there", id)
+		}
+	}
+}
+
+// expression reports what is wrong with an expression, at its place in the text.
+func (l *linter) expression(path, hint, what string, err error) {
+	pos, message := l.p.ExpressionAt(path, err)
+	l.findings = append(l.findings, holdfast.Finding{
+		Code: codeZero, Severity: holdfast.SeverityError, File: pos.File, Line: pos.Line, Column: pos.Column,
+		Subject: path, Message: what + " cannot be understood: " + message, Hint: hint,
+	})
+}
+
+// conditions looks at the expressions that start a recovery.
+func (l *linter) conditions() {
+	for i, text := range l.p.Activation.When {
+		if _, err := NewCondition(text); err != nil {
+			l.expression(fmt.Sprintf("activation.when[%d]", i), "write an expression over incident, stores and services, such as stores[\"db\"] == \"lost\"", "the condition", err)
 		}
 	}
 }

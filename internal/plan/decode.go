@@ -21,6 +21,8 @@ import (
 // Limits of one plan.
 const (
 	MaxFileBytes = 16 << 20 // one file
+	MaxBytes     = 32 << 20 // all files of one folder
+	MaxMarks     = 2 << 20  // commas, colons, dashes, brackets and lines of all files
 	MaxFiles     = 1000     // files of one folder
 	MaxDepth     = 32       // nesting of values
 	MaxFindings  = 200      // complaints that one reading reports
@@ -32,10 +34,12 @@ const (
 // values of several forms, strings are taken as written, booleans are true or
 // false, and reading goes on after a complaint.
 type decoder struct {
-	file     string
-	dir      string
-	pos      map[string]Position
-	findings []holdfast.Finding
+	file        string
+	dir         string
+	pos         map[string]Position
+	expressions map[string]expressionAt
+	findings    []holdfast.Finding
+	marks       int // of all files until now
 }
 
 // words is implemented by string types with a fixed vocabulary.
@@ -77,8 +81,13 @@ func (d *decoder) complainAt(code, path, hint, format string, args ...any) {
 // document reads the text of one file into p. A second file of a folder adds to it.
 func (d *decoder) document(b []byte, p *Plan) {
 	root := &yaml.Node{Line: 1, Column: 1}
-	if len(b) > MaxFileBytes {
-		d.complain(codeLimit, root, "", "split the plan into several files of one folder", "the file is larger than %d MiB", MaxFileBytes>>20)
+	// The YAML library needs some 240 bytes for a value of one byte. No value is without
+	// one of these marks, so their number bounds the memory.
+	for _, mark := range []string{",", ":", "\n", "- ", "[", "{", "?"} {
+		d.marks += bytes.Count(b, []byte(mark))
+	}
+	if d.marks > MaxMarks {
+		d.complain(codeLimit, root, "", "see whether this is a plan; one of 10,000 services has a third of that", "the plan holds more than %d values", MaxMarks)
 		return
 	}
 	var doc yaml.Node
@@ -373,6 +382,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 			continue
 		}
 		d.value(c, v.Field(f.index), full)
+		if f.cel {
+			d.expression(c, full)
+		}
 		if f.path && v.Field(f.index).Kind() == reflect.String {
 			d.path(c, v.Field(f.index))
 		}
@@ -401,6 +413,21 @@ func name(path string) string {
 		return "the plan"
 	}
 	return strconv.Quote(path)
+}
+
+// expression notes where the text of an expression begins, or of each of a list.
+func (d *decoder) expression(n *yaml.Node, path string) {
+	if n.Kind == yaml.SequenceNode {
+		for i, c := range n.Content {
+			d.expression(c, fmt.Sprintf("%s[%d]", path, i))
+		}
+		return
+	}
+	at := expressionAt{Position: d.at(n), block: n.Style&(yaml.LiteralStyle|yaml.FoldedStyle) != 0}
+	if n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
+		at.Column++
+	}
+	d.expressions[path] = at
 }
 
 // path makes a path of the plan usable from here: paths are relative to the plan.
@@ -545,6 +572,7 @@ type field struct {
 	index    int
 	required bool
 	path     bool
+	cel      bool // an expression
 	short    bool // the only field of a struct that is written as one value
 }
 
@@ -571,7 +599,7 @@ func fieldsOf(t reflect.Type) *fields {
 			continue
 		}
 		opts := strings.Split(t.Field(i).Tag.Get("plan"), ",")
-		f := field{key: key, index: i, required: slices.Contains(opts, "required"), path: slices.Contains(opts, "path"), short: slices.Contains(opts, "short")}
+		f := field{key: key, index: i, required: slices.Contains(opts, "required"), path: slices.Contains(opts, "path"), short: slices.Contains(opts, "short"), cel: slices.Contains(opts, "cel")}
 		if f.short {
 			fs.short = i
 		}

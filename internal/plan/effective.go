@@ -131,9 +131,13 @@ func Strictest(all []Declared) (Declared, bool) {
 // they come from: the strictest of its tier's, its own and its customers'. A node
 // without any has none.
 func (p *Plan) ObjectiveOf(node string) (rto, rpo Objective, why string) {
-	tier, path, _, _, ok := p.declaration(node)
+	tier, path, own, _, ok := p.declaration(node)
 	if !ok {
 		return rto, rpo, fmt.Sprintf("%q is not declared", node)
+	}
+	if t, known := p.Tiers[tier]; known && own[0].IsZero() && own[1].IsZero() && len(p.terms[node]) == 0 {
+		pos := p.Position("tiers." + tier)
+		return t.RTO, t.RPO, fmt.Sprintf("tier %q, %s:%d", tier, pos.File, pos.Line)
 	}
 	r, hasRTO := Strictest(p.ObjectivesOf(node, MetricRTO, ""))
 	q, hasRPO := Strictest(p.ObjectivesOf(node, MetricRPO, ""))

@@ -1,10 +1,8 @@
 package plan
 
 import (
-	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -39,22 +37,7 @@ var expectEnv = sync.OnceValues(func() (*cel.Env, error) {
 
 // NewExpectation compiles a CEL expression that is true or false.
 func NewExpectation(text string) (*Expectation, error) {
-	if len(text) > MaxExpectBytes {
-		return nil, fmt.Errorf("the expression is longer than %d bytes", MaxExpectBytes)
-	}
-	env, err := expectEnv()
-	if err != nil {
-		return nil, fmt.Errorf("prepare expressions: %w", err)
-	}
-	ast, issues := env.Compile(text)
-	if err := issues.Err(); err != nil {
-		first, _, _ := strings.Cut(strings.TrimPrefix(err.Error(), "ERROR: "), "\n")
-		return nil, errors.New(strings.TrimPrefix(first, "<input>:"))
-	}
-	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
-		return nil, fmt.Errorf("the expression gives %s, not true or false", t)
-	}
-	program, err := env.Program(ast, cel.CostLimit(maxExpectCost), cel.EvalOptions(cel.OptOptimize))
+	program, err := compile(text, expectEnv)
 	if err != nil {
 		return nil, err
 	}
@@ -71,21 +54,11 @@ func (e *Expectation) String() string { return e.text }
 // cannot be evaluated, for example because there is no last answer yet: then nothing
 // is proven, and it never counts as passed.
 func (e *Expectation) Eval(value, last any, target time.Time) (holds bool, err error) {
-	defer func() {
-		// The evaluator runs the company's text; its panics must not end a drill.
-		if r := recover(); r != nil {
-			holds, err = false, fmt.Errorf("%s cannot be evaluated: %v", e.text, r)
-		}
-	}()
-	out, _, err := e.program.Eval(map[string]any{"value": normal(value), "last": normal(last), "target": target})
+	holds, err = evaluate(e.program, map[string]any{"value": normal(value), "last": normal(last), "target": target})
 	if err != nil {
 		return false, fmt.Errorf("%s cannot be evaluated with value %s and last %s: %w", e.text, show(value), show(last), err)
 	}
-	b, ok := out.(types.Bool)
-	if !ok {
-		return false, fmt.Errorf("%s gives %v, not true or false", e.text, out.Value())
-	}
-	return bool(b), nil
+	return holds, nil
 }
 
 // Judge is Eval for a report: how the check ended, and what was seen.

@@ -49,6 +49,7 @@ func Load(path string) (*Plan, error) {
 		return nil, fmt.Errorf("plan: %w", err)
 	}
 	var parts []part
+	total := 0
 	for _, e := range entries {
 		ext := filepath.Ext(e.Name())
 		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || (ext != ".yaml" && ext != ".yml") {
@@ -60,6 +61,9 @@ func Load(path string) (*Plan, error) {
 		b, err := readFile(filepath.Join(path, e.Name()))
 		if err != nil {
 			return nil, err
+		}
+		if total += len(b); total > MaxBytes {
+			return nil, holdfast.WithHint(fmt.Errorf("plan %q: more than %d MiB: %w", path, MaxBytes>>20, holdfast.ErrUsage), "keep only the plan's own files in its folder")
 		}
 		parts = append(parts, part{e.Name(), b})
 	}
@@ -114,6 +118,9 @@ func pack(parts []part) ([]byte, error) {
 }
 
 func unpack(b []byte) ([]part, bool) {
+	if !bytes.HasPrefix(b, []byte("#=== file: ")) {
+		return nil, false
+	}
 	marks := partLine.FindAllSubmatchIndex(b, MaxFiles+1)
 	if len(marks) == 0 || marks[0][0] != 0 || len(marks) > MaxFiles {
 		return nil, false
@@ -142,6 +149,11 @@ func Parse(name string, b []byte) (*Plan, error) {
 
 // parse reads a plan whose paths are relative to dir.
 func parse(name, dir string, b []byte) (*Plan, error) {
+	if len(b) > MaxBytes {
+		d := &decoder{file: name}
+		d.complain(codeLimit, &yaml.Node{Line: 1, Column: 1}, "", "split the plan, or see whether this is one", "the plan is larger than %d MiB", MaxBytes>>20)
+		return nil, (&SyntaxError{d.findings}).hinted()
+	}
 	sum := sha256.Sum256(b)
 	p := &Plan{
 		digest: "sha256:" + hex.EncodeToString(sum[:]),
@@ -149,7 +161,8 @@ func parse(name, dir string, b []byte) (*Plan, error) {
 		pos:    map[string]Position{},
 		dir:    dir,
 	}
-	d := &decoder{pos: p.pos, dir: dir}
+	d := &decoder{pos: p.pos, expressions: map[string]expressionAt{}, dir: dir}
+	p.expressions = d.expressions
 	parts, folder := unpack(b)
 	if !folder {
 		parts = []part{{name, b}}
@@ -160,6 +173,10 @@ func parse(name, dir string, b []byte) (*Plan, error) {
 			d.file = filepath.Join(name, part.name)
 		}
 		p.files = append(p.files, d.file)
+		if len(part.text) > MaxFileBytes {
+			d.complain(codeLimit, &yaml.Node{Line: 1, Column: 1}, "", "split the plan into several files of one folder", "the file is larger than %d MiB", MaxFileBytes>>20)
+			continue
+		}
 		if !utf8.Valid(part.text) {
 			d.complain(codeSyntax, &yaml.Node{Line: 1 + bytes.Count(part.text[:validPrefix(part.text)], []byte("\n")), Column: 1}, "",
 				"save the file as UTF-8", "the text is not valid UTF-8")

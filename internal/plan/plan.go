@@ -170,12 +170,13 @@ type Plan struct {
 	// Exit says what customers get when the company ends.
 	Exit *Exit `yaml:"exit"`
 
-	dir    string
-	digest string
-	source []byte
-	files  []string
-	pos    map[string]Position
-	terms  map[string][]string // per service or store, the paths of customers' and obligations' terms
+	dir         string
+	digest      string
+	source      []byte
+	files       []string
+	pos         map[string]Position
+	expressions map[string]expressionAt // where each expression begins, by path
+	terms       map[string][]string     // per service or store, the paths of customers' and obligations' terms
 }
 
 // A Position is a place in a file of the plan.

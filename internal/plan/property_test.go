@@ -215,43 +215,6 @@ func TestMatchAgainstBruteForce(t *testing.T) {
 	})
 }
 
-// Whatever the text: no panic, every complaint has a place and a way out, and what
-// was read is read the same again.
-func FuzzParse(f *testing.F) {
-	f.Add(Template(Values{}))
-	f.Add([]byte(clean()))
-	f.Add([]byte("#=== file: a.yaml ===\napiVersion: holdfast/v1\n#=== file: b.yaml ===\nplan: {id: x}\n"))
-	f.Add([]byte("apiVersion: holdfast/v1\nplan: {id: x}\ntiers: {a: {rto: {stated: soon}}}\n"))
-	f.Add([]byte("a: &a [*a]\n"))
-	f.Add([]byte("? {a: b}\n: c\n"))
-	f.Add([]byte("runbooks: {r: {steps: {a: {run: [x], after: [a]}}}}\n"))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		p, err := Parse("plan.yaml", b)
-		if err != nil {
-			fs := FindingsOf(err)
-			if len(fs) == 0 {
-				t.Fatalf("an error without findings: %v", err)
-			}
-			for _, x := range fs {
-				if x.Line < 1 || x.Column < 1 || x.Hint == "" || x.Subject == "" || x.Code == "" {
-					t.Fatalf("incomplete: %+v", x)
-				}
-			}
-			return
-		}
-		again, err := Parse("plan.yaml", p.Source())
-		if err != nil || again.Digest() != p.Digest() {
-			t.Fatalf("read again: %v", err)
-		}
-		for _, x := range Check(p, checkTime) {
-			if x.Line < 1 || x.Hint == "" || x.Subject == "" {
-				t.Fatalf("incomplete: %+v", x)
-			}
-		}
-		p.RecoveryOrder()
-	})
-}
-
 func TestFolder(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, text string) {

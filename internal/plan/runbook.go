@@ -101,7 +101,7 @@ type Activation struct {
 	ConfirmAfter Period `yaml:"confirm_after"`
 	// When are CEL expressions over what is known of an incident, any of which makes
 	// Holdfast propose to start: see [NewCondition].
-	When []string `yaml:"when"`
+	When []string `yaml:"when" plan:"cel"`
 	// Mode says what a true condition does.
 	//
 	// Defaults to "propose".

@@ -251,7 +251,7 @@ type Invariant struct {
 	// Expect is a CEL expression over value (the answer), last (the answer of the
 	// last drill that passed, null before it) and target (the recovered instant).
 	// An expression that cannot be evaluated proves nothing.
-	Expect string `yaml:"expect" plan:"required"`
+	Expect string `yaml:"expect" plan:"required,cel"`
 	// ConfirmedBy names the role or person who says that this question means something.
 	ConfirmedBy string `yaml:"confirmed_by"`
 }
