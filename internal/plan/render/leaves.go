@@ -46,6 +46,9 @@ func walk(v reflect.Value, at leaf, out *[]leaf) {
 		// An objective and a recurrence carry free text; a period and a day do not.
 		_, free := v.Interface().(plan.Objective)
 		emit(s.String(), !free)
+		if free {
+			walkObjective(v.Interface().(plan.Objective), at, out)
+		}
 		return
 	}
 	switch t.Kind() {
@@ -107,6 +110,22 @@ func walk(v reflect.Value, at leaf, out *[]leaf) {
 		}
 	default:
 		emit(fmt.Sprint(v.Interface()), false)
+	}
+}
+
+// walkObjective adds what an objective carries beside its number and words.
+func walkObjective(o plan.Objective, at leaf, out *[]leaf) {
+	for _, st := range o.Stages {
+		walk(reflect.ValueOf(st), at.child("stages", "stages", "").child(st.ID, "*", st.ID), out)
+	}
+	if o.Terms == nil {
+		return
+	}
+	for _, f := range []struct {
+		key    string
+		values []string
+	}{{"approved_by", o.Terms.ApprovedBy}, {"approved_on", []string{o.Terms.ApprovedOn.String()}}, {"bound_by", []string{o.Terms.BoundBy}}, {"satisfies", o.Terms.Satisfies}, {"why", []string{o.Terms.Why}}} {
+		walk(reflect.ValueOf(f.values), at.child(f.key, f.key, ""), out)
 	}
 }
 

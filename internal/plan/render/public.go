@@ -19,11 +19,12 @@ var publicValues = []string{
 	"org.name", "org.timezone", "roles.*.may.*",
 	"tiers.*.rto", "tiers.*.rpo", "tiers.*.scenarios.*.rto", "tiers.*.scenarios.*.rpo",
 	"severities.*.rto", "severities.*.rpo",
-	"services.*.tier", "services.*.needs.*",
+	"scenarios.*.rto", "scenarios.*.rpo", "services.*.rto", "services.*.rpo", "stores.*.rto", "stores.*.rpo", "services.*.tier", "services.*.needs.*",
 	"stores.*.kind", "stores.*.tier", "stores.*.class", "stores.*.protect",
 	"locations.*.kind", "locations.*.region", "locations.*.jurisdiction",
 	"backups.*.every", "drills.*.of.*", "drills.*.every", "drills.*.pick",
-	"activation.automatic.*", "controls.*.*", "frameworks.*",
+	"activation.automatic.*", "controls.*.*", "frameworks.*.edition", "frameworks.*.status", "definitions.*.means", "exclusions.*.why", "plan.title", "plan.scope.*.text", "plan.goals.*", "exercises.*.kind",
+	"tiers.*.text", "tiers.*.scheme", "schemes.*.means", "schemes.*.order.*", "incidents.phases.*", "incidents.updates.status_page",
 }
 
 // privateIds are the maps whose ids name somebody. Ids of other maps are neither
@@ -31,7 +32,7 @@ var publicValues = []string{
 var privateIds = []string{"people", "customers", "suppliers", "facilities", "contracts", "contacts"}
 
 // publicIds are the maps whose ids may be told.
-var publicIds = []string{"roles", "scenarios", "tiers", "severities", "services", "stores", "backups", "drills", "controls", "frameworks"}
+var publicIds = []string{"roles", "scenarios", "tiers", "severities", "services", "stores", "backups", "drills", "controls", "frameworks", "definitions", "exclusions", "exercises", "schemes", "obligations"}
 
 // secrets finds in a text what the public edition must not say.
 type secrets struct {

@@ -40,7 +40,9 @@ func (c *canaries) fill(v reflect.Value, pattern string) {
 	}
 	switch v.Interface().(type) {
 	case plan.Objective:
-		v.Set(reflect.ValueOf(plan.Objective{None: c.word(pattern)}))
+		o := plan.Objective{Max: plan.Period{Days: 3}, Stated: c.word(pattern), Stages: plan.Stages{{ID: "back", Max: plan.Period{Days: 3}, Text: c.word(pattern + ".stages.*.text")}},
+			Terms: &plan.Terms{ApprovedBy: []string{c.word(pattern + ".approved_by.*")}, BoundBy: c.word(pattern + ".bound_by"), Satisfies: []string{c.word(pattern + ".satisfies.*")}, Why: c.word(pattern + ".why")}}
+		v.Set(reflect.ValueOf(o))
 		return
 	case plan.Period:
 		v.Set(reflect.ValueOf(plan.Period{Days: 3}))
@@ -97,7 +99,7 @@ func planted() (*plan.Plan, map[string]string) {
 	for id, r := range p.Runbooks {
 		s := r.Steps[0]
 		r.Steps = plan.Steps{{ID: s.ID, Restore: s.Restore, Text: s.Text, After: s.After}, {ID: "b", Start: s.Start}, {ID: "c", Check: s.Check},
-			{ID: "d", Human: s.Human}, {ID: "e", Approve: s.Approve}, {ID: "f", Run: s.Run}}
+			{ID: "d", Human: s.Human}, {ID: "e", Approve: s.Approve}, {ID: "f", Run: s.Run, Uses: s.Uses}}
 		p.Runbooks[id] = r
 	}
 	return p, c.planted

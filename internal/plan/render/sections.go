@@ -32,7 +32,7 @@ func init() {
 		"roles": {title: "Roles and responsibilities", write: (*writer).roles,
 			tells: []string{"roles.*.holder", "roles.*.deputy", "roles.*.may.*", "people.*.name", "people.*.email", "people.*.phone", "people.*"}},
 		"objectives": {title: "Recovery objectives", write: (*writer).objectives,
-			tells: []string{"tiers.*.rto", "tiers.*.rpo", "tiers.*.mtd", "tiers.*", "tiers.*.scenarios.*.rto", "tiers.*.scenarios.*.rpo", "tiers.*.scenarios.*.mtd"}},
+			tells: []string{"tiers.*.rto", "tiers.*.rpo", "tiers.*.mtd", "tiers.*", "tiers.*.scenarios.*.rto", "tiers.*.scenarios.*.rpo", "tiers.*.scenarios.*.mtd", "severities.*.rto", "severities.*.rpo", "severities.*.text", "scenarios.*.rto", "scenarios.*.rpo"}},
 		"impact":    {title: "Business impact", write: (*writer).impact},
 		"inventory": {title: "Services, stores and dependencies", write: (*writer).inventory, tells: []string{"services.*.tier", "services.*.owner", "services.*.needs.*", "services.*.runbook", "services.*", "stores.*.kind", "stores.*.tier", "stores.*.owner", "stores.*.class", "stores.*.protect"}},
 		"backup": {title: "Backup schedule and configuration", write: (*writer).backup,
@@ -55,6 +55,8 @@ func init() {
 		"reviews":    {title: "Reviews", write: (*writer).reviews, tells: []string{"plan.review.every", "plan.review.after.*"}},
 		"frameworks": {title: "Frameworks and controls", write: (*writer).frameworks, tells: []string{"controls.*.*", "controls.*"}},
 		"history":    {title: "Change history and signatures", write: (*writer).history},
+		"measures":   {title: "Other measures", write: (*writer).measures, internal: true},
+		"references": {title: "Statements and references", write: (*writer).references, internal: true},
 		"annex":      {title: "Annex: everything else that the plan declares", write: (*writer).annex, internal: true},
 	}
 }
@@ -62,22 +64,31 @@ func init() {
 // listed are the parts of the plan that a section lists as what, field and value,
 // beside what it has words for.
 var listed = map[string][]string{
-	"scope":         {"scope", "exclusions", "residency"},
+	"control":       {"plan", "org"},
+	"scope":         {"exclusions", "scenarios"},
 	"definitions":   {"definitions"},
-	"objectives":    {"severities", "schemes", "objectives", "approvals"},
-	"impact":        {"bia", "impact"},
-	"incidents":     {"incidents", "severities"},
-	"communication": {"communication", "channels", "regulators", "status_page"},
+	"roles":         {"roles", "people", "approvals"},
+	"objectives":    {"tiers", "severities", "schemes"},
+	"inventory":     {"services", "stores"},
+	"backup":        {"backups"},
+	"retention":     {"holds"},
+	"encryption":    {"keys", "credentials", "repository"},
+	"locations":     {"locations", "residency"},
+	"tests":         {"drills", "exercises"},
+	"recovery":      {"runbooks"},
+	"activation":    {"activation"},
+	"incidents":     {"incidents"},
+	"communication": {"obligations"},
 	"suppliers":     {"suppliers"},
 	"facilities":    {"facilities"},
-	"customers":     {"customers", "contracts", "exit"},
-	"people":        {"oncall", "competences", "skills", "training"},
+	"customers":     {"customers", "exit"},
+	"people":        {"oncall"},
 	"risks":         {"risks", "hazards"},
-	"reviews":       {"reviews", "metrics", "actions"},
-	"tests":         {"exercises"},
-	"frameworks":    {"frameworks"},
-	"history":       {"history", "signatures"},
 	"exceptions":    {"exceptions"},
+	"reviews":       {"reviews", "metrics"},
+	"measures":      {"measures"},
+	"references":    {"statements", "documents"},
+	"frameworks":    {"frameworks", "controls"},
 }
 
 // rest lists what the section has no sentence for.
@@ -92,6 +103,9 @@ func (w *writer) rest(id, none string) {
 		}
 	}
 	n := w.b.Len()
+	if none == "" && slices.ContainsFunc(leaves(w.plan), func(l leaf) bool { return slices.Contains(tops, l.top()) && !covered(toldValues(), l.pattern) }) {
+		w.head("Further")
+	}
 	w.declared(none, tops...)
 	if none == "" && strings.TrimSpace(w.b.String()[n:]) == "" {
 		s := w.b.String()[:n]
@@ -145,6 +159,7 @@ func (w *writer) control() {
 	}
 	w.table("", []string{"Item", "Value"}, rows)
 	w.para("The digest names the exact text of the plan. Two documents with one digest say the same.")
+	w.rest("control", "")
 }
 
 // digest is the whole digest. It holds no value of the plan, so it is always told.
@@ -250,6 +265,7 @@ func (w *writer) roles() {
 	if w.public {
 		return
 	}
+	defer w.rest("roles", "")
 	w.head("People")
 	rows = nil
 	for _, id := range slices.Sorted(maps.Keys(p.People)) {
@@ -278,6 +294,7 @@ func (w *writer) objectives() {
 		w.para("In these scenarios the following replaces the objectives of the tier.")
 		w.table("", []string{"Tier", "Scenario", "RTO", "RPO", "MTD"}, wider)
 	}
+	w.severities()
 	w.rest("objectives", "")
 	w.head("In force for each service and store")
 	rows = nil
@@ -293,6 +310,30 @@ func (w *writer) objectives() {
 		rows = append(rows, []string{w.text(id), kind, w.objective(rto), w.objective(rpo), w.text(stripPlace(why))})
 	}
 	w.table("No service and no store is declared.", []string{"Name", "Is a", "RTO in force", "RPO in force", "From"}, rows)
+}
+
+// severities are the scheme of incidents, and the objectives by what was lost.
+func (w *writer) severities() {
+	p := w.plan
+	var rows [][]string
+	for _, id := range slices.Sorted(maps.Keys(p.Severities)) {
+		s := p.Severities[id]
+		rows = append(rows, []string{w.text(id), w.objective(s.RTO), w.objective(s.RPO), w.text(s.Text)})
+	}
+	if len(rows) > 0 {
+		w.head("Scheme: severities")
+		w.table("", []string{"Severity", "RTO", "RPO", "Such as"}, rows)
+	}
+	rows = nil
+	for _, id := range slices.Sorted(maps.Keys(p.Scenarios)) {
+		if s := p.Scenarios[id]; !s.RTO.IsZero() || !s.RPO.IsZero() {
+			rows = append(rows, []string{w.text(id), w.objective(s.RTO), w.objective(s.RPO)})
+		}
+	}
+	if len(rows) > 0 {
+		w.head("By scenario, for everything")
+		w.table("", []string{"Scenario", "RTO", "RPO"}, rows)
+	}
 }
 
 // stripPlace takes file and line from the end of an explanation: the document must
@@ -334,12 +375,22 @@ func (w *writer) inventory() {
 	for _, id := range slices.Sorted(maps.Keys(p.Stores)) {
 		s := p.Stores[id]
 		protect := w.text(s.Protect)
-		if protect == "" {
+		switch {
+		case protect != "":
+		case s.NotProtected != "":
+			protect = "none, by intent"
+		case s.Delegated != nil:
+			protect = "by a supplier (claimed)"
+		default:
 			protect = "no backup declared"
+		}
+		if protect != "" && s.Protect != "" && !s.Kind.Protected() {
+			protect += " (this version cannot back up this kind)"
 		}
 		rows = append(rows, []string{w.text(id), w.text(string(s.Kind)), w.or(w.text(s.Tier)), w.or(w.who(s.Owner)), w.or(w.text(s.Class)), protect})
 	}
 	w.table("The plan declares no store.", []string{"Store", "Kind", "Tier", "Owner", "Classification", "Backup policy"}, rows)
+	w.rest("inventory", "")
 }
 
 func (w *writer) backup() {
@@ -371,6 +422,7 @@ func (w *writer) backup() {
 	}
 	w.table("The plan declares no store.", []string{"Store", "By policy", "Snapshot", "Transaction log", "Copies"}, rows)
 	w.para("Schedules are read in the time zone %s. A slot that nobody did is recorded as missed.", w.zone())
+	w.rest("backup", "")
 }
 
 // zone is the time zone in which schedules are read.

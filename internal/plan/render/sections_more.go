@@ -14,10 +14,17 @@ func (w *writer) retention() {
 	p := w.plan
 	var rows [][]string
 	for _, id := range slices.Sorted(maps.Keys(p.Backups)) {
-		rows = append(rows, []string{w.text(id), periodOr(p.Backups[id].Keep, "not declared: nothing is deleted")})
+		b := p.Backups[id]
+		least, most := b.Kept()
+		row := []string{w.text(id), periodOr(b.Keep, "not declared"), period(least), period(most)}
+		if b.Retention == nil {
+			row[2], row[3] = "", ""
+		}
+		rows = append(rows, row)
 	}
-	w.table("The plan declares no backup, and so no retention.", []string{"Backup policy", "Kept for"}, rows)
+	w.table("The plan declares no backup, and so no retention.", []string{"Backup policy", "Kept for", "At least", "At most"}, rows)
 	w.para("Retention counts from the receipt of a copy, never from the clock of whoever wrote it.")
+	w.rest("retention", "")
 }
 
 func (w *writer) encryption() {
@@ -54,6 +61,7 @@ func (w *writer) encryption() {
 	if p.Repository.AllowOneRecipient {
 		w.para("The plan allows a single key.")
 	}
+	w.rest("encryption", "")
 }
 
 func (w *writer) locations() {
@@ -80,6 +88,7 @@ func (w *writer) locations() {
 	}
 	w.table("The plan declares no location: nothing can be copied anywhere.", []string{"Location", "Kind", "Region", "Jurisdiction", "Locked for", "Provider", "Account", "Fails together with", "Where"}, rows)
 	w.para("Each location is complete alone: data comes back from it with all others gone.")
+	w.rest("locations", "")
 }
 
 func (w *writer) tests() {
@@ -154,6 +163,7 @@ func (w *writer) recovery() {
 	}
 	w.head("Where data is recovered to")
 	w.table("The plan does not say where a store is recovered to.", []string{"Store", "Recovered to"}, rows)
+	w.rest("recovery", "")
 }
 
 // relative shows a path as the plan has it: relative to the plan where it lies below.
@@ -171,8 +181,16 @@ func (w *writer) orNo(s string) string {
 	return s
 }
 
-// act says what a step does.
+// act says what a step does, and with which credentials.
 func (w *writer) act(st plan.Step) string {
+	does := w.does(st)
+	if len(st.Uses) > 0 {
+		does += " with " + w.texts(st.Uses)
+	}
+	return does
+}
+
+func (w *writer) does(st plan.Step) string {
 	kind, of := st.Kind()
 	switch kind {
 	case plan.StepRestore, plan.StepStart, plan.StepCheck:
@@ -202,6 +220,7 @@ func (w *writer) activation() {
 	} else {
 		w.para("The plan names nobody who may start a recovery.")
 	}
+	w.rest("activation", "")
 }
 
 func (w *writer) events(es []plan.Event) string {
@@ -213,7 +232,11 @@ func (w *writer) events(es []plan.Event) string {
 }
 
 func (w *writer) incidents() {
+	p := w.plan
 	w.para("Every incident goes through five phases, in this order. Each has a guard that must hold before the next begins.")
+	if in := p.Incidents; in != nil && len(in.Phases) > 0 {
+		w.para("Here they are called: %s.", w.texts(in.Phases))
+	}
 	w.list([]string{
 		"**Detection**: a signal opens an incident or joins an open one.",
 		"**Assessment**: scope and severity are decided and recorded.",
@@ -248,8 +271,10 @@ func (w *writer) facilities() {
 func (w *writer) customers() {
 	w.rest("customers", "The plan declares no terms that differ for a customer.")
 }
-func (w *writer) people() { w.rest("people", "The plan declares no rota, skill or training.") }
-func (w *writer) risks()  { w.rest("risks", "The plan declares no risk.") }
+func (w *writer) people()     { w.rest("people", "The plan declares no rota, skill or training.") }
+func (w *writer) measures()   { w.rest("measures", "The plan declares no other measure.") }
+func (w *writer) references() { w.rest("references", "The plan cites nothing and binds no sentence.") }
+func (w *writer) risks()      { w.rest("risks", "The plan declares no risk.") }
 
 func (w *writer) exceptions() {
 	p := w.plan

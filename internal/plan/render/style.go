@@ -51,7 +51,7 @@ type ref struct{ id, title string }
 
 // generalOrder is every section, in the order of the general style.
 var generalOrder = []string{"control", "purpose", "scope", "definitions", "roles", "objectives", "impact", "inventory", "backup", "retention", "encryption", "locations",
-	"tests", "recovery", "activation", "incidents", "communication", "suppliers", "facilities", "customers", "people", "risks", "exceptions", "reviews", "frameworks", "history", "annex"}
+	"tests", "recovery", "activation", "incidents", "communication", "suppliers", "facilities", "customers", "people", "risks", "exceptions", "reviews", "measures", "frameworks", "references", "history", "annex"}
 
 // leading is what a style puts before the rest, which follows in the general order.
 var leading = map[Style][]ref{

@@ -1,7 +1,6 @@
 package render
 
 import (
-	"fmt"
 	"strconv"
 	"strings"
 	"time"
@@ -85,19 +84,37 @@ func (w *writer) recurrence(r plan.Recurrence) string {
 // objective returns a promise in words: the number, the policy's own words beside
 // it, or plainly that there is none.
 func (w *writer) objective(o plan.Objective) string {
+	limit := func(target, most plan.Period) string {
+		if target.IsZero() {
+			return period(most)
+		}
+		return period(target) + ", at most " + period(most)
+	}
+	text := ""
 	switch {
 	case o.None != "":
 		return "not applicable: " + w.text(o.None)
 	case o.Unbound():
 		return w.quoted(o.Stated) + " (not bound to a number, so it cannot be tested)"
-	case o.Stated != "":
-		return fmt.Sprintf("%s (declared as %s)", period(o.Max), w.quoted(o.Stated))
-	case !o.Target.IsZero():
-		return fmt.Sprintf("%s, at most %s", period(o.Target), period(o.Max))
+	case len(o.Stages) > 0:
+		var parts []string
+		for _, st := range o.Stages {
+			part := w.text(st.ID) + ": " + limit(st.Target, st.Max)
+			if st.From != "" {
+				part += " from " + w.text(st.From)
+			}
+			parts = append(parts, part)
+		}
+		text = "in stages: " + strings.Join(parts, "; ")
 	case !o.Max.IsZero():
-		return period(o.Max)
+		text = limit(o.Target, o.Max)
+	default:
+		return "not declared"
 	}
-	return "not declared"
+	if o.Stated != "" {
+		text += " (declared as " + w.quoted(o.Stated) + ")"
+	}
+	return text
 }
 
 // plural returns "1 store" or "2 stores".
