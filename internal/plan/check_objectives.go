@@ -42,6 +42,7 @@ func (l *linter) objective(path string, o Objective) {
 			"%q is not a number: nobody can say whether it was met", o.Stated)
 	}
 	l.minute(path, o.Max)
+	l.stages(path, o)
 }
 
 // minute warns where 1m was probably meant as a month.
@@ -110,11 +111,11 @@ func (l *linter) schedules() {
 			}
 		}
 	}
-	for _, id := range sorted(l.p.Stores) {
+	for _, id := range l.stores {
 		s := l.p.Stores[id]
 		b, ok := l.p.Backups[s.Protect]
 		if !ok {
-			if s.Protect == "" && s.Delegated == nil && s.NotProtected == "" {
+			if s.Protect == "" && s.Delegated == nil && s.NotProtected == "" && s.Production() {
 				l.fail(CodeUnprotected, "stores."+id, suggestBackup(l.p, s.Kind), "nothing protects %q: when it is lost, all of it is lost", id)
 			}
 			continue
@@ -128,7 +129,7 @@ func (l *linter) schedules() {
 			l.fail(codeSchedule, "stores."+id+".protect", "give it a backup without log", "a store of kind %s has no transaction log, and the backup %q counts on one", s.Kind, s.Protect)
 			continue
 		}
-		if rpo := l.p.Promise(id).RPO; rpo > 0 {
+		if rpo := l.promise(id).RPO; rpo > 0 {
 			l.schedule(id, s, b, rpo)
 		}
 	}
@@ -184,16 +185,50 @@ func (l *linter) schedule(id string, s Store, b Backup, rpo time.Duration) {
 		l.fail(codeSchedule, path, hint, "%q may lose %s, and its RPO is %s", id, sum(best), declared)
 	case best.total == rpo:
 		l.warn(codeSchedule, path, hint, "%q may lose %s, which is its whole RPO: the alarm would come when the promise is broken", id, sum(best))
-	case worst.total > rpo:
+	case worst.total > rpo && !l.judged(s, bestAt, worstAt):
 		l.warn(codeSchedule, "backups."+s.Protect+".copies."+worstAt,
 			fmt.Sprintf("bring %q up to date within %s, or declare a looser RPO for that loss in a scenario of the tier", worstAt, edit(max(rpo-best.total, time.Second))),
 			"with only %q left, %q may lose %s, and its RPO is %s", worstAt, id, sum(worst), declared)
 	}
 }
 
+// judged reports whether a scenario with numbers of its own says what may be lost when
+// only the worse location is left.
+func (l *linter) judged(s Store, better, worse string) bool {
+	for name, sc := range l.p.Scenarios {
+		if !l.p.lost(sc, better) || l.p.lost(sc, worse) {
+			continue
+		}
+		_, tier := l.p.Tiers[s.Tier].Scenarios[name]
+		_, own := s.Scenarios[name]
+		if tier || own || !sc.RPO.IsZero() {
+			return true
+		}
+	}
+	return false
+}
+
+// exact writes a duration with every unit that it has, so that a sum can be followed.
+func exact(d time.Duration) string {
+	var parts []string
+	for _, u := range []struct {
+		unit time.Duration
+		name string
+	}{{24 * time.Hour, "d"}, {time.Hour, "h"}, {time.Minute, "m"}} {
+		if n := d / u.unit; n > 0 && (u.unit < 24*time.Hour || d >= 48*time.Hour) {
+			parts = append(parts, fmt.Sprintf("%d%s", n, u.name))
+			d -= n * u.unit
+		}
+	}
+	if d > 0 || len(parts) == 0 {
+		parts = append(parts, period(d))
+	}
+	return strings.Join(parts, " ")
+}
+
 func sum(x loss) string {
 	if strings.Contains(x.text, " + ") {
-		return x.text + " = " + period(x.total)
+		return x.text + " = " + exact(x.total)
 	}
 	return x.text
 }
@@ -206,16 +241,16 @@ func (l *linter) dependencies() {
 		l.fail(codeCycle, "services."+cycle[0]+".needs."+cycle[1], fmt.Sprintf("make one of these needs soft, for example %s: {%s: soft}", cycle[0], cycle[1]),
 			"hard needs run in a circle: %s; none of them can be recovered first", strings.Join(cycle, " -> "))
 	}
-	for _, id := range sorted(p.Services) {
-		mine := p.Promise(id)
+	for _, id := range l.services {
+		mine := l.promise(id)
 		if s := p.Services[id]; s.Runbook == "" && mine.RTO > 0 {
 			l.warn(codeUnrecovered, "services."+id, suggestRunbook(p), "%q promises to be back within %s, and no runbook says how", id, period(mine.RTO))
 		}
 		for _, need := range p.HardNeeds(id) {
-			theirs := p.Promise(need)
+			theirs := l.promise(need)
 			path := "services." + id + ".needs." + need
 			rto, rpo, _ := p.ObjectiveOf(need)
-			after := p.tailAfter(id, need)
+			after := l.tailAfter(id, need)
 			limit := mine.RTO - after
 			switch {
 			case mine.RTO > 0 && theirs.RTO == 0:
@@ -241,19 +276,24 @@ func suggestRunbook(p *Plan) string {
 }
 
 // tailAfter is the estimated time that a service's runbook needs after a store is restored.
-func (p *Plan) tailAfter(service, store string) time.Duration {
-	r, ok := p.Runbooks[p.Services[service].Runbook]
+func (l *linter) tailAfter(service, store string) time.Duration {
+	id := l.p.Services[service].Runbook
+	r, ok := l.p.Runbooks[id]
 	if !ok {
 		return 0
 	}
-	tails := r.Tails(Step.Estimated)
-	var most time.Duration
-	for _, st := range r.Steps {
-		if st.Restore == store {
-			most = max(most, tails[st.ID])
+	after, ok := l.tails[id]
+	if !ok {
+		tails := r.Tails(Step.Estimated)
+		after = map[string]time.Duration{}
+		for _, st := range r.Steps {
+			if st.Restore != "" {
+				after[st.Restore] = max(after[st.Restore], tails[st.ID])
+			}
 		}
+		l.tails[id] = after
 	}
-	return most
+	return after[store]
 }
 
 // Estimated returns the declared estimate of a step; what drills measure counts as

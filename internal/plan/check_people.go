@@ -145,8 +145,8 @@ func (l *linter) drills() {
 			}
 		}
 	}
-	for _, id := range sorted(p.Stores) {
-		if p.Stores[id].Protect != "" && len(p.DrillsOf(id)) == 0 {
+	for _, id := range l.stores {
+		if p.Stores[id].Protect != "" && p.Stores[id].Kind.Protected() && len(l.drilled[id]) == 0 {
 			l.warn(codeUndrilled, "stores."+id, fmt.Sprintf("add a drill: {of: [%s], every: 1mo, fresh_for: 35d}", id), "no drill restores %q: that its backups work is a hope", id)
 		}
 	}
@@ -154,7 +154,7 @@ func (l *linter) drills() {
 
 // invariants looks for questions whose answer proves nothing.
 func (l *linter) invariants() {
-	for _, id := range sorted(l.p.Stores) {
+	for _, id := range l.stores {
 		s := l.p.Stores[id]
 		for _, inv := range sorted(s.Invariants) {
 			path := "stores." + id + ".invariants." + inv + ".expect"
@@ -172,7 +172,7 @@ func (l *linter) invariants() {
 			}
 		}
 		needs6 := false
-		for _, d := range l.p.DrillsOf(id) {
+		for _, d := range l.drilled[id] {
 			needs6 = needs6 || l.p.DrillRung(d, id) >= 6
 		}
 		if s.Kind == KindPostgres && len(s.Invariants) == 0 && needs6 {
@@ -219,7 +219,6 @@ func (l *linter) runbooks() {
 		if len(r.Steps) == 0 {
 			l.fail(codeUnrecovered, path+".steps", "add steps, at least one restore", "the runbook %q has no steps", id)
 		}
-		measured := 0
 		for _, st := range r.Steps {
 			kind, of := st.Kind()
 			switch {
@@ -228,8 +227,6 @@ func (l *linter) runbooks() {
 					"the step %q has no estimate, so the recovery time is not known", st.ID)
 			case st.Est.Measured && kind != StepRestore && kind != StepStart && kind != StepCheck:
 				l.warn(codeEstimate, path+".steps."+st.ID+".est", "write how long it is expected to take, such as 10m", "the step %q is not part of a drill, so nothing measures it", st.ID)
-			case st.Est.Measured:
-				measured++
 			}
 			if s, ok := p.Stores[of]; ok && (kind == StepRestore || kind == StepStart) {
 				switch {
@@ -240,48 +237,59 @@ func (l *linter) runbooks() {
 				}
 			}
 		}
-		l.fits(id, r, measured)
+		l.fits(id, r)
 	}
 	l.everyStore()
 }
 
 // fits compares the estimates of a runbook with the RTO of each service that uses it.
-func (l *linter) fits(id string, r Runbook, measured int) {
+func (l *linter) fits(id string, r Runbook) {
+	told := map[time.Duration]bool{} // one finding for each limit: a thousand services may share a runbook
+	for _, service := range l.users[id] {
+		if rto := l.promise(service).RTO; rto > 0 && !told[rto] {
+			told[rto] = true
+			l.fitsIn(id, r, "runbooks."+id, fmt.Sprintf("%q", service), rto)
+		}
+	}
+}
+
+// fitsIn compares the estimates of a runbook with the time in which what it recovers
+// must be back.
+func (l *linter) fitsIn(id string, r Runbook, at, what string, rto time.Duration) {
 	path, work := r.CriticalPath(Step.Estimated)
 	total := r.Detect.Approx() + work
-	for _, service := range sorted(l.p.Services) {
-		rto := l.p.Promise(service).RTO
-		if l.p.Services[service].Runbook != id || rto == 0 {
-			continue
+	measured := 0
+	for _, st := range r.Steps {
+		if kind, _ := st.Kind(); st.Est.Measured && (kind == StepRestore || kind == StepStart || kind == StepCheck) {
+			measured++
 		}
-		var parts []string
-		if d := r.Detect.Approx(); d > 0 {
-			parts = append(parts, period(d)+" to detect")
+	}
+	var parts []string
+	if d := r.Detect.Approx(); d > 0 {
+		parts = append(parts, period(d)+" to detect")
+	}
+	for _, step := range path {
+		if st, _ := r.Steps.Get(step); st.Estimated() > 0 {
+			parts = append(parts, period(st.Estimated())+" "+step)
 		}
-		for _, step := range path {
-			if st, _ := r.Steps.Get(step); st.Estimated() > 0 {
-				parts = append(parts, period(st.Estimated())+" "+step)
-			}
-		}
-		arithmetic := strings.Join(parts, " + ") + " = " + period(total)
-		at := "runbooks." + id
-		switch {
-		case total > rto:
-			l.fail(codeSteps, at, fmt.Sprintf("shorten steps, let some run side by side, or declare an rto above %s", edit(total)),
-				"%q must be back within %s, and its steps alone take longer: %s", service, period(rto), arithmetic)
-		case total == rto && measured > 0:
-			l.fail(codeSteps, at, fmt.Sprintf("shorten steps, or declare an rto above %s", edit(total)),
-				"%q must be back within %s, and the steps leave no time for the restore: %s", service, period(rto), arithmetic)
-		case measured > 0 && rto-total < rto/4:
-			l.warn(codeSteps, at, "shorten the steps, or measure by a drill that the restore fits", "%q must be back within %s; the steps take %s, which leaves %s for the restore", service, period(rto), arithmetic, period(rto-total))
-		}
+	}
+	arithmetic := strings.Join(parts, " + ") + " = " + exact(total)
+	switch {
+	case total > rto:
+		l.fail(codeSteps, at, fmt.Sprintf("shorten steps, let some run side by side, or declare an rto above %s", edit(total)),
+			"%s must be back within %s, and its steps alone take longer: %s", what, period(rto), arithmetic)
+	case total == rto && measured > 0:
+		l.fail(codeSteps, at, fmt.Sprintf("shorten steps, or declare an rto above %s", edit(total)),
+			"%s must be back within %s, and the steps leave no time for the restore: %s", what, period(rto), arithmetic)
+	case measured > 0 && rto-total < rto/4:
+		l.warn(codeSteps, at, "shorten the steps, or measure by a drill that the restore fits", "%s must be back within %s; the steps take %s, which leaves %s for the restore", what, period(rto), arithmetic, period(rto-total))
 	}
 }
 
 // everyStore reports a store that a service's runbooks never bring back.
 func (l *linter) everyStore() {
 	p := l.p
-	for _, service := range sorted(p.Services) {
+	for _, service := range l.services {
 		r, ok := p.Runbooks[p.Services[service].Runbook]
 		if !ok {
 			continue

@@ -200,43 +200,53 @@ func TestCheck(t *testing.T) {
 		{"lacks-required", codeEmpty, []string{"kind: files\n    tier", "tier"}},
 	}
 	for _, tt := range tests {
-		t.Run(tt.name, func(t *testing.T) {
-			text := clean()
-			for i := 0; i < len(tt.edits); i += 2 {
-				if !strings.Contains(text, tt.edits[i]) {
-					t.Fatalf("the plan does not contain %q", tt.edits[i])
-				}
-				text = strings.Replace(text, tt.edits[i], tt.edits[i+1], 1)
-			}
-			fs := findings(text)
-			got := render(fs)
-			found := tt.code == "" && len(fs) == 0
-			for _, f := range fs {
-				found = found || f.Code == tt.code
-				if f.Line == 0 || f.File != "plan.yaml" || f.Message == "" || f.Hint == "" || f.Subject == "" {
-					t.Errorf("incomplete finding: %+v", f)
-				}
-				if strings.Contains(f.Message+f.Hint, "hunter2") {
-					t.Errorf("a finding shows a secret: %s", f.Message)
-				}
-			}
-			if !found {
-				t.Errorf("no finding %q among:\n%s", tt.code, got)
-			}
-			golden := filepath.Join("testdata", "check", tt.name+".golden")
-			if *update {
-				if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if got != string(want) {
-				t.Errorf("findings:\n%s\nwant:\n%s", got, want)
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { checkCase(t, tt.name, tt.code, apply(t, clean(), tt.edits)) })
+	}
+}
+
+// apply replaces each first of two texts by the second one, once.
+func apply(t *testing.T, text string, edits []string) string {
+	t.Helper()
+	for i := 0; i < len(edits); i += 2 {
+		if !strings.Contains(text, edits[i]) {
+			t.Fatalf("the plan does not contain %q", edits[i])
+		}
+		text = strings.Replace(text, edits[i], edits[i+1], 1)
+	}
+	return text
+}
+
+// checkCase wants a finding with a code among those of a plan, which are a golden file.
+// Without a code it wants none.
+func checkCase(t *testing.T, name, code, text string) {
+	t.Helper()
+	fs := findings(text)
+	got := render(fs)
+	found := code == "" && len(fs) == 0
+	for _, f := range fs {
+		found = found || f.Code == code
+		if f.Line == 0 || f.File != "plan.yaml" || f.Message == "" || f.Hint == "" || f.Subject == "" {
+			t.Errorf("incomplete finding: %+v", f)
+		}
+		if strings.Contains(f.Message+f.Hint, "hunter2") {
+			t.Errorf("a finding shows a secret: %s", f.Message)
+		}
+	}
+	if !found {
+		t.Errorf("no finding %q among:\n%s", code, got)
+	}
+	golden := filepath.Join("testdata", "check", name+".golden")
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("findings:\n%s\nwant:\n%s", got, want)
 	}
 }
 

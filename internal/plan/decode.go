@@ -437,7 +437,7 @@ func (d *decoder) path(n *yaml.Node, v reflect.Value) {
 	}
 }
 
-var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:/-]*$`)
+var idForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.:/()-]*$`)
 
 func (d *decoder) mapping(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
