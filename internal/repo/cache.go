@@ -107,16 +107,23 @@ func (c *cache) chunks(w *Writer) error {
 	if err != nil {
 		return fmt.Errorf("cache: %w", err)
 	}
+	if info, err := f.Stat(); err == nil {
+		if err := w.index.reserve(int(info.Size() / frameChunk)); err != nil {
+			return fmt.Errorf("cache: %w", errors.Join(err, f.Close()))
+		}
+	}
+	var full error
 	clean, err := loadChunks(f, func(ref PackRef, id packID, chunks []byte) bool {
 		k, ok := w.know(id, ref)
 		if !ok {
 			return false
 		}
 		for ; len(chunks) > 0; chunks = chunks[frameChunk:] {
-			w.index[chunkKey(chunks)] = location{k, binary.BigEndian.Uint32(chunks[16:]), binary.BigEndian.Uint32(chunks[20:])}
+			full = errors.Join(full, w.index.put(chunkKey(chunks), location{k, binary.BigEndian.Uint32(chunks[16:]), binary.BigEndian.Uint32(chunks[20:])}))
 		}
 		return true
 	})
+	err = errors.Join(err, full)
 	if err == nil && !clean {
 		f, err = c.rewrite(f, name, w)
 	}

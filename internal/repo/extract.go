@@ -14,6 +14,7 @@ import (
 	"runtime"
 	"strconv"
 	"sync"
+	"sync/atomic"
 
 	"holdfast/internal/seal"
 )
@@ -90,6 +91,9 @@ func (s *Snapshot) Extract(ctx context.Context, cfg ExtractConfig) (ExtractStats
 	err = s.walk(ctx, func(e Entry) error { return x.plan(e, parts) }, x.lost)
 	close(parts)
 	wg.Wait()
+	if x.last != nil {
+		x.last.done()
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
@@ -122,6 +126,41 @@ type extractor struct {
 	mu            sync.Mutex
 	stats         ExtractStats
 	users, groups map[string]int
+	last          *folder // into which the last file went
+}
+
+// A folder is an open directory of the target. The files of a directory come one
+// after the other, so that all of them share the way to it.
+type folder struct {
+	dir   string
+	root  *os.Root
+	users atomic.Int32 // among them the extractor, while it is the last one
+}
+
+func (d *folder) done() {
+	if d.users.Add(-1) == 0 {
+		_ = d.root.Close() // nothing was written through it but directory entries
+	}
+}
+
+// folder opens a directory that exists, or takes the one that is open. The caller
+// calls done.
+func (x *extractor) folder(dir string) (*folder, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.last == nil || x.last.dir != dir {
+		rt, err := x.root.OpenRoot(path.Clean(dir))
+		if err != nil {
+			return nil, err
+		}
+		if x.last != nil {
+			x.last.done()
+		}
+		x.last = &folder{dir: dir, root: rt}
+		x.last.users.Add(1)
+	}
+	x.last.users.Add(1)
+	return x.last, nil
 }
 
 // A part is a run of extents of one file in one segment, or a file without content.
@@ -283,8 +322,13 @@ func (x *extractor) open(f *outFile) error {
 	if f.f != nil || f.err != nil {
 		return nil
 	}
-	var err error
-	f.f, err = x.root.OpenFile(f.e.Path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	dir, base := path.Split(f.e.Path)
+	d, err := x.folder(dir)
+	if err != nil {
+		return escape(err)
+	}
+	defer d.done()
+	f.f, err = d.root.OpenFile(base, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return escape(err)
 	}

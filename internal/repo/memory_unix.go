@@ -22,3 +22,11 @@ func allocate(n int) ([]byte, error) {
 func deallocate(b []byte) {
 	_ = unix.Munmap(b[:cap(b)]) // fails only for what was not mapped
 }
+
+// forget gives the memory behind room back until it is written to again; what it
+// held is lost. While one pack is on its way, the next one has hardly begun.
+func forget(b []byte) {
+	if len(b) > 0 {
+		_ = unix.Madvise(b[:cap(b)], unix.MADV_DONTNEED) // advice: without it, it takes memory
+	}
+}

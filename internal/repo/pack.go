@@ -3,6 +3,7 @@ package repo
 import (
 	"encoding/binary"
 	"fmt"
+	"sync"
 
 	"holdfast/internal/seal"
 )
@@ -289,16 +290,23 @@ func openWhole(b []byte, repository string, id packID, key seal.Key) (*footer, *
 	return f, box, nil
 }
 
+// room is what one verification after the other reuses: a segment as it was packed,
+// and its plain text.
+type room struct{ plain, scratch []byte }
+
+var rooms = sync.Pool{New: func() any { return &room{make([]byte, 0, maxChunk), make([]byte, 0, bundleSize)} }}
+
 // verifyWhole opens every segment of a pack in memory, decompresses it and
 // compares it with its chunk ids. each is called for every segment, with nil for
 // a whole one.
 func verifyWhole(f *footer, box *seal.Box, b []byte, each func(i int, err error) error) error {
-	var plain, scratch []byte
+	room := rooms.Get().(*room)
+	defer rooms.Put(room)
 	for i, s := range f.segs {
-		out, sc, err := f.openSegment(box, i, b[s.off:s.off+uint64(s.stored)], plain[:0], scratch)
-		scratch = sc
+		out, sc, err := f.openSegment(box, i, b[s.off:s.off+uint64(s.stored)], room.plain[:0], room.scratch)
+		room.scratch = sc
 		if err == nil {
-			plain = out
+			room.plain = out
 			err = f.checkChunks(i, out)
 		}
 		if err := each(i, err); err != nil {

@@ -357,7 +357,7 @@ func (w *Writer) process(j *job, b *bench) error {
 	w.mu.Lock()
 	for i, u := range j.uses {
 		key := chunkKey(b.ids[i][:])
-		if l, ok := w.index[key]; ok {
+		if l, ok := w.index.get(key); ok {
 			known = append(known, found{u, l})
 		} else if f, ok := w.flights[key]; ok {
 			f.waiting = append(f.waiting, u)
@@ -420,8 +420,11 @@ func (w *Writer) store(j *job, starts, which []int, codec Codec, b *bench) error
 		w.mu.Lock()
 		f := w.flights[key]
 		delete(w.flights, key)
-		w.index[key] = l
+		err := w.index.put(key, l)
 		w.mu.Unlock()
+		if err != nil {
+			return err
+		}
 		w.resolve(f.waiting, l)
 		l.at += uint32(j.uses[i].n)
 	}
@@ -632,7 +635,8 @@ func (w *Writer) finishEntries() (RootRef, error) {
 // pack and seal into it side by side.
 type builder struct {
 	w      *Writer
-	target int
+	target func() int // of the next pack
+	room   int        // the longest target
 	free   chan []byte
 	all    [][]byte
 
@@ -645,14 +649,15 @@ type openPack struct {
 	known   uint32
 	key     seal.Key
 	box     *seal.Box
+	target  int
 	buf     []byte
 	footer  footer
 	chunks  int
 	sealing sync.WaitGroup
 }
 
-func newBuilder(w *Writer, target, buffers int) *builder {
-	return &builder{w: w, target: target, free: make(chan []byte, buffers)}
+func newBuilder(w *Writer, target func() int, room, buffers int) *builder {
+	return &builder{w: w, target: target, room: room, free: make(chan []byte, buffers)}
 }
 
 // put seals a segment into the open pack and says where it lies.
@@ -660,7 +665,7 @@ func (b *builder) put(kind uint8, plain, stored []byte, code uint8, chunks []chu
 	sealed := len(stored) + seal.Overhead
 	b.mu.Lock()
 	p := b.cur
-	if p != nil && (len(p.buf)+sealed+footerLen(len(p.footer.segs)+1, p.chunks+len(chunks)) > b.target || len(p.footer.segs) == maxSegments) {
+	if p != nil && (len(p.buf)+sealed+footerLen(len(p.footer.segs)+1, p.chunks+len(chunks)) > p.target || len(p.footer.segs) == maxSegments) {
 		b.closeCurrent()
 		p = nil
 	}
@@ -692,7 +697,7 @@ func (b *builder) open() (*openPack, error) {
 		return nil, err
 	}
 	w := b.w
-	p := &openPack{key: seal.NewKey(), footer: footer{mac: w.cfg.MAC}}
+	p := &openPack{key: seal.NewKey(), footer: footer{mac: w.cfg.MAC}, target: b.target()}
 	wrapped, err := seal.Wrap(p.key, w.cfg.Recipients)
 	if err != nil {
 		b.free <- buf
@@ -717,7 +722,7 @@ func (b *builder) buffer() ([]byte, error) {
 	default:
 	}
 	if len(b.all) < cap(b.free) {
-		buf, err := allocate(b.target + packSlack)
+		buf, err := allocate(b.room + packSlack)
 		if err != nil {
 			return nil, err
 		}
@@ -755,6 +760,7 @@ func (b *builder) closeCurrent() {
 // would, and hands it to the places.
 func (w *Writer) finishPack(b *builder, p *openPack) {
 	done := func() {
+		forget(p.buf)
 		b.free <- p.buf[:0]
 		w.packing.Done()
 	}

@@ -90,6 +90,7 @@ func (w *Writer) survey(ctx context.Context) error {
 		return err
 	}
 	if err := w.recall(ctx, newest, at); err != nil {
+		w.index.release()
 		w.cache.close()
 		return err
 	}

@@ -47,12 +47,15 @@ type WriterConfig struct {
 
 	Codec    Codec            // zstd unless said otherwise
 	Workers  int              // compressing goroutines; as many as cores if 0
-	PackSize int              // 32 MiB if 0
+	PackSize int              // 0: 8 MiB, and 32 MiB behind the first thousand packs of a store
 	Clock    func() time.Time // time.Now if nil
 }
 
 const (
+	// A small store is written in little memory, a big one in few objects.
+	packSmall       = 8 << 20
 	packTarget      = 32 << 20
+	packsSmall      = 1000
 	metaTarget      = 8 << 20
 	packSlack       = 24 << 20 // a segment, its footer and padding beyond the target
 	bundleSize      = 1 << 20  // how much plain text is compressed in one piece
@@ -107,7 +110,7 @@ type Writer struct {
 	workers sync.WaitGroup
 
 	mu      sync.Mutex // chunks and packs
-	index   map[chunkKey]location
+	index   index
 	flights map[chunkKey]*flight
 	known   []knownPack
 	byID    map[packID]uint32 // index in known
@@ -141,20 +144,22 @@ func NewWriter(ctx context.Context, cfg WriterConfig) (*Writer, error) {
 	if cfg.Clock == nil {
 		cfg.Clock = time.Now
 	}
-	if cfg.PackSize <= 0 {
-		cfg.PackSize = packTarget
-	}
+	target, room := func() int { return cfg.PackSize }, cfg.PackSize
 	w := &Writer{
 		cfg: cfg, now: cfg.Clock().UTC(), repoID: cfg.Places[0].Repo.id, cutter: newCutter(cfg.MAC), hash: seal.NewHash(), labels: map[string]string{},
-		jobs: make(chan *job, cfg.Workers), index: map[chunkKey]location{}, flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
+		jobs: make(chan *job, 1), flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
 	}
 	if err := w.survey(ctx); err != nil {
 		return nil, fmt.Errorf("write snapshot of %q: %w", cfg.Scope, err)
 	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
 	w.bundle = newJob()
-	w.data = newBuilder(w, cfg.PackSize, dataBuffers)
-	w.meta = newBuilder(w, min(cfg.PackSize, metaTarget), 1)
+	if room <= 0 {
+		target, room = w.packTarget, packTarget
+	}
+	w.data = newBuilder(w, target, room, dataBuffers)
+	meta := min(room, metaTarget)
+	w.meta = newBuilder(w, func() int { return meta }, meta, 1)
 	for _, p := range w.places {
 		p.start(w)
 	}
@@ -162,6 +167,16 @@ func NewWriter(ctx context.Context, cfg WriterConfig) (*Writer, error) {
 		w.workers.Go(w.work)
 	}
 	return w, nil
+}
+
+// packTarget is how long the next pack shall be.
+func (w *Writer) packTarget() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.known) <= packsSmall {
+		return packSmall
+	}
+	return packTarget
 }
 
 func (c *WriterConfig) check() error {
@@ -429,5 +444,6 @@ func (w *Writer) shut() {
 	}
 	w.data.release()
 	w.meta.release()
+	w.index.release()
 	w.cache.close()
 }

@@ -1,0 +1,61 @@
+package repo
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"holdfast/internal/seal"
+)
+
+// The loop that looks at eight bytes at once cuts where the plain one does: what an
+// older version stored is found again.
+func TestCutsAreWhereThePlainLoopCuts(t *testing.T) {
+	c := newCutter(seal.MACKey{7})
+	plain := func(b []byte) int {
+		if len(b) <= minChunk {
+			return len(b)
+		}
+		h, i := uint64(0), minChunk
+		for ; i < min(avgChunk, len(b)); i++ {
+			if h = h<<1 + c.gear[b[i]]; h>>(64-19-normalBits) == 0 {
+				return i + 1
+			}
+		}
+		for ; i < min(maxChunk, len(b)); i++ {
+			if h = h<<1 + c.gear[b[i]]; h>>(64-19+normalBits) == 0 {
+				return i + 1
+			}
+		}
+		return i
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	b := make([]byte, 24<<20)
+	for i := range b {
+		b[i] = byte(r.Uint32())
+	}
+	clear(b[9<<20 : 12<<20]) // no cut by content
+	chunks := 0
+	for rest := b; len(rest) > 0; chunks++ {
+		piece := rest[:min(len(rest), maxChunk, minChunk+r.IntN(maxChunk))]
+		got, want := c.next(piece), plain(piece)
+		if got != want {
+			t.Fatalf("chunk %d of %d bytes is cut at %d, want %d", chunks, len(piece), got, want)
+		}
+		rest = rest[got:]
+	}
+	if chunks < 20 {
+		t.Fatalf("%d chunks: the test shows nothing", chunks)
+	}
+}
+
+func BenchmarkCut(b *testing.B) {
+	c := newCutter(seal.MACKey{7})
+	buf := make([]byte, 64<<20)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(buf)
+	b.SetBytes(int64(len(buf)))
+	for b.Loop() {
+		for rest := buf; len(rest) > 0; {
+			rest = rest[c.next(rest[:min(len(rest), maxChunk)]):]
+		}
+	}
+}
