@@ -59,6 +59,12 @@ bench: ## measure against pg_basebackup and pgBackRest; takes some minutes
 	@$(MAKE) --no-print-directory build
 	@go run ./bench $(ARGS)
 
+.PHONY: bench-repo
+bench-repo: ## measure backups of files against restic and borg; about half an hour
+	@tools/install.sh bench-repo
+	@$(MAKE) --no-print-directory build
+	@go run ./bench/repo $(ARGS)
+
 .PHONY: generate
 generate: ## write the Go files of the web templates anew
 	go run $(TEMPL) generate -path internal/web

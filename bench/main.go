@@ -23,7 +23,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -38,6 +37,7 @@ import (
 	"syscall"
 	"time"
 
+	"holdfast/bench/table"
 	"holdfast/internal/durable"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/source/postgres"
@@ -160,7 +160,7 @@ type bench struct {
 	binDir  string
 	server  *postgres.Server
 	peer    *pgBackRest
-	table   table
+	table   table.Table
 	noise   []float64 // seconds that the same small piece of work took, over the run
 	load    []float64
 }
@@ -233,7 +233,7 @@ func (b *bench) all(ctx context.Context) error {
 	if b.opt.blank {
 		filled = "rows filled with blanks, as pgbench does"
 	}
-	b.table.notes = append(b.table.notes,
+	b.table.Notes = append(b.table.Notes,
 		fmt.Sprintf("PostgreSQL %s with data checksums, pgbench scale %d: %.0f MB, %s; %s; %d processors, %s", b.server.Version(), b.opt.scale, number(size[0][0]), filled, version, runtime.NumCPU(), runtime.Version()),
 		fmt.Sprintf("%d runs each, ours and theirs in turn; page cache warm for all; locations are folders on the disk of the database (%s)", b.opt.runs, fileSystem(b.dir)))
 	for _, part := range []struct {
@@ -244,25 +244,13 @@ func (b *bench) all(ctx context.Context) error {
 			continue
 		}
 		if err := part.measure(ctx); err != nil {
-			return errors.Join(fmt.Errorf("measure %s: %w", part.name, err), b.write())
+			return errors.Join(fmt.Errorf("measure %s: %w", part.name, err), b.table.Write(filepath.FromSlash(resultsFile)))
 		}
 	}
-	b.table.notes = append(b.table.notes,
-		fmt.Sprintf("noise: the same small piece of work took %.2f s (%.2f to %.2f) over the run; load average %.1f to %.1f", median(b.noise), slices.Min(b.noise), slices.Max(b.noise), slices.Min(b.load), slices.Max(b.load)),
+	b.table.Notes = append(b.table.Notes,
+		fmt.Sprintf("noise: the same small piece of work took %.2f s (%.2f to %.2f) over the run; load average %.1f to %.1f", table.Median(b.noise), slices.Min(b.noise), slices.Max(b.noise), slices.Min(b.load), slices.Max(b.load)),
 		fmt.Sprintf("all of it took %s", time.Since(began).Round(time.Second)))
-	return errors.Join(b.table.print(os.Stdout), b.write())
-}
-
-// write leaves the results behind.
-func (b *bench) write() error {
-	if len(b.table.rows) == 0 {
-		return errors.New("nothing was measured")
-	}
-	text, err := json.MarshalIndent(b.table.rows, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.FromSlash(resultsFile), append(text, '\n'), 0o644)
+	return errors.Join(b.table.Print(os.Stdout), b.table.Write(filepath.FromSlash(resultsFile)))
 }
 
 func (b *bench) say(format string, args ...any) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"holdfast/bench/table"
 	"holdfast/internal/repo"
 	"holdfast/internal/source"
 	"holdfast/internal/source/postgres"
@@ -59,16 +60,16 @@ func (b *bench) backups(ctx context.Context) error {
 	wall := func(c cost) float64 { return c.wall }
 	cpu := func(c cost) float64 { return c.cpu }
 	bytes := func(c cost) float64 { return c.stored }
-	b.table.add("full backup, time", each(zstd, wall), full, each(theirs, wall), "s")
-	b.table.add("full backup, time", each(zstd, wall), bundle, each(bundled, wall), "s")
-	b.table.add("full backup, time", each(zstd, wall), copyName, each(plain, wall), "s")
-	b.table.add("full backup, processors", each(zstd, cpu), full, each(theirs, cpu), "s")
-	b.table.add("full backup, processors", each(zstd, cpu), copyName, each(plain, cpu), "s")
-	b.table.add("full backup, stored", each(zstd, bytes), full, each(theirs, bytes), "MB")
-	b.table.add("full backup, stored", each(zstd, bytes), bundle, each(bundled, bytes), "MB")
-	b.table.add("full backup s2, time", each(fast, wall), full, each(theirs, wall), "s")
-	b.table.add("full backup s2, time", each(fast, wall), copyName, each(plain, wall), "s")
-	b.table.add("full backup s2, stored", each(fast, bytes), full, each(theirs, bytes), "MB")
+	b.table.Add("full backup, time", each(zstd, wall), full, each(theirs, wall), "s")
+	b.table.Add("full backup, time", each(zstd, wall), bundle, each(bundled, wall), "s")
+	b.table.Add("full backup, time", each(zstd, wall), copyName, each(plain, wall), "s")
+	b.table.Add("full backup, processors", each(zstd, cpu), full, each(theirs, cpu), "s")
+	b.table.Add("full backup, processors", each(zstd, cpu), copyName, each(plain, cpu), "s")
+	b.table.Add("full backup, stored", each(zstd, bytes), full, each(theirs, bytes), "MB")
+	b.table.Add("full backup, stored", each(zstd, bytes), bundle, each(bundled, bytes), "MB")
+	b.table.Add("full backup s2, time", each(fast, wall), full, each(theirs, wall), "s")
+	b.table.Add("full backup s2, time", each(fast, wall), copyName, each(plain, wall), "s")
+	b.table.Add("full backup s2, stored", each(fast, bytes), full, each(theirs, bytes), "MB")
 	return nil
 }
 
@@ -137,11 +138,11 @@ func (b *bench) restores(ctx context.Context) (err error) {
 		b.say("  %-20s %6.2f s, %6.2f s of processors: restore %.2f, replay %.2f", "pgBackRest", c.wall, c.cpu, c.fetch, c.replay)
 		theirs = append(theirs, c)
 	}
-	b.table.notes = append(b.table.notes, fmt.Sprintf("restores replay %.0f MB of log to its end, promote, and answer %q; sums and row counts were compared with the source", float64(end-before)/1e6, firstQuery))
-	b.table.add("restore to first query", each(ours, func(c restoreCost) float64 { return c.wall }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.wall }), "s")
-	b.table.add("restore to first query, processors", each(ours, func(c restoreCost) float64 { return c.cpu }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.cpu }), "s")
-	b.table.add("  of it files, log and comparing", each(ours, func(c restoreCost) float64 { return c.fetch + c.verify }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.fetch }), "s")
-	b.table.add("  of it start and replay", each(ours, func(c restoreCost) float64 { return c.replay }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.replay }), "s")
+	b.table.Notes = append(b.table.Notes, fmt.Sprintf("restores replay %.0f MB of log to its end, promote, and answer %q; sums and row counts were compared with the source", float64(end-before)/1e6, firstQuery))
+	b.table.Add("restore to first query", each(ours, func(c restoreCost) float64 { return c.wall }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.wall }), "s")
+	b.table.Add("restore to first query, processors", each(ours, func(c restoreCost) float64 { return c.cpu }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.cpu }), "s")
+	b.table.Add("  of it files, log and comparing", each(ours, func(c restoreCost) float64 { return c.fetch + c.verify }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.fetch }), "s")
+	b.table.Add("  of it start and replay", each(ours, func(c restoreCost) float64 { return c.replay }), b.peer.name, each(theirs, func(c restoreCost) float64 { return c.replay }), "s")
 	return nil
 }
 
@@ -265,20 +266,20 @@ func (b *bench) riskUnder(ctx context.Context, p *protection, name string, args 
 		return err
 	}
 	rate := float64(log-before) / riskSeconds / 1e6
-	b.table.notes = append(b.table.notes, fmt.Sprintf("at risk in the second location, %s: age of the oldest acknowledged commit that is not there, and log not there; %.2f MB/s of log, %d commits noted by a client, %d samples", name, rate, len(snapshot()), len(samples)))
+	b.table.Notes = append(b.table.Notes, fmt.Sprintf("at risk in the second location, %s: age of the oldest acknowledged commit that is not there, and log not there; %.2f MB/s of log, %d commits noted by a client, %d samples", name, rate, len(snapshot()), len(samples)))
 	peer := fmt.Sprintf("%s archive_command, archive_timeout %d s", b.peer.name, archiveTimeout)
 	var reported []string
 	for _, m := range []struct {
 		what string
 		of   func([]float64) float64
-	}{{"median", median}, {"p99", func(xs []float64) float64 { return percentile(xs, 0.99) }}, {"max", func(xs []float64) float64 { return slices.Max(xs) }}} {
+	}{{"median", table.Median}, {"p99", func(xs []float64) float64 { return table.Percentile(xs, 0.99) }}, {"max", func(xs []float64) float64 { return slices.Max(xs) }}} {
 		one := func(f func(riskNow) float64) []float64 { return []float64{m.of(each(samples, f))} }
-		b.table.add("at risk, "+name+", commits, "+m.what, one(func(r riskNow) float64 { return r.ours }), peer, one(func(r riskNow) float64 { return r.theirs }), "s")
-		b.table.add("at risk, "+name+", log, "+m.what, one(func(r riskNow) float64 { return r.oursBytes }), peer, one(func(r riskNow) float64 { return r.theirBytes }), "MB")
+		b.table.Add("at risk, "+name+", commits, "+m.what, one(func(r riskNow) float64 { return r.ours }), peer, one(func(r riskNow) float64 { return r.theirs }), "s")
+		b.table.Add("at risk, "+name+", log, "+m.what, one(func(r riskNow) float64 { return r.oursBytes }), peer, one(func(r riskNow) float64 { return r.theirBytes }), "MB")
 		said := one(func(r riskNow) float64 { return r.said })[0]
 		reported = append(reported, fmt.Sprintf("%s %.2f s", m.what, said))
 	}
-	b.table.notes = append(b.table.notes, "  exposure as Holdfast itself reports it: "+strings.Join(reported, ", "))
+	b.table.Notes = append(b.table.Notes, "  exposure as Holdfast itself reports it: "+strings.Join(reported, ", "))
 	return nil
 }
 

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Install what is missing on this machine: install.sh demo|test|bench.
+# Install what is missing on this machine: install.sh demo|test|bench|bench-repo.
 #
 # Nothing is installed that is there already, so a second run is quick and needs
 # no network. Where it cannot install, it names what is needed and stops.
@@ -9,6 +9,8 @@ set -euo pipefail
 AXE=4.14.1
 # The S3 server that the tests of locations start: internal/location/locationtest.
 VERSITYGW=v1.8.0
+# The peer of the repository's benchmark; borg is the distribution's.
+RESTIC=v0.18.0
 
 say() { echo "holdfast: $*" >&2; }
 
@@ -79,6 +81,16 @@ objectstore() {
 	(cd "$dir" && GOFLAGS='' CGO_ENABLED=0 GOBIN=$dir go install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW") >&2
 }
 
+# restic is built where its source lies: a module source need not list versions, so
+# "go install" cannot look for a newer one.
+restic() {
+	local program=$HOLDFAST_TEST_TOOLS/restic-$RESTIC/restic source
+	[[ -x $program ]] && return
+	say "building restic $RESTIC, which takes a minute or two"
+	source=$(cd / && GOFLAGS='' go mod download -json "github.com/restic/restic@$RESTIC" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+	(cd "$source" && GOFLAGS=-mod=readonly CGO_ENABLED=0 go build -o "$program" ./cmd/restic) >&2
+}
+
 case ${1:-} in
 demo)
 	need postgresql server
@@ -108,8 +120,14 @@ bench)
 	need pgbackrest program pgbackrest
 	install
 	;;
+bench-repo)
+	: "${HOLDFAST_TEST_TOOLS:=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/holdfast-test-tools}"
+	need borgbackup program borg
+	install
+	restic
+	;;
 *)
-	say "usage: tools/install.sh demo|test|bench"
+	say "usage: tools/install.sh demo|test|bench|bench-repo"
 	exit 2
 	;;
 esac

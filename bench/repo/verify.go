@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"holdfast/internal/app"
+	"holdfast/internal/location/dir"
+	"holdfast/internal/repo"
+	"holdfast/internal/seal"
+)
+
+// verify measures how fast one core authenticates what is stored, and how fast it
+// reads all of it as a restore would: bytes by processor time. It looks at the
+// repository that the mixed files left, or makes one.
+func (b *bench) verify(ctx context.Context) error {
+	t := b.tools[0]
+	data := filepath.Join(b.dir, "data")
+	if !b.opt.only["mixed"] {
+		b.opt.runs = 1
+		if err := b.mixed(ctx); err != nil {
+			return err
+		}
+	}
+	store, err := dir.New(t.repo())
+	if err != nil {
+		return err
+	}
+	r, err := repo.Open(ctx, store)
+	if err != nil {
+		return err
+	}
+	ms, err := r.Manifests(ctx, "data")
+	if err != nil || len(ms) == 0 {
+		return fmt.Errorf("no snapshot of %s: %w", data, err)
+	}
+	m := ms[len(ms)-1]
+	var authentic, whole []float64
+	for range max(3, b.opt.runs) {
+		began, stored := used(), int64(0)
+		for _, p := range m.Packs {
+			n, err := authenticate(ctx, store, p)
+			if err != nil {
+				return err
+			}
+			stored += n
+		}
+		authentic = append(authentic, float64(stored)/1e9/(used()-began))
+		id, err := app.ReadIdentity(filepath.Join(b.dir, "ours", "workspace", "keys", app.KeyRunner))
+		if err != nil {
+			return err
+		}
+		s, err := r.Snapshot(ctx, m, id)
+		if err != nil {
+			return err
+		}
+		began = used()
+		damage, err := s.Verify(ctx, nil)
+		if err != nil || len(damage) > 0 {
+			return fmt.Errorf("%d places are damaged: %w", len(damage), err)
+		}
+		whole = append(whole, float64(m.Bytes)/1e9/(used()-began))
+	}
+	b.table.Add("verify, stored bytes authenticated per core (goal 2.5 or more)", authentic, "the goal", []float64{2.5}, "GB/s")
+	b.table.Add("verify, original bytes opened and compared per core (goal 0.8 or more)", whole, "the goal", []float64{0.8}, "GB/s")
+	return nil
+}
+
+// authenticate compares a pack with the hash that its manifest signs, as a vault
+// does that has no key.
+func authenticate(ctx context.Context, store repo.Store, p repo.PackRef) (int64, error) {
+	name := "packs/" + p.ID[:2] + "/" + p.ID
+	in, err := store.Get(ctx, name, 0, p.Size)
+	if err != nil {
+		return 0, err
+	}
+	defer in.Close()
+	h := seal.NewHash()
+	n, err := io.CopyBuffer(h, in, make([]byte, 1<<20))
+	if err != nil {
+		return n, err
+	}
+	if got := hex.EncodeToString(h.Sum(nil)); got != p.Hash {
+		return n, fmt.Errorf("%s is not what the manifest signs", name)
+	}
+	return n, nil
+}
+
+// used is the processor time of this process so far, in seconds.
+func used() float64 {
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		panic(err) // the arguments are constants
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
+}
