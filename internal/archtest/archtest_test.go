@@ -39,6 +39,8 @@ var sideways = map[string]string{
 	"internal/plan -> internal/calendar":          "a plan is made of periods and recurrences",
 	"internal/plan/render -> internal/calendar":   "the same periods, in words",
 	"internal/plan/importer -> internal/calendar": "and words, as periods",
+	"bench -> bench/table":                        "both benchmarks print the same table",
+	"bench/repo -> bench/table":                   "both benchmarks print the same table",
 }
 
 // freeOfNouns are the engines that could leave the project: they do not even know the root.
