@@ -76,7 +76,7 @@ func hf(t *testing.T, args ...string) ending {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=")
+	cmd.Env = append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=", "HOLDFAST_PURPOSE=test")
 	var out, errout bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errout
 	began := time.Now()
@@ -285,7 +285,7 @@ func serve(t *testing.T, dir string) *serving {
 	t.Helper()
 	s := &serving{out: &output{}, err: &output{}, gone: make(chan struct{})}
 	s.cmd = exec.Command(binary, "--dir", dir, "serve", "--listen", "127.0.0.1:0")
-	s.cmd.Env = append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=")
+	s.cmd.Env = append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=", "HOLDFAST_PURPOSE=test")
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.err
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {

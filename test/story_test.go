@@ -33,7 +33,7 @@ func tell(t *testing.T, args ...string) story {
 	ctx, cancel := context.WithTimeout(t.Context(), storyLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, append([]string{"demo", "--json"}, args...)...)
-	cmd.Env = append(os.Environ(), "TMPDIR="+s.tmp, "HOLDFAST_DIR=", "HOLDFAST_STATE=")
+	cmd.Env = append(os.Environ(), "TMPDIR="+s.tmp, "HOLDFAST_DIR=", "HOLDFAST_STATE=", "HOLDFAST_PURPOSE=test")
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
 	var out, errout bytes.Buffer

@@ -20,7 +20,7 @@ import (
 
 func (c *cli) keyCmd() *cobra.Command {
 	return group("key", "Keys that can read backups: make, split, print, bring back, and prove that they are there",
-		c.keyCreateCmd(), c.keySplitCmd(), c.keyJoinCmd(), c.keySheetCmd())
+		c.keyCreateCmd(), c.keyListCmd(), c.keySplitCmd(), c.keyJoinCmd(), c.keySheetCmd(), c.keyChallengeCmd())
 }
 
 func (c *cli) keyCreateCmd() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"text/tabwriter"
@@ -89,7 +90,7 @@ func printWindows(o io.Writer, ws []holdfast.Window, away map[string]string) {
 
 func (c *cli) restoreCmd() *cobra.Command {
 	var r app.RestoreRequest
-	var at, lsn, xid, name, key string
+	var at, lsn, xid, name, key, purpose string
 	var latest, dry bool
 	cmd := &cobra.Command{
 		Use:   "restore STORE --to DIR [--at TIME | --lsn LSN | --xid XID | --name NAME | --latest]",
@@ -103,9 +104,11 @@ data directory. --files-only leaves the replay to you.
 
 Without a target the newest state held at the location is restored.
 
+The use of the read key is recorded with --purpose, and the server makes a fact of it.
+
 Exit status: 0 the target was reached, 1 error, 2 usage.`,
-		Example: `  $ holdfast restore db --to /tmp/db --at 2026-11-22T10:15:30Z
-  $ holdfast restore uploads --to /tmp/uploads --location offsite
+		Example: `  $ holdfast restore db --to /tmp/db --at 2026-11-22T10:15:30Z --purpose "incident 12"
+  $ holdfast restore uploads --to /tmp/uploads --location offsite --purpose "ticket 381: photo deleted"
   $ holdfast restore db --to /tmp/db --dry-run      # which snapshot, from where, how far`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -120,6 +123,10 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 			if r.To == "" && !dry {
 				return &usageError{holdfast.WithHint(errors.New("restore needs --to DIR"), "name an empty or absent directory, for example --to /tmp/restored")}
 			}
+			if purpose == "" && !dry {
+				return &usageError{holdfast.WithHint(errors.New("restore needs --purpose TEXT"),
+					"say what the read key is used for: --purpose \"incident 12\", a ticket, or a reason; it is recorded")}
+			}
 			if key == "" {
 				key = opt.Workspace.Key(app.KeyRunner)
 			}
@@ -130,6 +137,10 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 			r.Identities = []seal.Identity{id}
 			if dry {
 				return c.dryRestore(cmd.Context(), p, opt, r)
+			}
+			if err := c.noteUse(id, r.Store, purpose); err != nil {
+				// On the day on which nothing can be written here, data still comes back.
+				fmt.Fprintf(c.stderr, "holdfast: warning: %v: write it down: %s, %s\n", err, id.Recipient().Fingerprint(), purpose)
 			}
 			b := newBar(c.stderr, "restore "+r.Store)
 			r.Progress = b.progress
@@ -151,6 +162,7 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 	f.StringVar(&name, "name", "", "named PostgreSQL restore point to go to")
 	f.BoolVar(&latest, "latest", false, "newest state held at the location")
 	f.StringVar(&key, "key", "", "file of the private read key (default: the workspace's keys/runner.age)")
+	f.StringVar(&purpose, "purpose", os.Getenv("HOLDFAST_PURPOSE"), "what the read key is used for: an incident, a ticket, a reason (default: $HOLDFAST_PURPOSE)")
 	f.BoolVar(&r.FilesOnly, "files-only", false, "do not start an engine")
 	f.BoolVar(&dry, "dry-run", false, "say what would be restored, and restore nothing")
 	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "latest")

@@ -72,6 +72,7 @@ type People interface {
 type Config struct {
 	Core       Core
 	People     People
+	Custody    Custody
 	Jobs       *job.Engine
 	Drills     *drill.Module
 	Incidents  *incident.Module
@@ -111,6 +112,7 @@ func New(cfg Config) http.Handler {
 	a := humago.New(mux, hc)
 	readOnly(a, cfg)
 	acts(a, cfg)
+	custody(a, cfg.Custody)
 	return http.MaxBytesHandler(mux, MaxBody)
 }
 

@@ -28,6 +28,7 @@ import (
 	"holdfast/internal/plan"
 	"holdfast/internal/recovery"
 	"holdfast/internal/seal"
+	"holdfast/internal/survive"
 )
 
 // Options of a running Holdfast.
@@ -66,6 +67,7 @@ type App struct {
 	Drills     *drill.Module
 	Recoveries *recovery.Module
 	Incidents  *incident.Module
+	Custody    *survive.Module
 
 	stores map[string]adapter
 	survey survey
@@ -209,6 +211,7 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	a.wg.Go(func() { a.survey.run(ctx, a) })
 	a.wg.Go(func() { a.anchor(ctx) })
+	a.wg.Go(func() { a.keepKeyUses(ctx) })
 	return nil
 }
 

@@ -21,7 +21,10 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 	if err != nil {
 		return objective.Overview{}, err
 	}
-	return objective.Look(a.Plan, f), nil
+	o := objective.Look(a.Plan, f)
+	k, err := a.KeyHolders(ctx)
+	o.Findings = append(o.Findings, k.Findings...)
+	return o, err
 }
 
 // observed gathers what is known.

@@ -136,7 +136,7 @@ func (a *App) schedules() []job.Schedule {
 		out = append(out, job.Schedule{Name: drillSchedule(id), Kind: drill.KindScheduled, Args: drill.ScheduledArgs{Drill: id}, Queue: "drill-slots",
 			Every: d.Every, Location: loc, Deadline: d.Every.Interval(), Missed: job.MissedOnce})
 	}
-	return out
+	return append(out, challengeSchedules(a.Plan)...)
 }
 
 // subject is a store as a drill sees it.
@@ -176,7 +176,7 @@ func (a *App) identities(ctx context.Context, purpose string) ([]seal.Identity, 
 		return nil, err
 	}
 	err = a.DB.Tx(ctx, func(tx *db.Tx) error {
-		return a.fact(ctx, tx, "key.used", "keys."+KeyRunner, map[string]any{"purpose": purpose, "fingerprint": id.Recipient().Fingerprint()})
+		return a.fact(ctx, tx, factKeyUsed, "keys."+KeyRunner, map[string]any{"purpose": purpose, "fingerprint": id.Recipient().Fingerprint()})
 	})
 	if err != nil {
 		return nil, err // a key is not used without a record of it

@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/plan"
 	"holdfast/internal/planner"
 	"holdfast/internal/recovery"
+	"holdfast/internal/survive"
 )
 
 // workers is how many jobs one process runs at once. Jobs wait on disks and
@@ -70,6 +71,7 @@ func (a *App) wire() {
 	a.Incidents = incident.New(incident.Config{
 		DB: a.DB, Ledger: facts{a}, Impact: a.impact, Usable: a.backAndWhole, Opened: a.incidentOpened, Clock: a.opt.Clock,
 	})
+	a.Custody = survive.New(survive.Config{DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Facts: a.Ledger, Keys: a.custodians, Clock: a.opt.Clock})
 	a.Jobs.Handle(kindReview, a.review, job.HandlerOptions{Timeout: time.Minute, MaxAttempts: 10000, Backoff: func(int) time.Duration { return 5 * time.Second }})
 	a.Jobs.Handle(kindActivate, a.activate, job.HandlerOptions{Timeout: 10 * time.Minute, MaxAttempts: 10000, Backoff: func(n int) time.Duration { return min(time.Duration(n)*time.Second, 10*time.Second) }})
 }

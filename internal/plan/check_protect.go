@@ -127,8 +127,11 @@ func (l *linter) keys() {
 		case !agePublicKey.MatchString(k.Recipient):
 			l.fail(codeKeys, path+".recipient", "\"holdfast key create\" makes a key and prints its public half, which begins with age1", "%q is not a public key", path+".recipient")
 		}
-		if len(k.Holders) == 0 {
+		if len(k.Holders) == 0 && k.Shares == nil {
 			l.warn(codeKeys, path, "add \"holders: [name]\"", "nobody holds the key %q: nobody knows who to ask for it", id)
+		}
+		if k.Shares != nil {
+			l.keyShares(path+".shares", *k.Shares)
 		}
 	}
 	if len(p.Stores) == 0 {
@@ -145,7 +148,7 @@ func (l *linter) keys() {
 		}
 		recipients[k.Recipient] = true
 		offline = offline || k.Offline
-		for _, h := range k.Holders {
+		for _, h := range k.custodians() {
 			if !slices.Contains(holders, h) {
 				holders = append(holders, h)
 			}
@@ -163,5 +166,37 @@ func (l *linter) keys() {
 		l.fail(codeKeys, path, fmt.Sprintf("have somebody else than %s hold one of the keys", holders[0]), "all keys have one holder, %q: without that person nothing can be read", holders[0])
 	case len(holders) > 1 && !offline:
 		l.warn(codeKeys, path, "keep one private half on paper or on a stick in a safe, and write \"offline: true\" at its key", "no key is kept offline: who takes all computers takes all keys")
+	}
+}
+
+// custodians are the people who keep a key or a part of it.
+func (k Key) custodians() []string {
+	out := slices.Clone(k.Holders)
+	if k.Shares != nil {
+		out = append(out, sorted(k.Shares.Holders)...)
+	}
+	return out
+}
+
+// keyShares looks for splits that protect nothing, or that nobody can join.
+func (l *linter) keyShares(path string, s KeyShares) {
+	switch n := len(s.Holders); {
+	case s.Needed < 2:
+		l.fail(codeKeys, path+".needed", "write at least 2, and split the key anew with \"holdfast key split\"", "%d needed share opens the key alone", s.Needed)
+	case s.Needed > n:
+		l.fail(codeKeys, path+".needed", "name all holders as \"holdfast key split\" printed them", "%d shares are needed and %d people hold one: nobody can bring the key back", s.Needed, n)
+	case s.Needed == n:
+		l.warn(codeKeys, path+".needed", "split the key among one person more than are needed", "all %d holders are needed: the loss of one share is the loss of the key", n)
+	}
+	owner := map[string]string{}
+	for _, h := range sorted(s.Holders) {
+		r := s.Holders[h]
+		switch {
+		case !agePublicKey.MatchString(r):
+			l.fail(codeKeys, path+".holders."+h, "\"holdfast key split\" printed it; it begins with age1", "%q is not the recipient of a share", path+".holders."+h)
+		case owner[r] != "":
+			l.fail(codeKeys, path+".holders."+h, "give each holder a share of their own", "%s and %s keep the same share: it counts once", owner[r], h)
+		}
+		owner[r] = h
 	}
 }

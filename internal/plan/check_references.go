@@ -183,6 +183,11 @@ func (l *linter) protectionReferences(k known) {
 	p := l.p
 	for _, id := range sorted(p.Keys) {
 		l.needAll("keys."+id+".holders", "the person", p.Keys[id].Holders, k.people)
+		if s := p.Keys[id].Shares; s != nil {
+			for _, holder := range sorted(s.Holders) {
+				l.need("keys."+id+".shares.holders."+holder, "the person", holder, k.people)
+			}
+		}
 	}
 	l.needAll("repository.encrypt_to", "the key", p.Repository.EncryptTo, sorted(p.Keys))
 	if a := p.Repository.Approved; a != nil {

@@ -6,7 +6,22 @@ type Key struct {
 	Holders   []string `yaml:"holders"`                   // people who have the private half
 	Offline   bool     `yaml:"offline"`                   // the private half is on no computer
 	// Challenge is how often each holder shows that the private half still opens a backup.
+	//
+	// Defaults to never: whether the key still exists is then not known.
 	Challenge Recurrence `yaml:"challenge"`
+	// ChallengeWithin is how long a holder has to answer.
+	//
+	// Defaults to 7d.
+	ChallengeWithin Period `yaml:"challenge_within"`
+	// Shares says who keeps a part of the private half. "holdfast key split" makes the
+	// parts and prints what to write here.
+	Shares *KeyShares `yaml:"shares"`
+}
+
+// KeyShares are the parts of a split key.
+type KeyShares struct {
+	Needed  int               `yaml:"needed" plan:"required"`  // shares that bring the key back
+	Holders map[string]string `yaml:"holders" plan:"required"` // person to the recipient of their share
 }
 
 // Repository says how backups are written.

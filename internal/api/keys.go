@@ -1,0 +1,72 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"holdfast"
+	"holdfast/internal/survive"
+)
+
+// Keys is what is known of the keys that read the backups.
+type Keys struct {
+	Holders  []survive.Standing `json:"holders"`
+	Findings []holdfast.Finding `json:"findings"`
+}
+
+// Custody is what people do about the keys that read the backups.
+type Custody interface {
+	KeyHolders(ctx context.Context) (Keys, error)
+	Challenges(ctx context.Context) ([]survive.Challenge, error)
+	AskForKey(ctx context.Context, key, holder string) ([]survive.Challenge, error)
+	AnswerForKey(ctx context.Context, challenge, answer, by string) (survive.Challenge, error)
+}
+
+func custody(a huma.API, c Custody) {
+	get(a, "keys", "/api/v1/keys", "Who holds which key, and has shown that it opens", func(ctx context.Context, _ *struct{}) (*body[Keys], error) {
+		return answer(c.KeyHolders(ctx))
+	})
+	get(a, "challenges", "/api/v1/challenges", "Challenges to holders of keys that are not answered", func(ctx context.Context, _ *struct{}) (*body[[]survive.Challenge], error) {
+		return answer(c.Challenges(ctx))
+	})
+	post(a, "ask-for-key", "/api/v1/keys/{id}/challenges", "Ask the holders of a key to show that it opens", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Body struct {
+			Holder string `json:"holder" required:"false" maxLength:"200" doc:"only this one"`
+		}
+	}) (*body[[]survive.Challenge], error) {
+		return answer(c.AskForKey(ctx, in.ID, in.Body.Holder))
+	})
+	post(a, "answer-for-key", "/api/v1/challenges/{id}/answer", "The answer of a holder", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Body struct {
+			Answer string `json:"answer" minLength:"1" maxLength:"1000"`
+			By     string `json:"by" minLength:"1" maxLength:"200" doc:"who brings it: a person of the plan"`
+		}
+	}) (*body[survive.Challenge], error) {
+		return answer(c.AnswerForKey(ctx, in.ID, in.Body.Answer, in.Body.By))
+	})
+}
+
+// Keys asks who holds which key.
+func (c *Client) Keys(ctx context.Context) (k Keys, err error) {
+	return k, c.do(ctx, http.MethodGet, "/api/v1/keys", nil, &k)
+}
+
+// Challenges lists the challenges that are not answered.
+func (c *Client) Challenges(ctx context.Context) (cs []survive.Challenge, err error) {
+	return cs, c.do(ctx, http.MethodGet, "/api/v1/challenges", nil, &cs)
+}
+
+// AskForKey asks the holders of a key.
+func (c *Client) AskForKey(ctx context.Context, key, holder string) (cs []survive.Challenge, err error) {
+	return cs, c.do(ctx, http.MethodPost, "/api/v1/keys/"+url.PathEscape(key)+"/challenges", map[string]string{"holder": holder}, &cs)
+}
+
+// AnswerForKey brings the answer of a holder.
+func (c *Client) AnswerForKey(ctx context.Context, challenge, answer, by string) (ch survive.Challenge, err error) {
+	return ch, c.do(ctx, http.MethodPost, "/api/v1/challenges/"+url.PathEscape(challenge)+"/answer", map[string]string{"answer": answer, "by": by}, &ch)
+}

@@ -1,0 +1,72 @@
+package app
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"holdfast/internal/api"
+	"holdfast/internal/job"
+	"holdfast/internal/plan"
+	"holdfast/internal/survive"
+)
+
+// custodians are the read keys of the plan in force, and who keeps them.
+func (a *App) custodians() []survive.Key {
+	var out []survive.Key
+	for _, id := range slices.Sorted(maps.Keys(a.Plan.Keys)) {
+		k := a.Plan.Keys[id]
+		c := survive.Key{ID: id, Recipient: k.Recipient, Seals: slices.Contains(a.Plan.Repository.EncryptTo, id), Offline: k.Offline}
+		for _, h := range k.Holders {
+			c.Holders = append(c.Holders, survive.Holder{Name: h, Recipient: k.Recipient})
+		}
+		if s := k.Shares; s != nil {
+			c.Needed = s.Needed
+			for _, h := range slices.Sorted(maps.Keys(s.Holders)) {
+				c.Holders = append(c.Holders, survive.Holder{Name: h, Recipient: s.Holders[h], Share: true})
+			}
+		}
+		c.Every, c.Within = k.Challenge.Interval(), k.ChallengeWithin.Approx()
+		out = append(out, c)
+	}
+	return out
+}
+
+// challengeSchedules ask the holders of each key as the plan says.
+func challengeSchedules(p *plan.Plan) []job.Schedule {
+	var out []job.Schedule
+	for _, id := range slices.Sorted(maps.Keys(p.Keys)) {
+		if every := p.Keys[id].Challenge; !every.IsZero() {
+			out = append(out, job.Schedule{Name: "challenge:" + id, Kind: survive.KindAsk, Args: survive.AskArgs{Key: id}, Every: every,
+				Location: p.Location(), Deadline: every.Interval(), Missed: job.MissedOnce})
+		}
+	}
+	return out
+}
+
+// KeyHolders says who holds which key, and has shown that it opens.
+func (a *App) KeyHolders(ctx context.Context) (api.Keys, error) {
+	ss, err := a.Custody.Standings(ctx)
+	if err != nil {
+		return api.Keys{}, err
+	}
+	return api.Keys{Holders: ss, Findings: survive.Findings(ss, func(key string) bool { return !a.Plan.Keys[key].Challenge.IsZero() })}, nil
+}
+
+// Challenges lists the challenges that are not answered.
+func (a *App) Challenges(ctx context.Context) ([]survive.Challenge, error) {
+	return a.Custody.Open(ctx)
+}
+
+// AskForKey asks the holders of a key.
+func (a *App) AskForKey(ctx context.Context, key, holder string) ([]survive.Challenge, error) {
+	return a.Custody.Ask(ctx, key, holder)
+}
+
+// AnswerForKey takes the answer of a holder.
+func (a *App) AnswerForKey(ctx context.Context, challenge, answer, by string) (survive.Challenge, error) {
+	if err := a.person(by); err != nil {
+		return survive.Challenge{}, err
+	}
+	return a.Custody.Answer(ctx, challenge, answer, by)
+}
