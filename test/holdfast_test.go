@@ -508,19 +508,26 @@ func initAt(t *testing.T, root, dsn string) workspace {
 func forCluster(t *testing.T, c *cluster) workspace {
 	t.Helper()
 	w := initAt(t, place(t), c.dsn())
+	slot := c.slot(t, w)
+	edit(t, w.plan(), func(s string) string { return strings.Replace(s, "      dsn:", "      slot: "+slot+"\n      dsn:", 1) })
+	return w
+}
+
+// slot names a replication slot for a workspace, and drops it at the end.
+func (c *cluster) slot(t *testing.T, w workspace) string {
+	t.Helper()
 	slot := "hf_" + strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
 			return r
 		}
 		return '_'
 	}, strings.ToLower(filepath.Base(w.root)))
-	edit(t, w.plan(), func(s string) string { return strings.Replace(s, "      dsn:", "      slot: "+slot+"\n      dsn:", 1) })
 	t.Cleanup(func() {
 		if _, err := c.query(context.Background(), "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = '"+slot+"' AND NOT active"); err != nil {
 			t.Log("slot not dropped:", err)
 		}
 	})
-	return w
+	return slot
 }
 
 // filesOnly makes a workspace that protects a folder and no database.

@@ -8,12 +8,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"holdfast"
 	"holdfast/internal/app"
 	"holdfast/internal/plan"
 )
 
 func (c *cli) initCmd() *cobra.Command {
 	var v plan.Values
+	var from string
 	cmd := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Make a workspace: keys, a commented plan, and what to do next",
@@ -21,15 +23,25 @@ func (c *cli) initCmd() *cobra.Command {
 their own, and a commented plan for a small company, which names their public
 halves. Nothing outside DIR is touched and nothing runs yet.
 
+With --from the plan is another one, for example one of the examples folder: its
+two keys and its repository become your own, --dsn and --uploads replace its
+database and folder, and everything else stays as it is written.
+
 The second read key, keys/recovery.age, is for the day on which this machine is
 gone: move it away from here.
 
 Exit status: 0 made, 1 error (also when a plan is there already).`,
 		Example: `  $ holdfast init acme --dsn "host=db1 user=holdfast dbname=app" --uploads /srv/app/uploads \
         --near /var/backups/holdfast --offsite /mnt/offsite/holdfast
-  $ cd acme && holdfast check`,
+  $ cd acme && holdfast check
+  $ holdfast init acme --from examples/two-person-ai.yaml`,
 		Args: args(cobra.MaximumNArgs(1)),
-		RunE: func(_ *cobra.Command, a []string) error {
+		RunE: func(cmd *cobra.Command, a []string) error {
+			for _, other := range []string{"id", "organisation", "timezone", "password-file", "near", "offsite"} {
+				if from != "" && cmd.Flags().Changed(other) {
+					return &usageError{holdfast.WithHint(fmt.Errorf("--%s is for the plan that init writes itself", other), "leave it out, and edit the plan afterwards")}
+				}
+			}
 			dir := "."
 			if len(a) == 1 {
 				dir = a[0]
@@ -41,7 +53,7 @@ Exit status: 0 made, 1 error (also when a plan is there already).`,
 				}
 				v.ID = planID(filepath.Base(abs))
 			}
-			w, err := app.Init(dir, app.InitOptions{Values: v})
+			w, err := app.Init(dir, app.InitOptions{Values: v, From: from})
 			if err != nil {
 				return err
 			}
@@ -60,6 +72,7 @@ Next:
 		},
 	}
 	f := cmd.Flags()
+	f.StringVar(&from, "from", "", "a plan to start from instead of that of a small company")
 	f.StringVar(&v.ID, "id", "", "short name of the plan (default: the folder's name)")
 	f.StringVar(&v.Organisation, "organisation", "", "name of the company")
 	f.StringVar(&v.Timezone, "timezone", "", "IANA time zone of the plan, e.g. Europe/Stockholm")
@@ -69,6 +82,31 @@ Next:
 	f.StringVar(&v.Near, "near", "", "folder of the near location")
 	f.StringVar(&v.Offsite, "offsite", "", "folder of the other location, on a disk that does not fail together with this machine")
 	return cmd
+}
+
+func (c *cli) planCmd() *cobra.Command {
+	return group("plan", "What plans can say, and what changes between two of them", c.planSchemaCmd())
+}
+
+func (c *cli) planSchemaCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Write the JSON Schema of plans, for editors",
+		Long: `Write the JSON Schema (2020-12) of plan files to standard output. Editors with YAML
+support complete, explain and check a plan with it as it is written: name it in the
+first line of the plan,
+
+    # yaml-language-server: $schema=./plan.schema.json
+
+The schema knows the form of a plan. What its promises mean together, "holdfast
+check" knows.`,
+		Example: "  $ holdfast plan schema > plan.schema.json",
+		Args:    args(cobra.NoArgs),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := c.stdout.Write(plan.Schema())
+			return err
+		},
+	}
 }
 
 // planID makes an id of a folder's name.

@@ -58,6 +58,9 @@ type Keys struct {
 // InitOptions fill a new workspace. Values go into the plan; recipients are made.
 type InitOptions struct {
 	Values plan.Values
+	// From is a plan to start from: see [plan.Adopt]. Empty means the plan of a small
+	// company.
+	From string
 }
 
 // Init makes a workspace: keys first, then the plan that names their public
@@ -73,6 +76,12 @@ func Init(dir string, opt InitOptions) (Workspace, error) {
 	w := Workspace{abs}
 	if _, err := os.Stat(w.Plan()); err == nil {
 		return w, holdfast.WithHint(fmt.Errorf("%s is there already: %w", w.Plan(), fs.ErrExist), "edit it, then \"holdfast check\"; or name another folder")
+	}
+	if opt.From != "" {
+		// Before anything is written: a plan that cannot be adopted leaves no keys behind.
+		if _, err = plan.Adopt(opt.From, opt.Values); err != nil {
+			return w, err
+		}
 	}
 	for _, d := range []string{w.Dir, filepath.Join(w.Dir, "keys"), w.State(), w.Evidence()} {
 		mode := os.FileMode(0o700)
@@ -102,7 +111,13 @@ func Init(dir string, opt InitOptions) (Workspace, error) {
 	if err := durable.WriteFile(durable.OS, filepath.Join(w.Dir, ".gitignore"), []byte("/keys/\n/state/\n/evidence/\n"), 0o644); err != nil {
 		return w, err
 	}
-	return w, durable.WriteFile(durable.OS, w.Plan(), plan.Template(v), 0o644)
+	text := plan.Template(v)
+	if opt.From != "" {
+		if text, err = plan.Adopt(opt.From, v); err != nil {
+			return w, err
+		}
+	}
+	return w, durable.WriteFile(durable.OS, w.Plan(), text, 0o644)
 }
 
 // identity makes a read key unless it is there, and returns its public half.
