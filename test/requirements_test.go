@@ -68,7 +68,7 @@ func TestPlanRows(t *testing.T) {
 			}
 		}
 		w.run(t, "check").want(t, 3)
-		change(t, w, "    every: 1d at 02:00        # a base backup\n", "    every: 1d at 02:00\n    log: {max_lag: 1m}\n")
+		change(t, w, "    every: 1d at 04:30        # a base backup\n", "    every: 1d at 04:30\n    log: {max_lag: 1m}\n")
 		if fs := w.findings(t); len(fs) != 0 {
 			t.Errorf("with log archiving it can be met, and there are findings: %+v", fs)
 		}
