@@ -312,23 +312,41 @@ func (r *Repository) logHeaderAt(ctx context.Context, at, name string, size int6
 	}
 }
 
+// A NamedInfo is what the name of a named file tells.
+type NamedInfo struct {
+	Scope   string
+	Lineage string
+	Name    string
+	Size    int64 // of the object
+}
+
 // Logs lists the pieces of a scope from their names alone, by lineage, timeline and
 // position.
 func (r *Repository) Logs(ctx context.Context, scope string) ([]LogInfo, error) {
+	all, _, err := r.ListLog(ctx, scope)
+	return all, err
+}
+
+// ListLog is Logs with the named files, from one listing.
+func (r *Repository) ListLog(ctx context.Context, scope string) ([]LogInfo, []NamedInfo, error) {
 	if err := checkPart("scope", scope); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var all []LogInfo
-	err := r.store.List(ctx, "logs/"+scope+"/", func(o Object) error {
+	var named []NamedInfo
+	prefix := "logs/" + scope + "/"
+	err := r.store.List(ctx, prefix, func(o Object) error {
 		if l, ok := parseLogName(o); ok {
 			all = append(all, l)
+		} else if lineage, name, ok := strings.Cut(strings.TrimPrefix(o.Name, prefix), "/"); ok && errors.Join(checkPart("lineage", lineage), checkPart("name", name)) == nil {
+			named = append(named, NamedInfo{scope, lineage, name, o.Size})
 		}
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("list logs of %q: %w", scope, err)
+		return nil, nil, fmt.Errorf("list logs of %q: %w", scope, err)
 	}
-	return all, nil
+	return all, named, nil
 }
 
 // Named lists the named files of a scope's lineage.

@@ -61,6 +61,12 @@ func SegmentStart(lsn uint64, segmentSize int64) uint64 {
 // pgEpoch is where PostgreSQL counts its microseconds from.
 var pgEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// pgTime is an instant of the server's: microseconds since 2000. A duration holds
+// three hundred years of them and not what garbage may say, so seconds go apart.
+func pgTime(us uint64) time.Time {
+	return pgEpoch.Add(time.Duration(int64(us)/1e6) * time.Second).Add(time.Duration(int64(us)%1e6) * time.Microsecond)
+}
+
 func pgMicros(t time.Time) uint64 { return uint64(t.Sub(pgEpoch) / time.Microsecond) }
 
 // sqlState returns the server's error code in err's chain, or "".
@@ -399,8 +405,9 @@ type walData struct {
 
 // A keepalive is the server's sign of life.
 type keepalive struct {
-	Sent  uint64 // everything before it was sent before this message
-	Reply bool   // the server waits for an answer
+	Sent  uint64    // everything before it was sent before this message
+	At    time.Time // when it was sent, by the server's clock
+	Reply bool      // the server waits for an answer
 }
 
 // errStreamEnded is the orderly end of a stream: the server shuts down, and has sent
@@ -438,7 +445,7 @@ func (c *replConn) receive(ctx context.Context) (any, error) {
 				if len(body) < 17 {
 					return nil, errors.New("the server sent a short keepalive")
 				}
-				return keepalive{Sent: binary.BigEndian.Uint64(body), Reply: body[16] != 0}, nil
+				return keepalive{Sent: binary.BigEndian.Uint64(body), At: pgTime(binary.BigEndian.Uint64(body[8:])), Reply: body[16] != 0}, nil
 			default:
 				return nil, fmt.Errorf("the server sent a copy message of unknown kind %q", msg.Data[0])
 			}

@@ -72,10 +72,20 @@ func bases(ctx context.Context, r *repo.Repository, scope string) ([]base, error
 // their start.
 type pieces map[string]map[uint32][]repo.LogInfo
 
-func listPieces(ctx context.Context, r *repo.Repository, scope string) (pieces, error) {
-	logs, err := r.Logs(ctx, scope)
+// listPieces lists the log, and what is known of when nothing was written.
+func listPieces(ctx context.Context, r *repo.Repository, scope string) (pieces, map[string]quiets, error) {
+	logs, named, err := r.ListLog(ctx, scope)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	still := map[string]quiets{}
+	for _, n := range named {
+		if q, ok := parseQuiet(n.Name); ok {
+			still[n.Lineage] = append(still[n.Lineage], q)
+		}
+	}
+	for _, qs := range still {
+		slices.SortFunc(qs, func(a, b quiet) int { return a.at.Compare(b.at) })
 	}
 	all := pieces{}
 	for _, l := range logs {
@@ -92,7 +102,7 @@ func listPieces(ctx context.Context, r *repo.Repository, scope string) (pieces, 
 			})
 		}
 	}
-	return all, nil
+	return all, still, nil
 }
 
 // cover picks pieces that together hold the log from from on without a hole, as far

@@ -19,9 +19,9 @@ import (
 // pieces' word: a timeline's first piece begins in the segment of its fork. Plan,
 // which has the key, is the judge.
 //
-// A window ends when its last piece was cut: nothing at the location says that the
-// database was idle since, though the stream's frontier may know it. An instant behind
-// the end is refused, and "latest" is offered.
+// A window ends at the last commit, or later where a quiet says that nothing was
+// written since; so an idle database can be brought back to any instant up to some
+// seconds ago. An instant behind the end is refused, and "latest" is offered.
 //
 // A base backup that cannot be restored, because the log to its end is missing or
 // its pages were found damaged, opens no window. When nothing can be restored, one
@@ -29,7 +29,7 @@ import (
 // windows.
 func Points(ctx context.Context, r *repo.Repository, scope string) ([]holdfast.Window, error) {
 	found, damaged := bases(ctx, r, scope)
-	logs, err := listPieces(ctx, r, scope)
+	logs, still, err := listPieces(ctx, r, scope)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("points of %q: %w", scope, err), damaged)
 	}
@@ -53,7 +53,7 @@ func Points(ctx context.Context, r *repo.Repository, scope string) ([]holdfast.W
 			windows[open[i].window].Bases++
 			continue
 		}
-		w, err := st.describe(ctx, r, scope)
+		w, err := st.describe(ctx, r, scope, still[b.lineage])
 		if err != nil {
 			damaged = errors.Join(damaged, err)
 			continue
@@ -80,7 +80,8 @@ func Points(ctx context.Context, r *repo.Repository, scope string) ([]holdfast.W
 type continuation struct {
 	base     base
 	timeline uint32
-	end      repo.LogInfo // the last piece
+	tail     []repo.LogInfo // of the newest timeline, in order
+	end      repo.LogInfo   // the last piece
 	hole     string
 	window   int
 }
@@ -95,7 +96,7 @@ func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
 	if reach < b.stop || len(picked) == 0 {
 		return nil, fmt.Sprintf("base backup %s cannot be restored: the log from %s to %s is not held here", b.manifest.ID, FormatLSN(b.start), FormatLSN(b.stop))
 	}
-	st := &continuation{base: b, timeline: b.timeline, end: picked[len(picked)-1]}
+	st := &continuation{base: b, timeline: b.timeline, tail: picked, end: picked[len(picked)-1]}
 	tlis := timelinesOf(list, nil)
 	slices.Sort(tlis)
 	for _, tli := range tlis {
@@ -107,7 +108,7 @@ func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
 		if len(more) == 0 {
 			continue
 		}
-		st.timeline, st.end, reach = tli, more[len(more)-1], to
+		st.timeline, st.tail, st.end, reach = tli, more, more[len(more)-1], to
 	}
 	if next, ok := beyond(list[st.timeline], reach); ok {
 		st.hole = fmt.Sprintf("log from %s to %s on timeline %d is missing", FormatLSN(reach), FormatLSN(next.Start), st.timeline)
@@ -115,12 +116,18 @@ func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
 	return st, ""
 }
 
-func (s *continuation) describe(ctx context.Context, r *repo.Repository, scope string) (holdfast.Window, error) {
+func (s *continuation) describe(ctx context.Context, r *repo.Repository, scope string, still quiets) (holdfast.Window, error) {
 	h, err := r.LogHeader(ctx, s.end)
 	if err != nil {
 		return holdfast.Window{}, fmt.Errorf("log piece %q: %w", s.end.Name, err)
 	}
-	to := laterOf(h.Created, h.LastCommit)
+	to, ok, err := still.until(ctx, r, s.tail, s.timeline, s.end.End, nil)
+	if err != nil {
+		return holdfast.Window{}, err
+	}
+	if !ok {
+		to = laterOf(h.Created, h.LastCommit)
+	}
 	if to.Before(s.base.stopTime) {
 		to = s.base.stopTime // cut before the base said that it was complete
 	}

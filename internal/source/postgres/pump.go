@@ -22,6 +22,7 @@ type pump struct {
 	asked     bool
 	askedAt   time.Time // by the source's clock
 	before    time.Time // when the question before it was asked
+	answerAt  time.Time // when the newest answer was sent, by the server's clock
 	sentAt    time.Time // when the newest question was sent, for pacing
 	serverEnd uint64    // the greatest end of log that the server has told of
 	told      uint64    // the flush position that the server knows
@@ -175,7 +176,7 @@ func (p *pump) take(m received) (bytes int, reply bool, err error) {
 		}
 		p.serverEnd = max(p.serverEnd, msg.Sent)
 		if !msg.Reply && p.asked {
-			p.answered()
+			p.answered(msg.At)
 		}
 		return 0, msg.Reply, nil
 	case copyDone:
@@ -234,10 +235,13 @@ func (p *pump) ask() error {
 // sent before it, and the server may not have looked at its log in between. But
 // between two answers, a quarter of a second apart, it looked, and announced the end it saw
 // with the log that it sent. So at the instant of the question before this one, the
-// primary had nothing beyond the greatest end announced until now.
-func (p *pump) answered() {
+// primary had nothing beyond the greatest end announced until now; nor had it, by its
+// own clock, when it sent the answer before this one.
+func (p *pump) answered(server time.Time) {
 	p.asked = false
-	if p.before.IsZero() {
+	said := p.answerAt
+	p.answerAt = server
+	if p.before.IsZero() || said.IsZero() {
 		return
 	}
 	head, _, ok := p.st.sp.head()
@@ -248,7 +252,7 @@ func (p *pump) answered() {
 	if p.st.sp.written() >= need {
 		need = uint64(p.st.sp.walker.Valid()) // a record cut short at the end carries no commit
 	}
-	p.st.sawPrimary(catch{timeline: head.timeline, need: need, at: p.before})
+	p.st.sawPrimary(catch{timeline: head.timeline, need: need, at: p.before, server: said})
 }
 
 // tell sends our positions.

@@ -106,11 +106,11 @@ func makePlan(ctx context.Context, r Restore) (*RestorePlan, error) {
 		}
 		return nil, holdfast.WithHint(&WindowError{Target: r.Target.String()}, "try another location; \"holdfast points\" lists what each one has")
 	}
-	logs, err := listPieces(ctx, r.Repo, r.Scope)
+	logs, still, err := listPieces(ctx, r.Repo, r.Scope)
 	if err != nil {
 		return nil, err
 	}
-	p, err := choose(ctx, r, candidates, logs)
+	p, err := choose(ctx, r, candidates, logs, still)
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +166,7 @@ func (r *Restore) defaults() error {
 // choose takes the newest timeline and the newest base from which the target can be
 // reached. The first refusal is the one that is reported: it is about the way that
 // should have worked.
-func choose(ctx context.Context, r Restore, candidates []base, logs pieces) (*RestorePlan, error) {
+func choose(ctx context.Context, r Restore, candidates []base, logs pieces, still map[string]quiets) (*RestorePlan, error) {
 	var first error
 	note := func(err error) {
 		if first == nil || moreTelling(err, first) {
@@ -190,7 +190,7 @@ func choose(ctx context.Context, r Restore, candidates []base, logs pieces) (*Re
 			if b.lineage != lineage {
 				continue
 			}
-			p, err := attempt(ctx, r, b, h, logs[lineage])
+			p, err := attempt(ctx, r, b, h, logs[lineage], still[lineage])
 			if err == nil && !p.doubtful {
 				return p, nil
 			}
@@ -255,7 +255,7 @@ func timelinesOf(list map[uint32][]repo.LogInfo, candidates []base) []uint32 {
 }
 
 // attempt tries one base with one timeline.
-func attempt(ctx context.Context, r Restore, b base, h history, list map[uint32][]repo.LogInfo) (*RestorePlan, error) {
+func attempt(ctx context.Context, r Restore, b base, h history, list map[uint32][]repo.LogInfo, still quiets) (*RestorePlan, error) {
 	legs, err := legsOf(b, h)
 	if err != nil {
 		return nil, &notDescended{err}
@@ -268,7 +268,7 @@ func attempt(ctx context.Context, r Restore, b base, h history, list map[uint32]
 		Base: b.manifest, Lineage: b.lineage, Timeline: h.Timeline, Target: r.Target, From: b.stopTime,
 		restore: r, base: b, history: h, legs: legs, outside: tablespacesOf(b.manifest),
 	}
-	if err := p.reach(ctx, list, what); err != nil {
+	if err := p.reach(ctx, list, still, what); err != nil {
 		return nil, err
 	}
 	for _, l := range p.legs {
@@ -282,13 +282,22 @@ func attempt(ctx context.Context, r Restore, b base, h history, list map[uint32]
 
 // reach decides whether the last leg goes far enough, and cuts off what the target
 // does not need.
-func (p *RestorePlan) reach(ctx context.Context, list map[uint32][]repo.LogInfo, what string) error {
+func (p *RestorePlan) reach(ctx context.Context, list map[uint32][]repo.LogInfo, still quiets, what string) error {
 	last := &p.legs[len(p.legs)-1]
 	end, err := p.restore.Repo.LogHeader(ctx, last.pieces[len(last.pieces)-1])
 	if err != nil {
 		return err
 	}
-	p.EndLSN, p.To = last.reach, laterOf(laterOf(end.Created, end.LastCommit), p.From)
+	to, ok, err := still.until(ctx, p.restore.Repo, last.pieces, last.timeline, last.reach, func(q quiet) error {
+		return readQuiet(ctx, p.restore.Repo, p.restore.Scope, p.Lineage, q, p.restore.Identities)
+	})
+	if err != nil {
+		return err
+	}
+	if !ok {
+		to = laterOf(end.Created, end.LastCommit)
+	}
+	p.EndLSN, p.To = last.reach, laterOf(to, p.From)
 	next, hole := beyond(list[last.timeline], last.reach)
 	gap := &GapError{Timeline: last.timeline, From: last.reach, To: next.Start, Before: p.To, What: what}
 	window := &WindowError{Target: what, From: p.From, To: p.To}
@@ -327,7 +336,7 @@ func (p *RestorePlan) reach(ctx context.Context, list map[uint32][]repo.LogInfo,
 			return holdfast.WithHint(window, "choose an instant in that window, or a location with an older base backup")
 		}
 		if t.Time.After(p.To) && !hole {
-			return holdfast.WithHint(window, "the newest log held here was cut at %s; \"latest\" restores all of it, which is the same state if the database was idle since", p.To.UTC().Format(time.RFC3339))
+			return holdfast.WithHint(window, "what is held here is known to be all up to %s; while a database is idle the stream proves it every %s, and \"latest\" restores all that is held", p.To.UTC().Format(time.RFC3339), quietEvery)
 		}
 		if t.Time.After(p.To) {
 			return outside()
@@ -390,7 +399,7 @@ func (p *RestorePlan) preflight(ctx context.Context) error {
 // number that is taken.
 func (p *RestorePlan) readHistories(ctx context.Context) error {
 	p.histories = map[uint32][]byte{}
-	logs, err := listPieces(ctx, p.restore.Repo, p.restore.Scope)
+	logs, _, err := listPieces(ctx, p.restore.Repo, p.restore.Scope)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ const (
 // there. It cannot read the log back. *repo.Repository satisfies it.
 type logStore interface {
 	PutLog(ctx context.Context, p repo.LogPiece, data []byte, keys repo.LogKeys) error
-	Logs(ctx context.Context, scope string) ([]repo.LogInfo, error)
+	ListLog(ctx context.Context, scope string) ([]repo.LogInfo, []repo.NamedInfo, error)
 	LogHeader(ctx context.Context, info repo.LogInfo) (repo.LogPiece, error)
 	PutNamed(ctx context.Context, scope, lineage, name string, data []byte, keys repo.LogKeys) error
 }
@@ -38,7 +38,8 @@ type logStore interface {
 type catch struct {
 	timeline uint32
 	need     uint64
-	at       time.Time
+	at       time.Time // by our clock
+	server   time.Time // by the server's, for a quiet; zero if it did not say
 }
 
 // A shipper brings the log from the spool to one place. It knows its place's
@@ -64,7 +65,10 @@ type shipper struct {
 	shipped    map[uint32]bool // timelines whose history the place has
 	lastCommit time.Time
 	caught     time.Time
-	catches    []catch // waiting for the place, oldest first
+	quiet      quiet     // the newest that the place could be told
+	said       time.Time // instant of the newest that it was told
+	lastWord   bool      // the server is gone: tell the place now what is known
+	catches    []catch   // waiting for the place, oldest first
 	err        string
 }
 
@@ -93,6 +97,9 @@ func (sh *shipper) run(ctx context.Context) {
 		if err == nil && p != nil {
 			last = time.Now()
 			err = sh.put(ctx, p)
+		}
+		if err == nil {
+			err = sh.sayQuiet(ctx)
 		}
 		if err != nil {
 			if ctx.Err() != nil {
@@ -175,7 +182,7 @@ func (sh *shipper) learn(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
-	infos, err := sh.store.Logs(ctx, sh.src.cfg.Store)
+	infos, named, err := sh.store.ListLog(ctx, sh.src.cfg.Store)
 	if err != nil {
 		return fmt.Errorf("place %q: list its log: %w", sh.name, err)
 	}
@@ -192,6 +199,12 @@ func (sh *shipper) learn(ctx context.Context) error {
 			newest = in
 		}
 	}
+	var said time.Time
+	for _, n := range named {
+		if q, ok := parseQuiet(n.Name); ok && n.Lineage == lineage {
+			said = laterOf(said, q.at)
+		}
+	}
 	var commit time.Time
 	if newest.Timeline != 0 {
 		// Only for display; a place that cannot say is not worse for it.
@@ -200,7 +213,7 @@ func (sh *shipper) learn(ctx context.Context) error {
 		}
 	}
 	sh.mu.Lock()
-	sh.cover, sh.lineages, sh.shipped, sh.stale = cover, lineages, map[uint32]bool{}, false
+	sh.cover, sh.lineages, sh.shipped, sh.stale, sh.said = cover, lineages, map[uint32]bool{}, false, said
 	if commit.After(sh.lastCommit) {
 		sh.lastCommit = commit
 	}
@@ -402,9 +415,24 @@ func (sh *shipper) settle() {
 			break
 		}
 		sh.caught = c.at
+		if c.server.After(sh.quiet.at) || c.timeline > sh.quiet.timeline {
+			sh.quiet = quiet{c.timeline, c.need, c.server}
+		}
 		n++
 	}
 	sh.catches = append(sh.catches[:0], sh.catches[n:]...)
+	if sh.quietDue() {
+		sh.soon()
+	}
+}
+
+// serverGone asks for the last word about a server that went away: what it said a
+// moment ago is worth an object now, for there may be no other.
+func (sh *shipper) serverGone() {
+	sh.mu.Lock()
+	sh.lastWord = true
+	sh.mu.Unlock()
+	sh.soon()
 }
 
 // frontier says where the place stands.

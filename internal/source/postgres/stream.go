@@ -223,6 +223,11 @@ func (st *stream) receiveLoop(ctx context.Context) error {
 		}
 		st.setErr(err)
 		st.changed()
+		if streamed {
+			for _, sh := range st.shippers {
+				sh.serverGone()
+			}
+		}
 		if errors.Is(err, errRefused) {
 			return err
 		}
