@@ -131,6 +131,7 @@ or waiting for approval.`,
 	})
 	root.AddCommand(c.initCmd(), c.checkCmd(), c.planCmd(), c.renderCmd(), c.serveCmd(), c.demoCmd(), c.statusCmd(), c.backupCmd(), c.pointsCmd(), c.restoreCmd(), c.drillCmd(),
 		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.locationCmd())
+	root.AddCommand(c.simulateCmd())
 	c.beginnings(root)
 	return root
 }

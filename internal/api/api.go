@@ -55,9 +55,20 @@ type Export struct {
 // A Core is what the API stands on: the running product.
 type Core interface {
 	Overview(ctx context.Context) (objective.Overview, error)
+	Simulate(ctx context.Context, r Simulation) (objective.Simulation, error)
+	Enumerate(ctx context.Context, at time.Time) (objective.Enumeration, error)
 	Points(ctx context.Context, store string) (Points, error)
 	Backup(ctx context.Context, store, reason string) (Asked, error)
 	Evidence(ctx context.Context, e Export) (pack []byte, err error)
+}
+
+// A Simulation asks what would happen if some things were lost.
+type Simulation struct {
+	Lose     []string  `json:"lose" doc:"what is lost: region:eu-1, person:anna, ..." maxItems:"100" required:"false"`
+	Scenario string    `json:"scenario,omitempty" doc:"a scenario of the plan: what it loses, and the objectives that hold then"`
+	At       time.Time `json:"at,omitzero" doc:"the instant of the loss; now without it" required:"false"`
+	Runs     int       `json:"runs,omitempty" doc:"how often chance is played" minimum:"0" maximum:"100000"`
+	Seed     uint64    `json:"seed,omitempty" doc:"of the chance"`
 }
 
 // People is what a person may do to what runs. by is the person.
@@ -132,6 +143,14 @@ func schemaName(t reflect.Type, hint string) string {
 func readOnly(a huma.API, cfg Config) {
 	get(a, "overview", "/api/v1/overview", "What would be lost now, and how long it would take", func(ctx context.Context, _ *struct{}) (*body[objective.Overview], error) {
 		return answer(cfg.Core.Overview(ctx))
+	})
+	post(a, "simulate", "/api/v1/simulations", "What would happen if some things were lost", func(ctx context.Context, in *struct{ Body Simulation }) (*body[objective.Simulation], error) {
+		return answer(cfg.Core.Simulate(ctx, in.Body))
+	})
+	get(a, "simulations", "/api/v1/simulations", "What every single loss and every pair of losses would do", func(ctx context.Context, in *struct {
+		At time.Time `query:"at" doc:"the instant of the loss; now without it"`
+	}) (*body[objective.Enumeration], error) {
+		return answer(cfg.Core.Enumerate(ctx, in.At))
 	})
 	get(a, "points", "/api/v1/stores/{id}/points", "Recovery points of a store", func(ctx context.Context, in *byID[string]) (*body[Points], error) {
 		return answer(cfg.Core.Points(ctx, in.ID))

@@ -39,6 +39,23 @@ func (c *Client) Overview(ctx context.Context) (o objective.Overview, err error)
 	return o, c.do(ctx, http.MethodGet, "/api/v1/overview", nil, &o)
 }
 
+// Simulate asks what would happen if some things were lost.
+func (c *Client) Simulate(ctx context.Context, r Simulation) (s objective.Simulation, err error) {
+	if r.Lose == nil {
+		r.Lose = []string{}
+	}
+	return s, c.do(ctx, http.MethodPost, "/api/v1/simulations", r, &s)
+}
+
+// Enumerate asks what every single loss and every pair would do.
+func (c *Client) Enumerate(ctx context.Context, at time.Time) (e objective.Enumeration, err error) {
+	path := "/api/v1/simulations"
+	if !at.IsZero() {
+		path += "?at=" + url.QueryEscape(at.UTC().Format(time.RFC3339Nano))
+	}
+	return e, c.do(ctx, http.MethodGet, path, nil, &e)
+}
+
 // Points asks for the recovery points of a store.
 func (c *Client) Points(ctx context.Context, store string) (p Points, err error) {
 	return p, c.do(ctx, http.MethodGet, "/api/v1/stores/"+url.PathEscape(store)+"/points", nil, &p)

@@ -39,7 +39,7 @@ func Declared(p *plan.Plan) Input {
 // runStep reads one step of a runbook. What a program would do is done by whoever owns the
 // service: the recovery runs no programs by itself.
 func runStep(p *plan.Plan, st plan.Step, owner string) RunStep {
-	rs := RunStep{ID: st.ID, After: st.After, Title: cmp.Or(st.Text, st.ID), Estimate: st.Estimated()}
+	rs := RunStep{ID: st.ID, After: st.After, Title: cmp.Or(st.Text, st.ID), Estimate: st.Estimated(), Uses: st.Uses}
 	switch kind, of := st.Kind(); kind {
 	case plan.StepRestore, plan.StepStart:
 		rs.Restore = of

@@ -20,7 +20,7 @@ const checkTime = 5 * time.Second
 func Make(in Input) (Plan, error) {
 	// A store that was reported twice still comes back once.
 	p := Plan{Parent: in.Parent, Made: in.Now.UTC(), Disruption: in.Disruption.UTC(), Lost: slices.Compact(slices.Sorted(slices.Values(in.Lost)))}
-	if len(p.Lost) == 0 && len(in.Down) == 0 {
+	if len(p.Lost) == 0 && len(in.Down) == 0 && len(in.Outside) == 0 {
 		return Plan{}, fmt.Errorf("nothing is lost, so there is nothing to recover: %w", holdfast.ErrUsage)
 	}
 	for _, l := range slices.Sorted(maps.Keys(in.Away)) {
@@ -60,6 +60,7 @@ func Make(in Input) (Plan, error) {
 			Basis: holdfast.Estimated, Why: "a recovered store without a backup is the next disaster"})
 	}
 	m.services()
+	m.outsides()
 	m.runbooks()
 	if p.Steps, err = sorted(m.steps); err != nil {
 		// Runbooks that contradict the needs must not keep a recovery from beginning.
@@ -189,7 +190,7 @@ func (m *making) affected() error {
 	state := map[string]int{} // 1 being visited, 2 affected, 3 not
 	var visit func(id string, path []string) (bool, error)
 	visit = func(id string, path []string) (bool, error) {
-		if m.lost[id] {
+		if _, outside := m.in.Outside[id]; outside || m.lost[id] {
 			return true, nil
 		}
 		svc, ok := m.in.Services[id]
@@ -241,9 +242,27 @@ func (m *making) services() {
 				s.After = append(s.After, "restore-"+n)
 			} else if m.hit[n] {
 				s.After = append(s.After, "check-"+n)
+			} else if _, ok := m.in.Outside[n]; ok {
+				s.After = append(s.After, "outside-"+n)
 			}
 		}
 		m.add(s)
+	}
+}
+
+// outsides adds what others bring back, if a service waits for it.
+func (m *making) outsides() {
+	needed := map[string]bool{}
+	for _, id := range m.order {
+		for _, n := range m.in.Services[id].Needs {
+			needed[n] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(m.in.Outside)) {
+		if x := m.in.Outside[id]; needed[id] {
+			m.ids["outside-"+id] = true
+			m.add(Step{ID: "outside-" + id, Kind: StepOutside, Title: x.Title, Estimate: x.Estimate, Basis: holdfast.Estimated, Blocked: x.Blocked, Why: x.Why})
+		}
 	}
 }
 
@@ -343,6 +362,9 @@ func (m *making) runbook(name string, services []string) {
 			case m.hit[n] && !slices.Contains(services, n) && !m.needsAny(n, services):
 				base = append(base, "check-"+n)
 			}
+			if _, ok := m.in.Outside[n]; ok {
+				base = append(base, "outside-"+n)
+			}
 		}
 	}
 	slices.Sort(base)
@@ -379,6 +401,7 @@ func (m *making) runbook(name string, services []string) {
 			}
 		case rs.Check != "":
 			if i, ok := m.index["check-"+rs.Check]; ok && slices.Contains(services, rs.Check) {
+				m.steps[i].Estimate = max(m.steps[i].Estimate, rs.Estimate)
 				m.steps[i].After = append(m.steps[i].After, without(before, "check-"+rs.Check)...)
 			}
 		default:

@@ -43,6 +43,9 @@ const (
 	StepCheck   Kind = "check"   // probe one service until it is usable
 	StepProtect Kind = "protect" // a backup of the recovered store is complete again
 	StepHuman   Kind = "human"   // a person does something and says so
+	// StepOutside is something that is not ours to bring back: it is waited for. Only
+	// simulations have it.
+	StepOutside Kind = "outside"
 )
 
 // A Step is one unit of a plan.
@@ -78,6 +81,8 @@ type Prediction struct {
 	Loss    time.Duration `json:"loss_ns"` // age of the data at the disruption
 	RTO     time.Duration `json:"rto_ns"`
 	RPO     time.Duration `json:"rpo_ns"`
+	// Steps are those whose ends it waits for: its check and what its runbook asks for.
+	Steps []string `json:"steps"`
 	// Blocked is why the service does not come back; Time means nothing then.
 	Blocked string `json:"blocked,omitempty"`
 }
@@ -137,6 +142,7 @@ type Input struct {
 	Stores     map[string]Store     // all stores of the plan in force
 	Services   map[string]Service   // all services
 	Runbooks   map[string][]RunStep // the steps that the services' runbooks name
+	Outside    map[string]Outside   // lost suppliers and facilities that services need, by id
 	Away       map[string]string    // locations that are out of reach, and why
 	// People are those who can take each role now, the first choice first. A role that is
 	// not in it is taken by whoever is there, and never a bottleneck.
@@ -169,10 +175,18 @@ type Offer struct {
 
 // A Service is what users depend on.
 type Service struct {
-	Needs    []string // ids of stores and services, hard edges only
+	Needs    []string // ids of stores, services and what is outside, hard edges only
 	RTO, RPO time.Duration
 	Checked  bool   // the plan declares a probe
 	Runbook  string // in Input.Runbooks; "" for none
+}
+
+// An Outside is something that is not ours to bring back, or that others take the place of.
+type Outside struct {
+	Title    string
+	Estimate time.Duration // until it is there again
+	Blocked  string        // why it does not come back
+	Why      string
 }
 
 // A RunStep is one step of a runbook as it is written down.

@@ -42,10 +42,21 @@ func (m *making) finish(p *Plan) error {
 	for _, s := range p.Steps {
 		ends[s.ID] = s
 	}
+	waits := map[string][]string{}
 	for _, id := range m.order {
 		s := m.in.Services[id]
-		pr := Prediction{Service: id, RTO: s.RTO, RPO: s.RPO}
-		for _, step := range append([]string{"check-" + id}, m.of[id]...) {
+		pr := Prediction{Service: id, RTO: s.RTO, RPO: s.RPO, Steps: append([]string{"check-" + id}, m.of[id]...)}
+		// What people still do for a service that it needs, after that was checked, counts too:
+		// nothing is back before what it cannot run without.
+		for _, n := range slices.Sorted(slices.Values(s.Needs)) {
+			for _, step := range waits[n] {
+				if !slices.Contains(pr.Steps, step) {
+					pr.Steps = append(pr.Steps, step)
+				}
+			}
+		}
+		waits[id] = pr.Steps
+		for _, step := range pr.Steps {
 			pr.Time = max(pr.Time, ends[step].End)
 			if b := ends[step].Blocked; b != "" && pr.Blocked == "" {
 				pr.Blocked = b
@@ -72,6 +83,9 @@ func (m *making) block(p *Plan) {
 	for i := range p.Steps {
 		s := &p.Steps[i]
 		rs := m.people[s.ID]
+		if s.Kind == StepOutside && s.Blocked != "" {
+			p.Choices = append(p.Choices, Choice{Of: strings.TrimPrefix(s.ID, "outside-"), What: s.Blocked})
+		}
 		ask := func(of, what string) {
 			s.Blocked = what
 			if !asked[of] {
@@ -164,6 +178,7 @@ func (in Input) Timing(p Plan) (Timing, error) {
 		return Timing{}, err
 	}
 	m.services()
+	m.outsides()
 	m.runbooks() // of which only who can do what is asked for
 	return m.arrange(&p)
 }

@@ -312,6 +312,9 @@ func seated(seats [][]string, taken []string, free func(string) bool) ([]string,
 // Who returns the people who do the task at place i.
 func (o *Order) Who(i int) []string { return slices.Clone(o.who[i]) }
 
+// Times returns what the task at place i is expected to take.
+func (o *Order) Times(i int) Times { return o.tasks[i].Times() }
+
 // Chain returns the longest chain of tasks by their expected times, as if there were
 // people and links for everything at once: no order can be shorter.
 func (o *Order) Chain() time.Duration {

@@ -1,0 +1,41 @@
+package app
+
+import (
+	"context"
+	"time"
+
+	"holdfast/internal/api"
+	"holdfast/internal/objective"
+)
+
+// Simulate answers what would happen if some things were lost, from the plan and everything observed.
+func (a *App) Simulate(ctx context.Context, r api.Simulation) (objective.Simulation, error) {
+	q, err := objective.QuestionOf(a.Plan, r.Lose, r.Scenario)
+	if err != nil {
+		return objective.Simulation{}, err
+	}
+	f, err := a.observedAt(ctx, r.At)
+	if err != nil {
+		return objective.Simulation{}, err
+	}
+	q.Observed, q.Runs, q.Seed = true, r.Runs, r.Seed
+	return objective.Simulate(a.Plan, f, q)
+}
+
+// Enumerate answers it for every single thing and every pair.
+func (a *App) Enumerate(ctx context.Context, at time.Time) (objective.Enumeration, error) {
+	f, err := a.observedAt(ctx, at)
+	if err != nil {
+		return objective.Enumeration{}, err
+	}
+	return objective.Enumerate(a.Plan, f, true)
+}
+
+// observedAt is what is known, moved to another instant; zero is now.
+func (a *App) observedAt(ctx context.Context, at time.Time) (objective.Facts, error) {
+	f, err := a.observed(ctx)
+	if err != nil || at.IsZero() {
+		return f, err
+	}
+	return f.MovedTo(at), nil
+}
