@@ -61,6 +61,7 @@ type linter struct {
 	users    map[string][]string           // services by their runbook, in order
 	drilled  map[string][]string           // drills by store, in order
 	tails    map[string]map[string]time.Duration
+	switched map[string]bool // suppliers whose stand-ins are tried
 }
 
 func newLinter(p *Plan, now time.Time) *linter {

@@ -96,6 +96,7 @@ func (l *linter) controls() {
 		return s
 	}
 	mapped := map[string]map[string]bool{}
+	doubted := map[string]bool{}
 	for _, clause := range sorted(p.Controls) {
 		id, control, ok := strings.Cut(clause, "/")
 		path := "controls." + clause
@@ -124,11 +125,13 @@ func (l *linter) controls() {
 			mapped[id] = map[string]bool{}
 		}
 		mapped[id][c.ID] = true
-		l.doubtful(path, s, c, p.Controls[clause])
+		if l.doubtful(path, s, c, p.Controls[clause]) {
+			doubted[id+"/"+c.ID] = true
+		}
 	}
 	for _, id := range sorted(p.Frameworks) {
 		if l.applies(id) {
-			l.framework(id, of(id), mapped[id])
+			l.framework(id, of(id), mapped[id], doubted)
 		}
 	}
 	l.cited(of)
@@ -163,26 +166,27 @@ func better(s *controls.Set, shows []controls.Topic) []controls.Control {
 }
 
 // doubtful reports a control whose intent none of its proofs can speak for.
-func (l *linter) doubtful(path string, s *controls.Set, c controls.Control, proofs []string) {
+func (l *linter) doubtful(path string, s *controls.Set, c controls.Control, proofs []string) bool {
 	if len(c.About) == 0 {
-		return // the company's own
+		return false // the company's own
 	}
 	var shows []controls.Topic
 	for _, proof := range proofs {
 		topics, known := l.shows(proof)
 		if !known {
-			return // vouched for by people, or undeclared, which is reported
+			return false // vouched for by people, or undeclared, which is reported
 		}
 		shows = append(shows, topics...)
 	}
 	if len(shows) == 0 || c.Fits(shows) {
-		return
+		return false
 	}
 	hint := "map it to something that shows that"
 	if fit := better(s, shows); len(fit) > 0 {
 		hint = "perhaps " + named(fit) + " is meant"
 	}
 	l.warn(codeDoubtful, path, hint, "%s %s is about %s, and %s shows %s", s.Name, c.ID, c.Name, several(proofs), topicNames(shows))
+	return true
 }
 
 func topicNames(topics []controls.Topic) string {
@@ -206,12 +210,13 @@ var essential = map[string][]string{
 }
 
 // framework looks at the table of clauses that a policy declares.
-func (l *linter) framework(id string, s *controls.Set, mapped map[string]bool) {
+func (l *linter) framework(id string, s *controls.Set, mapped, doubted map[string]bool) {
 	f, path := l.p.Frameworks[id], "frameworks."+id
 	if s == nil || len(f.Clauses) == 0 {
 		return
 	}
 	listed := map[string]bool{}
+	var unproved []string
 	for i, clause := range f.Clauses {
 		at := fmt.Sprintf("%s.clauses[%d]", path, i)
 		c, ok := s.Find(clause)
@@ -227,6 +232,7 @@ func (l *linter) framework(id string, s *controls.Set, mapped map[string]bool) {
 		}
 		listed[c.ID] = true
 		switch {
+		case doubted[id+"/"+c.ID]:
 		case len(c.About) > 0 && !c.Fits(planShows):
 			hint := "take it out of the table"
 			if fit := better(s, []controls.Topic{controls.Backup, controls.Recovery}); len(fit) > 0 {
@@ -234,8 +240,11 @@ func (l *linter) framework(id string, s *controls.Set, mapped map[string]bool) {
 			}
 			l.warn(codeDoubtful, at, hint, "%s %s is about %s, which a continuity plan does not show", s.Name, c.ID, c.Name)
 		case !mapped[c.ID]:
-			l.warn(codeUnproved, at, fmt.Sprintf("add \"%s/%s: […]\" to controls, or take it out of the table", id, c.ID), "the table lists %s %s, and nothing proves it", s.Name, c.ID)
+			unproved = append(unproved, c.ID)
 		}
+	}
+	if len(unproved) > 0 {
+		l.warn(codeUnproved, path+".clauses", fmt.Sprintf("add \"%s/%s: […]\" to controls for each, or take it out of the table", id, unproved[0]), "nothing proves %s of the table of %s", strings.Join(unproved, ", "), s.Name)
 	}
 	shipped, ok := controls.Of(id)
 	if !ok {
@@ -338,7 +347,7 @@ func (l *linter) sector() {
 			l.warn(codeSector, place, fmt.Sprintf("mark the stores that hold such data by \"contains: [%s]\", or write \"when: [%s]\" at the framework", sec.marker, sec.marker),
 				"%s is mapped, and no store holds %s", name.Name, sec.data)
 		case place == "" && holder != "" && sec.marker == Health:
-			l.warn(codeSector, "stores."+holder+".contains", fmt.Sprintf("map %s under controls, or file an exception that says which other law applies", sec.framework),
+			l.report(codeSector, holdfast.SeverityNote, "stores."+holder+".contains", fmt.Sprintf("map %s under controls, or file an exception that says which other law applies", sec.framework),
 				"%q holds %s, and nothing is mapped to %s", holder, sec.data, name.Name)
 		}
 	}

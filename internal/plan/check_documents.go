@@ -183,7 +183,7 @@ func (l *linter) duties() {
 		if every > 0 && !d.LastDone.IsZero() {
 			due := d.LastDone.Begin(p.Location()).Add(every + d.Grace.Approx())
 			if late := l.now.Sub(due); late > 0 {
-				l.warn(codeLapsed, path+".last_done", "do it, and record that", "%s was done last on %s, %s ago, and is due every %s", path, d.LastDone, l.daysSince(d.LastDone), period(every))
+				l.warn(codeLapsed, path+".last_done", "do it, and record that", "%s was done last on %s, %s ago, and is due %s", path, d.LastDone, l.daysSince(d.LastDone), d.Every)
 			}
 		}
 	}
@@ -242,8 +242,8 @@ func inWords(stated string) string {
 func (l *linter) vagueEvents(path string, events []string) {
 	for i, e := range events {
 		words := vagueWords(strings.ReplaceAll(e, "-", " "))
-		if len(words) == 0 || l.bound(e) {
-			continue
+		if len(words) == 0 || !strings.HasPrefix(e, words[0]) || l.bound(e) {
+			continue // "engine-major" is a version, not a judgement
 		}
 		l.report(codeVague, holdfast.SeverityNote, fmt.Sprintf("%s.after[%d]", path, i), fmt.Sprintf("say under definitions what %q means", e), "nobody can decide when %q has happened: %s", e, several(words))
 	}
@@ -266,10 +266,11 @@ func (l *linter) statements() {
 		switch {
 		case len(words) > 0 && s.Bound.IsZero():
 			l.warn(codeVague, path, "bind it to a number: \"bound: 90d\", or define the word under definitions", "%q has words without a number: %s", s.Stated, several(words))
+			continue
 		case !s.Bound.IsZero() && s.BoundBy == "":
 			l.report(codeVague, holdfast.SeverityNote, path, "add \"bound_by:\"", "nobody is named who bound %q to %s", s.Stated, s.Bound)
 		}
-		if len(s.By) == 0 {
+		if len(s.By) == 0 && s.Bound.IsZero() {
 			l.warn(codeUnchecked, path, "add \"by:\" with a drill, exercise, review, metric or measure", "nothing checks %q", s.Stated)
 		}
 	}

@@ -3,6 +3,7 @@ package plan
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -313,7 +314,7 @@ func (l *linter) ownRisks() {
 			l.report(codeTreatment, holdfast.SeverityNote, path, fmt.Sprintf("add a risk with \"of: [%s]\"", id), "the register holds no risk about %q: %s", id, what)
 		}
 	}
-	const few = 3
+	const few = 2
 	if n := len(p.People); n > 0 && n <= few {
 		for _, id := range sorted(p.People) {
 			missing("people."+id, id, fmt.Sprintf("with %d people, the loss of one is a risk of its own", n))
@@ -337,34 +338,41 @@ func (l *linter) unapproved() {
 	if a.People == 0 {
 		need = len(a.Roles)
 	}
-	look := func(path string, o Objective) {
-		if o.IsZero() || o.None != "" {
-			return
-		}
-		who := map[string]bool{}
-		for _, by := range o.ApprovedBy() {
-			if person := p.Person(by, false); person != "" {
-				who[person] = true
+	look := func(path string, rto, rpo Objective) {
+		var lacking []string
+		agreed := need
+		for _, o := range []struct {
+			name string
+			Objective
+		}{{"rto", rto}, {"rpo", rpo}} {
+			if o.IsZero() || o.None != "" {
+				continue
+			}
+			who := map[string]bool{}
+			for _, by := range o.ApprovedBy() {
+				if person := p.Person(by, false); person != "" {
+					who[person] = true
+				}
+			}
+			if len(who) < need {
+				lacking = append(lacking, o.name+" "+o.String())
+				agreed = min(agreed, len(who))
 			}
 		}
-		if len(who) < need {
-			l.warn(codeUnapproved, path, "add \"approved_by:\" with different people, and \"approved_on:\"", "%s is declared, not approved: %d of %d people agreed", o, len(who), need)
+		if len(lacking) > 0 {
+			l.warn(codeUnapproved, path, "add \"approved_by:\" with different people, and \"approved_on:\", to each", "declared, not approved: %s; %d of %d people agreed", strings.Join(lacking, " and "), agreed, need)
 		}
 	}
 	for _, id := range sorted(p.Tiers) {
-		look("tiers."+id+".rto", p.Tiers[id].RTO)
-		look("tiers."+id+".rpo", p.Tiers[id].RPO)
+		look("tiers."+id, p.Tiers[id].RTO, p.Tiers[id].RPO)
 	}
 	for _, id := range sorted(p.Severities) {
-		look("severities."+id+".rto", p.Severities[id].RTO)
-		look("severities."+id+".rpo", p.Severities[id].RPO)
+		look("severities."+id, p.Severities[id].RTO, p.Severities[id].RPO)
 	}
 	for _, id := range l.services {
-		look("services."+id+".rto", p.Services[id].RTO)
-		look("services."+id+".rpo", p.Services[id].RPO)
+		look("services."+id, p.Services[id].RTO, p.Services[id].RPO)
 	}
 	for _, id := range l.stores {
-		look("stores."+id+".rto", p.Stores[id].RTO)
-		look("stores."+id+".rpo", p.Stores[id].RPO)
+		look("stores."+id, p.Stores[id].RTO, p.Stores[id].RPO)
 	}
 }

@@ -142,6 +142,11 @@ func (l *linter) orphans() {
 			l.report(codeOrphan, holdfast.SeverityNote, "runbooks."+id, "name it by a service or scenario, or remove it", "nothing uses the runbook %q", id)
 		}
 	}
+	for _, part := range p.Plan.Scope {
+		if len(part.Of) == 0 {
+			return // in words, which nobody can compare
+		}
+	}
 	if len(used["scope"]) == 0 {
 		return
 	}

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"holdfast"
 )
 
 // lost reports whether a location is gone in a scenario. A name without a kind is a
@@ -113,67 +111,75 @@ func (l *linter) scenarioHint(b Backup, location string, rpo time.Duration) stri
 	return "back up more often or ship the log, or declare a looser rpo for this scenario"
 }
 
-// rehearsals looks for one test that is to show several losses which it does not
+// rehearsals looks for tests that are to show several losses which they do not
 // rehearse.
 func (l *linter) rehearsals() {
 	p := l.p
-	own := map[string]int{} // how many drills and exercises rehearse a scenario
+	really := map[string]bool{} // scenarios in which something is restored or switched off
 	for _, d := range p.Drills {
 		for _, sc := range d.Scenarios {
-			own[sc]++
+			really[sc] = true
 		}
 	}
 	for _, e := range p.Exercises {
-		for _, sc := range e.Scenarios {
-			own[sc]++
+		if e.Kind == Technical || e.Kind == Failover {
+			for _, sc := range e.Scenarios {
+				really[sc] = true
+			}
 		}
 	}
 	for _, id := range sorted(p.Exercises) {
-		e := p.Exercises[id]
-		if len(e.Confirms) == 0 {
+		e, path := p.Exercises[id], "exercises."+id
+		if (e.Kind == Tabletop || e.Kind == CallTree) && len(e.Confirms) > 0 {
+			l.warn(codeOneTest, path+".confirms", "let a drill or a technical exercise confirm it", "%q is to confirm %s, and a %s measures nothing", id, several(e.Confirms), e.Kind)
+		}
+	}
+	promised := 0
+	var unseen, losses []string
+	for _, id := range sorted(p.Severities) {
+		s := p.Severities[id]
+		if _, ok := s.RTO.Duration(); !ok || len(s.Scenarios) == 0 {
 			continue
 		}
-		claims := slices.Concat(e.Severities, e.Scenarios)
-		const pair = 2
-		if len(claims) < pair {
-			continue
+		promised++
+		if !slices.ContainsFunc(s.Scenarios, func(sc string) bool { return really[sc] }) {
+			unseen = append(unseen, id)
+			losses = append(losses, s.Scenarios...)
 		}
-		var alone []string
-		for _, sev := range e.Severities {
-			rehearsed := false
-			for _, sc := range p.Severities[sev].Scenarios {
-				rehearsed = rehearsed || own[sc] > 0 && !slices.Contains(e.Scenarios, sc) || own[sc] > 1
-			}
-			if !rehearsed {
-				alone = append(alone, sev)
-			}
-		}
-		for _, sc := range e.Scenarios {
-			if own[sc] < pair {
-				alone = append(alone, sc)
-			}
-		}
-		if len(alone) >= pair {
-			l.warn(codeOneTest, "exercises."+id, "rehearse each loss by a drill or exercise of its own (scenarios: […]), or say which of them it covers", "%q is to confirm %s for %s, and it is the only rehearsal of %s",
-				id, several(e.Confirms), several(claims), several(alone))
-		}
+	}
+	if promised > 1 && len(unseen) > 0 {
+		l.warn(codeOneTest, "severities."+unseen[0], fmt.Sprintf("name what a drill or a technical or failover exercise rehearses, for example \"scenarios: [%s]\", and add what is missing", losses[0]),
+			"the limits of %s are to hold, and nothing rehearses %s: no restore of another loss shows it", several(unseen), several(uniq(losses)))
 	}
 }
 
-// stages looks for staged objectives whose total depends on how they are read.
+// stages looks for staged objectives whose total depends on how they are read: a stage
+// that does not say where it begins may follow the one before, or the first one, or
+// begin together with it.
 func (l *linter) stages(path string, o Objective) {
+	if len(o.Stages) < 2 {
+		return
+	}
 	unclear := ""
-	inRow, apart := time.Duration(0), time.Duration(0)
+	var inRow, after, together time.Duration
+	first := o.Stages[0].Max.Approx()
 	for i, st := range o.Stages {
 		if i > 0 && st.From == "" {
 			unclear = st.ID
 		}
 		inRow += st.Max.Approx()
-		apart = max(apart, st.Max.Approx())
+		if i > 0 {
+			after = max(after, first+st.Max.Approx())
+		}
+		together = max(together, st.Max.Approx())
 	}
 	if unclear == "" {
 		return
 	}
-	l.report(codeStages, holdfast.SeverityWarning, path, fmt.Sprintf("add \"from:\" to the stage %q: a clock, or the stage at whose end it begins", unclear),
-		"the stages end after %s if each begins at the end of the one before, and after %s if all begin together: the plan does not say which", period(inRow), period(apart))
+	var readings []string
+	for _, d := range slices.Compact([]time.Duration{inRow, after, together}) {
+		readings = append(readings, exact(d))
+	}
+	l.warn(codeStages, path, fmt.Sprintf("add \"from:\" to the stage %q: a clock, or the stage at whose end it begins", unclear),
+		"the last stage ends after %s, depending on whether each begins at the end of the one before, of the first one, or at once: the plan does not say which", strings.Join(readings, " or "))
 }

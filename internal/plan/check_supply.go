@@ -11,6 +11,14 @@ import (
 
 // supply looks at what is in the hands of others.
 func (l *linter) supply() {
+	l.switched = map[string]bool{}
+	for _, s := range l.p.Services {
+		for _, any := range s.AnyOf {
+			for _, id := range any.Of {
+				l.switched[id] = l.switched[id] || any.TestEvery.Interval() > 0
+			}
+		}
+	}
 	dependents := l.dependents()
 	for _, id := range l.suppliers {
 		l.guarantee(id, dependents[id])
@@ -57,6 +65,7 @@ func (l *linter) guarantee(id string, nodes []string) {
 		}
 	}
 	tested := len(x.Alternatives) > 0 && x.TestEvery.Interval() > 0 || x.Contingency != "" && (x.TestEvery.Interval() > 0 || l.rehearsed(x.Contingency, id))
+	tested = tested || l.switched[id]
 	answered := tested || x.Mitigation != ""
 	theirs, bound := x.RTO.Duration()
 	const way = "agree on an rto, or name a contingency or alternatives with test_every, or say by mitigation what makes up for it"
@@ -74,7 +83,7 @@ func (l *linter) guarantee(id string, nodes []string) {
 	case rto > 0 && bound && theirs > rto && !answered:
 		l.fail(codeSupplier, path+".rto", way, "%q must be back within %s and rests on %q, which guarantees %s", strictest, period(rto), id, period(theirs))
 	case (x.Criticality == "high" || x.Criticality == "critical") && x.Contingency == "" && len(x.Alternatives) == 0 && x.Mitigation == "":
-		l.warn(codeSupplier, path, "add \"contingency:\" with a runbook, or alternatives", "%q is of %s criticality, and nothing says what is done when it fails", id, x.Criticality)
+		l.warn(codeSupplier, path, "add \"contingency:\" with a runbook, or alternatives", "%q is rated %s, and nothing says what is done when it fails", id, x.Criticality)
 	case (x.Contingency != "" || len(x.Alternatives) > 0) && !tested:
 		l.warn(codeSupplier, path, "add \"test_every: 1y\"", "the contingency for %q is never tried", id)
 	}
@@ -85,12 +94,6 @@ func (l *linter) guarantee(id string, nodes []string) {
 	}
 	for _, name := range sorted(x.Evidence) {
 		l.attested(path+".evidence."+name, x.Evidence[name])
-	}
-	if mine := x.RPO; !mine.IsZero() {
-		l.objective(path+".rpo", mine)
-	}
-	if x.RTO.Unbound() {
-		l.objective(path+".rto", x.RTO)
 	}
 	if x.Exit != nil && !x.Exit.Notice.IsZero() && x.Exit.Takes.Approx() > x.Exit.Notice.Approx() {
 		l.warn(codeSupplier, path+".exit", "ask for a longer notice, or prepare to leave faster", "leaving %q takes %s, and it may end with %s notice", id, x.Exit.Takes, x.Exit.Notice)
@@ -129,7 +132,7 @@ func (l *linter) register(id string) {
 		}
 	}
 	if len(missing) > 0 {
-		l.warn(codeRegister, path, "add "+strings.Join(missing, ", "), "%q is of %s criticality, and the register lacks its %s", id, x.Criticality, strings.Join(missing, ", "))
+		l.warn(codeRegister, path, "add "+strings.Join(missing, ", "), "%q is rated %s, and the register lacks its %s", id, x.Criticality, strings.Join(missing, ", "))
 	}
 }
 
@@ -145,6 +148,8 @@ func (l *linter) delegated() {
 		promise := l.promise(id)
 		rpo, bound := d.RPO.Duration()
 		switch {
+		case p.Stores[id].Protect != "" && p.Stores[id].Kind.Protected():
+			continue // what others do comes on top of our own
 		case promise.RPO > 0 && bound && rpo > promise.RPO:
 			l.fail(codeClaimed, path+".rpo", "protect it yourself as well, or declare a looser rpo", "%q may lose %s, and %q promises only %s", id, period(promise.RPO), d.To, period(rpo))
 		case promise.RPO > 0 && !bound:

@@ -89,14 +89,14 @@ func (l *linter) approvals() {
 			continue
 		}
 		var stuck []string
-		for _, who := range people {
+		for _, who := range sorted(p.People) {
 			if seats(who) < a.People {
 				stuck = append(stuck, who)
 			}
 		}
-		if len(stuck) > 0 {
+		if len(stuck) > 0 && len(stuck) == len(p.People) { // else somebody further away can ask
 			l.warn(codeApproval, path, "add \"requester_counts: true\", a deputy who is somebody else, or \"fallback: {delay: 1d, review_within: 7d}\"",
-				"%q needs %d people besides the one who asks: when %s asks, that leaves %d", act, a.People, strings.Join(stuck, " or "), seats(stuck[0]))
+				"%q needs %d people besides the one who asks, and whoever of %s asks, that leaves %d", act, a.People, several(stuck), seats(stuck[0]))
 		}
 	}
 }
@@ -198,17 +198,23 @@ func (l *linter) skills() {
 	if !declared {
 		return
 	}
+	critical := map[string]bool{}
+	for id := range l.users {
+		critical[id] = true
+	}
+	for _, sc := range p.Scenarios {
+		critical[sc.Runbook] = true
+	}
 	for _, id := range sorted(p.Runbooks) {
+		if !critical[id] {
+			continue
+		}
 		path := "runbooks." + id
 		switch who := can[id]; len(who) {
 		case 0:
 			l.warn(codeBusFactor, path, fmt.Sprintf("add \"can: [%s]\" to two people who have done it", id), "nobody can carry out the runbook %q", id)
 		case 1:
 			l.warn(codeBusFactor, path, fmt.Sprintf("let somebody else carry it out in an exercise, and add \"can: [%s]\"", id), "only %q can carry out the runbook %q", who[0], id)
-		default:
-			if a := p.Runbooks[id].Author; a != "" && len(who) == 1 && who[0] == a {
-				l.warn(codeBusFactor, path, "let somebody else carry it out", "only its author %q can carry out the runbook %q", a, id)
-			}
 		}
 	}
 }
@@ -216,13 +222,19 @@ func (l *linter) skills() {
 // credentials looks at what people need on the bad day.
 func (l *linter) credentials() {
 	p := l.p
+	opens := map[string][]string{} // who can open something, by any credential
+	for _, c := range p.Credentials {
+		if c.For != "" {
+			opens[c.For] = append(opens[c.For], c.Holders...)
+		}
+	}
 	for _, id := range sorted(p.Credentials) {
 		c, path := p.Credentials[id], "credentials."+id
 		need := max(c.MinHolders, 1)
 		switch n := len(uniq(c.Holders)); {
 		case n < need:
 			l.fail(codeBusFactor, path+".holders", fmt.Sprintf("give it to %d people", need), "%q must be held by %d, and is held by %d", id, need, n)
-		case n == 1:
+		case n == 1 && len(uniq(opens[c.For])) < 2: // nobody else has a credential of their own
 			l.warn(codeBusFactor, path+".holders", "give it to a second person", "only %q holds the credential %q", c.Holders[0], id)
 		}
 		if c.TestEvery.Interval() == 0 {
@@ -273,13 +285,17 @@ func (l *linter) unfilled() {
 	if p.Incidents == nil {
 		return
 	}
-	does := map[string]string{"commander": "leads an incident", "technical": "leads the technical work in an incident", "communication": "speaks for the company in an incident"}
+	does := map[string]string{"commander": "who leads", "technical": "who leads the technical work", "communication": "who speaks for the company"}
+	var missing, add []string
 	for _, place := range []string{"commander", "technical", "communication"} {
 		who, ok := p.Incidents.Roles[place]
 		if !ok {
-			l.warn(codeUnfilled, "incidents", fmt.Sprintf("add \"roles: {%s: role}\"", place), "nobody is named who %s", does[place])
+			missing, add = append(missing, does[place]), append(add, place+": role")
 		} else if len(l.holders([]string{who})) == 0 {
-			l.fail(codeUnfilled, "incidents.roles."+place, "declare the role with a holder", "who %s is %q, which nobody holds", does[place], who)
+			l.fail(codeUnfilled, "incidents.roles."+place, "declare the role with a holder", "in an incident, %s is %q, which nobody holds", does[place], who)
 		}
+	}
+	if len(missing) > 0 {
+		l.warn(codeUnfilled, "incidents", "add \"roles: {"+strings.Join(add, ", ")+"}\"", "the plan does not say, for an incident, %s", strings.Join(missing, ", "))
 	}
 }

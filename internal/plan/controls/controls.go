@@ -100,11 +100,16 @@ func New(id, name string, list []Control) *Set {
 	return s
 }
 
-// fold makes one spelling of an id: people write SR7.1, SR 7.1 and sr-7.1.
+// fold makes one spelling of an id: people write SR7.1, SR 7.1 and sr-7.1, and
+// 164.308.a.7 for 164.308(a)(7).
 func fold(id string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(id) {
-		if r != ' ' && r != '-' && r != '_' && r != '§' {
+		switch r {
+		case ' ', '-', '_', '§', ')':
+		case '(':
+			b.WriteByte('.')
+		default:
 			b.WriteRune(r)
 		}
 	}

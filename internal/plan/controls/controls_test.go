@@ -76,6 +76,8 @@ func TestFits(t *testing.T) {
 		{"nist80053", "CP-10", true},
 		{"nist80053", "SC-12", false},
 		{"hipaa", "164.308(a)(7)", true},
+		{"hipaa", "164.308.a.7", true},
+		{"nist80053", "CP-9.1", true},
 	} {
 		s, _ := Of(tt.set)
 		c, ok := s.Find(tt.id)
