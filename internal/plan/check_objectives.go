@@ -185,23 +185,18 @@ func (l *linter) schedule(id string, s Store, b Backup, rpo time.Duration) {
 		l.fail(codeSchedule, path, hint, "%q may lose %s, and its RPO is %s", id, sum(best), declared)
 	case best.total == rpo:
 		l.warn(codeSchedule, path, hint, "%q may lose %s, which is its whole RPO: the alarm would come when the promise is broken", id, sum(best))
-	case worst.total > rpo && !l.judged(s, bestAt, worstAt):
+	case worst.total > rpo && !l.judged(bestAt, worstAt):
 		l.warn(codeSchedule, "backups."+s.Protect+".copies."+worstAt,
 			fmt.Sprintf("bring %q up to date within %s, or declare a looser RPO for that loss in a scenario of the tier", worstAt, edit(max(rpo-best.total, time.Second))),
 			"with only %q left, %q may lose %s, and its RPO is %s", worstAt, id, sum(worst), declared)
 	}
 }
 
-// judged reports whether a scenario with numbers of its own says what may be lost when
-// only the worse location is left.
-func (l *linter) judged(s Store, better, worse string) bool {
-	for name, sc := range l.p.Scenarios {
-		if !l.p.lost(sc, better) || l.p.lost(sc, worse) {
-			continue
-		}
-		_, tier := l.p.Tiers[s.Tier].Scenarios[name]
-		_, own := s.Scenarios[name]
-		if tier || own || !sc.RPO.IsZero() {
+// judged reports whether a scenario takes the better location and leaves the worse one:
+// then the objective of that scenario decides, and is compared there.
+func (l *linter) judged(better, worse string) bool {
+	for _, sc := range l.p.Scenarios {
+		if l.p.lost(sc, better) && !l.p.lost(sc, worse) {
 			return true
 		}
 	}

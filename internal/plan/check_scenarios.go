@@ -134,6 +134,19 @@ func (l *linter) rehearsals() {
 			l.warn(codeOneTest, path+".confirms", "let a drill or a technical exercise confirm it", "%q is to confirm %s, and a %s measures nothing", id, several(e.Confirms), e.Kind)
 		}
 	}
+	for _, id := range sorted(p.Drills) {
+		d := p.Drills[id]
+		for i, sc := range d.Scenarios {
+			if d.From != "" && p.lost(p.Scenarios[sc], d.From) {
+				l.fail(codeOneTest, fmt.Sprintf("drills.%s.scenarios[%d]", id, i), "restore from a location that survives it, or take the scenario out", "the drill restores from %q, which is lost in %q: it shows nothing about that loss", d.From, sc)
+			}
+		}
+		const many = 3 // losses for which one restore is to stand
+		if len(d.Of) == 1 && len(d.Scenarios) >= many {
+			l.warn(codeOneTest, "drills."+id+".scenarios", "name the losses that this restore really rehearses, and add a drill or failover exercise for the others",
+				"one restore of %q is to show what happens in %s", d.Of[0], several(d.Scenarios))
+		}
+	}
 	promised := 0
 	var unseen, losses []string
 	for _, id := range sorted(p.Severities) {
