@@ -138,9 +138,11 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 			if dry {
 				return c.dryRestore(cmd.Context(), p, opt, r)
 			}
-			if err := c.noteUse(id, r.Store, purpose); err != nil {
-				// On the day on which nothing can be written here, data still comes back.
-				fmt.Fprintf(c.stderr, "holdfast: warning: %v: write it down: %s, %s\n", err, id.Recipient().Fingerprint(), purpose)
+			r.Use = func() {
+				if err := c.noteUse(id, r.Store, purpose); err != nil {
+					// On the day on which nothing can be written here, data still comes back.
+					fmt.Fprintf(c.stderr, "holdfast: warning: %v: write it down: %s, %s\n", err, id.Recipient().Fingerprint(), purpose)
+				}
 			}
 			b := newBar(c.stderr, "restore "+r.Store)
 			r.Progress = b.progress

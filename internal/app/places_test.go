@@ -106,7 +106,7 @@ func TestEachKindOfLocationRecoversAlone(t *testing.T) {
 		}
 		to := filepath.Join(t.TempDir(), from)
 		got, err := Restore(t.Context(), without(others...), Options{Workspace: c.w}, RestoreRequest{
-			Store: "uploads", To: to, Identities: []seal.Identity{id}, Target: holdfast.Target{Kind: holdfast.TargetLatest}})
+			Store: "uploads", To: to, Identities: []seal.Identity{id}, Target: holdfast.Target{Kind: holdfast.TargetLatest}, Use: func() {}})
 		if err != nil {
 			t.Errorf("restore from %q alone: %v (%s)", from, err, holdfast.Hint(err))
 			continue
@@ -155,7 +155,7 @@ func TestRestoreAsksOnlyTheNamedLocation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req := RestoreRequest{Store: "uploads", Location: "near", To: filepath.Join(t.TempDir(), "back"), Identities: []seal.Identity{id}, Target: holdfast.Target{Kind: holdfast.TargetLatest}}
+	req := RestoreRequest{Store: "uploads", Location: "near", To: filepath.Join(t.TempDir(), "back"), Identities: []seal.Identity{id}, Target: holdfast.Target{Kind: holdfast.TargetLatest}, Use: func() {}}
 	if _, err := Restore(t.Context(), p, Options{Workspace: c.w}, req); err != nil {
 		t.Fatal(err)
 	}

@@ -29,7 +29,10 @@ type RestoreRequest struct {
 	Target                        holdfast.Target
 	Identities                    []seal.Identity
 	FilesOnly                     bool
-	Progress                      func(holdfast.Progress)
+	// Use records what the identities are used for. It is called once, before they open
+	// anything, and not at all if nothing is going to be read.
+	Use      func()
+	Progress func(holdfast.Progress)
 }
 
 // A RestoreReport is what came back, and what a person does with it.
@@ -178,6 +181,7 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	if err != nil {
 		return RestoreReport{}, err
 	}
+	r.Use()
 	got, err := src.Restore(ctx, source.Request{Repo: repository, Identities: r.Identities, Target: r.Target, Snapshot: r.Snapshot, Dir: to, Runner: account, FilesOnly: r.FilesOnly, Progress: r.Progress})
 	if err != nil {
 		return RestoreReport{}, setAside(to, unreadable(r.Store, w.Location, r.Snapshot, err))
@@ -240,6 +244,7 @@ func unreadable(store, location, snapshot string, err error) error {
 // that came back, and says so.
 func setAside(to string, err error) error {
 	if es, rerr := os.ReadDir(to); rerr != nil || len(es) == 0 {
+		_ = os.Remove(to) // an empty folder must not pass for what was asked; it may not be there
 		return err
 	}
 	part := to + ".incomplete"
