@@ -56,9 +56,6 @@ type Point struct {
 	Closed    bool     `json:"closed"` // the plan says why it is borne
 }
 
-// CodePoint is the rule that an exception names to bear a single point of failure.
-const CodePoint = "HF-O02"
-
 // Enumerate simulates the loss of each thing that the plan knows, and of each pair of them.
 func Enumerate(p *plan.Plan, f Facts, observed bool) (Enumeration, error) {
 	things := p.Losable()
@@ -198,7 +195,7 @@ func (s *simulator) point(out *Enumeration, l plan.Loss, sim Simulation) {
 		}
 		x.Rationale, x.Closed = r.None, r.None != ""
 	}
-	if id, e, ok := s.p.Excepted(CodePoint, x.Subject, s.now); ok {
+	if id, e, ok := s.p.Excepted(plan.CodeSinglePoint, x.Subject, s.now); ok {
 		x.Rationale, x.Closed = fmt.Sprintf("%s (exception %q until %s)", e.Why, id, e.Until), true
 	}
 	out.Points = append(out.Points, x)

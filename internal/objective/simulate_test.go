@@ -376,7 +376,7 @@ func TestEnumerate(t *testing.T) {
 		t.Error("a service that is doubled is a single point of failure")
 	}
 	closed := parse(t, strings.Replace(company, "people: {anna", `exceptions:
-  e1: {rule: HF-O02, of: stores.db, why: "two databases cost more than a day of outage", by: ben, approved_by: [anna], until: "2027-01-01"}
+  e1: {rule: HF-L54, of: stores.db, why: "two databases cost more than a day of outage", by: ben, approved_by: [anna], until: "2027-01-01"}
 people: {anna`, 1))
 	if e, err = Enumerate(closed, Facts{Now: noon}, false); err != nil {
 		t.Fatal(err)

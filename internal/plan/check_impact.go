@@ -27,16 +27,6 @@ func (l *linter) impact() {
 	l.unapproved()
 }
 
-// intolerable returns when the harm first exceeds what the company can bear.
-func intolerable(m map[string]Impact, bearable int) (ImpactAt, bool) {
-	for _, at := range ImpactOverTime(m) {
-		if at.Level > bearable {
-			return at, true
-		}
-	}
-	return ImpactAt{}, false
-}
-
 // analysis compares a service's impact analysis with its promises. The longest outage
 // that can be borne is the one before the harm exceeds what the company can bear.
 func (l *linter) analysis(id string, b BIA) {
@@ -49,8 +39,8 @@ func (l *linter) analysis(id string, b BIA) {
 		}
 		return text
 	}
-	if at, ok := intolerable(b.Impact, b.Bearable()); ok {
-		most := at.After.Approx()
+	a := b.Analyse()
+	if at, most := a.At, a.Tolerable; most > 0 {
 		switch {
 		case promise.RTO >= most:
 			l.fail(codeImpact, path+".impact", fmt.Sprintf("declare an rto below %s, or correct the analysis", edit(most)),
@@ -66,8 +56,9 @@ func (l *linter) analysis(id string, b BIA) {
 			l.warn(codeImpact, path+".impact", fmt.Sprintf("write an mtd of %s or shorter, or correct the analysis", edit(most)), "the maximum tolerable downtime of %q is %s; by its impact analysis it is shorter: %s", id, mtd, because(at))
 		}
 	}
-	if at, ok := intolerable(b.LossImpact, b.Bearable()); ok && promise.RPO >= at.After.Approx() {
-		l.fail(codeImpact, path+".loss_impact", fmt.Sprintf("declare an rpo below %s, or correct the analysis", edit(at.After.Approx())),
+	if most := a.TolerableLoss; most > 0 && promise.RPO >= most {
+		_, at, _ := bearable(b.LossImpact, b.Bearable())
+		l.fail(codeImpact, path+".loss_impact", fmt.Sprintf("declare an rpo below %s, or correct the analysis", edit(most)),
 			"%q may lose %s of data; by its own impact analysis that is too much: %s", id, period(promise.RPO), because(at))
 	}
 	for _, name := range sorted(b.Peaks) {

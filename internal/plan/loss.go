@@ -334,5 +334,8 @@ func (b Backup) WorstLoss(location string) (time.Duration, string) {
 	return x.total, sum(x)
 }
 
+// CodeSinglePoint is the rule that an exception names to bear a single point of failure.
+const CodeSinglePoint = codeSingle
+
 // Nearest names the known word that was probably meant, or the known ones.
 func Nearest(word string, known []string) string { return suggest(word, known) }
