@@ -56,7 +56,7 @@ Exit status: 0 made or there already, 1 error.`,
 		},
 	}
 	initCmd.Flags().BoolVar(&all, "all", false, "every location of the plan")
-	return group("location", "The places that hold backups", initCmd, c.locationTestCmd())
+	return group("location", "The places that hold backups", initCmd, c.locationListCmd(), c.locationTestCmd())
 }
 
 func (c *cli) locationTestCmd() *cobra.Command {

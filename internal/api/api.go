@@ -88,6 +88,7 @@ type Config struct {
 	Drills     *drill.Module
 	Incidents  *incident.Module
 	Recoveries *recovery.Module
+	Vault      Vault
 }
 
 type body[T any] struct{ Body T }
@@ -124,6 +125,7 @@ func New(cfg Config) http.Handler {
 	readOnly(a, cfg)
 	acts(a, cfg)
 	custody(a, cfg.Custody)
+	vaultOperations(a, cfg.Vault)
 	return http.MaxBytesHandler(mux, MaxBody)
 }
 

@@ -29,6 +29,7 @@ import (
 	"holdfast/internal/recovery"
 	"holdfast/internal/seal"
 	"holdfast/internal/survive"
+	"holdfast/internal/vault"
 )
 
 // Options of a running Holdfast.
@@ -68,6 +69,7 @@ type App struct {
 	Recoveries *recovery.Module
 	Incidents  *incident.Module
 	Custody    *survive.Module
+	Vault      *vault.Module
 
 	stores map[string]adapter
 	survey survey
@@ -89,7 +91,7 @@ func (a *App) vaultKeys() []seal.VerifyKey { return []seal.VerifyKey{a.Keys.Vaul
 
 // tables lists the modules that keep state, in the order of their migrations.
 func tables() []db.Module {
-	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables()}
+	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables(), vault.Tables()}
 }
 
 // Open takes the state for this process and puts the parts together. Nothing
@@ -194,7 +196,7 @@ func (a *App) Start(ctx context.Context) error {
 		if err := a.notePlan(ctx, tx); err != nil {
 			return err
 		}
-		return a.Jobs.SetSchedules(ctx, tx, a.schedules())
+		return a.Jobs.SetSchedules(ctx, tx, append(a.schedules(), a.vaultSchedules()...))
 	})
 	if err != nil {
 		return err
@@ -212,6 +214,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.wg.Go(func() { a.survey.run(ctx, a) })
 	a.wg.Go(func() { a.anchor(ctx) })
 	a.wg.Go(func() { a.keepKeyUses(ctx) })
+	a.wg.Go(func() { a.watchClock(ctx) })
 	return nil
 }
 

@@ -18,7 +18,9 @@ import (
 	"holdfast/internal/plan"
 	"holdfast/internal/planner"
 	"holdfast/internal/recovery"
+	"holdfast/internal/source/postgres"
 	"holdfast/internal/survive"
+	"holdfast/internal/vault"
 )
 
 // workers is how many jobs one process runs at once. Jobs wait on disks and
@@ -64,6 +66,10 @@ func (a *App) wire() {
 	a.Drills = drill.New(drill.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Subject: a.subject, Place: a.Places.Open, Identities: a.identities, Trusted: a.trusted,
 		Box: a.box, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
+	})
+	a.Vault = vault.New(vault.Config{
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Plan: func() *plan.Plan { return a.Plan }, Place: a.Places.Open, Copies: a.remembered, Removed: a.Backups.Forget, Damaged: a.damaged, Vetoed: a.vetoed,
+		Proven: a.provenSnapshot, Log: postgres.LogNeed, Key: a.Keys.Vault, Trusted: a.trusted, Within: readWithin, Clock: a.opt.Clock, Logger: a.opt.Log,
 	})
 	a.Recoveries = recovery.New(recovery.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Hands: hands{a}, Usable: a.servicesUsable, Finished: a.recoveryFinished, Clock: a.opt.Clock,

@@ -26,7 +26,7 @@ var layers = [][]string{
 	{"internal/location", "internal/source", "internal/sandbox", "internal/notify"},
 	{"internal/planner"},
 	{"internal/backup", "internal/drill", "internal/recovery", "internal/objective", "internal/incident",
-		"internal/oncall", "internal/statuspage", "internal/govern", "internal/evidence", "internal/survive", "internal/access"},
+		"internal/oncall", "internal/statuspage", "internal/govern", "internal/evidence", "internal/survive", "internal/access", "internal/vault"},
 	{"internal/api", "internal/web", "internal/agent"},
 	{"internal/app"},
 	{"internal/demo"},

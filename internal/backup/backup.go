@@ -426,6 +426,11 @@ func (m *Module) copy(ctx context.Context, w *job.Work) error {
 	if err != nil {
 		return job.Permanent(err)
 	}
+	if gone, err := m.isRemoved(ctx, a); err != nil {
+		return err
+	} else if gone {
+		return nil // the vault took it away before it was caught up
+	}
 	to, err := m.cfg.Place(ctx, a.Location)
 	if err != nil {
 		return fmt.Errorf("location %q: %w", a.Location, err)

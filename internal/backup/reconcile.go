@@ -50,7 +50,7 @@ func (m *Module) reconcile(ctx context.Context, w *job.Work) error {
 		}
 		for _, id := range ids {
 			held[id] = true
-			if known[id][pl.Name].state == "complete" {
+			if s := known[id][pl.Name].state; s == "complete" || s == stateRemoved {
 				continue
 			}
 			man, err := pl.Repo.Manifest(ctx, a.Store, id)
@@ -105,7 +105,7 @@ type foundCopy struct {
 func (m *Module) settleCopy(ctx context.Context, tx *db.Tx, a copyArgs, row copyRow, away error, held bool) error {
 	kind := KindReceive
 	switch {
-	case row.state == "complete" && row.received != 0:
+	case row.state == "complete" && row.received != 0, row.state == stateRemoved:
 		return nil
 	case row.state == "complete":
 	case !held && away == nil:

@@ -18,7 +18,7 @@ type Copy struct {
 	Snapshot string            `json:"snapshot"`
 	Kind     string            `json:"kind"`
 	Location string            `json:"location"`
-	State    string            `json:"state"` // complete, missing
+	State    string            `json:"state"` // complete, missing, removed
 	Detail   string            `json:"detail,omitempty"`
 	Created  time.Time         `json:"created"`
 	Received time.Time         `json:"received,omitzero"` // zero: the vault has not countersigned it
@@ -38,7 +38,7 @@ func (m *Module) Copies(ctx context.Context, store string) ([]Copy, error) {
 		out = nil
 		rows, err := tx.Query(ctx, `SELECT s.id, s.kind, s.created, s.bytes, s.stored, s.files, s.labels, c.location, c.state, c.detail, c.received
 			FROM backup_snapshots s JOIN backup_copies c ON c.store = s.store AND c.snapshot = s.id
-			WHERE s.store = ? ORDER BY s.created DESC, s.id DESC, c.location DESC LIMIT ?`, store, MaxCopies)
+			WHERE s.store = ? AND c.state <> 'removed' ORDER BY s.created DESC, s.id DESC, c.location DESC LIMIT ?`, store, MaxCopies)
 		if err != nil {
 			return err
 		}
@@ -154,6 +154,31 @@ func (m *Module) setCopy(ctx context.Context, tx *db.Tx, a copyArgs, state, deta
 		ON CONFLICT (store, snapshot, location) DO UPDATE SET state = excluded.state, detail = excluded.detail`,
 		a.Store, a.Snapshot, a.Location, state, db.Text(detail))
 	return err
+}
+
+// stateRemoved is the state of a copy that the vault took out of a location: it is
+// neither asked for again nor counted.
+const stateRemoved = "removed"
+
+// Forget notes that the vault removed copies.
+func (m *Module) Forget(ctx context.Context, tx *db.Tx, store, location string, snapshots []string) error {
+	for _, id := range snapshots {
+		if err := m.setCopy(ctx, tx, copyArgs{store, id, location}, stateRemoved, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isRemoved reports whether the vault removed a copy.
+func (m *Module) isRemoved(ctx context.Context, a copyArgs) (gone bool, err error) {
+	err = m.cfg.DB.View(ctx, func(tx *db.Tx) error {
+		var n int
+		err := tx.QueryRow(ctx, `SELECT COUNT(*) FROM backup_copies WHERE store = ? AND snapshot = ? AND location = ? AND state = ?`, a.Store, a.Snapshot, a.Location, stateRemoved).Scan(&n)
+		gone = n > 0
+		return err
+	})
+	return gone, err
 }
 
 // gapSince reports whether a gap opened at a location after the given instant.

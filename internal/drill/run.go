@@ -262,7 +262,17 @@ func (c *climb) objects(ctx context.Context, r *repo.Repository, sub Subject) ([
 	}
 	c.fresh(ours, received, sub)
 	began = c.m.cfg.Clock()
-	if err := errors.Join(chainOf(ours), gone(ours, received)); err != nil {
+	removals, err := r.Removals(ctx, c.d.Store)
+	if err != nil && !damaged(err) {
+		return nil, err
+	}
+	removals = slices.DeleteFunc(removals, func(x repo.Removal) bool { return x.Verify(c.m.cfg.Vault()...) != nil })
+	for _, x := range removals {
+		for _, s := range x.Snapshots {
+			delete(received, s.Snapshot) // the vault took it away itself
+		}
+	}
+	if err := errors.Join(chainOf(ours, removals), gone(ours, received)); err != nil {
 		c.add(holdfast.L1, "snapshot chain", holdfast.Failed, began, "%v", err)
 	} else {
 		c.add(holdfast.L1, "snapshot chain", holdfast.Passed, began, "%d snapshots, each naming the one before it", len(ours))
@@ -307,10 +317,15 @@ func gone(ms []*repo.Manifest, received map[string]repo.Receipt) error {
 	return err
 }
 
-// chainOf finds a snapshot that names a predecessor that is not there. A chain
-// has one loose end: the oldest snapshot that retention left.
-func chainOf(ms []*repo.Manifest) error {
+// chainOf finds a snapshot that names a predecessor that is not there and that the
+// vault did not remove. A chain has one loose end: where this location begins.
+func chainOf(ms []*repo.Manifest, removals []repo.Removal) error {
 	hashes := map[string]bool{}
+	for _, r := range removals {
+		for _, s := range r.Snapshots {
+			hashes[s.Manifest] = true
+		}
+	}
 	for _, m := range ms {
 		hashes[m.Hash()] = true
 	}

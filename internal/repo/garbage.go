@@ -47,15 +47,20 @@ var ErrIncompleteList = errors.New("the listing is not complete")
 var ErrLate = errors.New("the run took too long")
 
 // A LogNeed is the log that a snapshot needs: that of its timeline from Start on,
-// and that of all later timelines of the lineage.
+// and that of all later timelines of the lineage; or, with an Until, only that of its
+// own timeline up to there.
 type LogNeed struct {
 	Lineage  string
 	Timeline uint32
 	Start    uint64
+	Until    uint64 // 0: no end
 }
 
-// needs reports whether a piece of the same lineage is part of it.
-func (n LogNeed) needs(l LogInfo) bool {
+// Needs reports whether a piece of the same lineage is part of it.
+func (n LogNeed) Needs(l LogInfo) bool {
+	if n.Until > 0 && (l.Timeline != n.Timeline || l.Start >= n.Until) {
+		return false
+	}
 	return l.Timeline > n.Timeline || l.Timeline == n.Timeline && l.End > n.Start
 }
 
@@ -311,7 +316,7 @@ func (r rooted) log(l LogInfo) bool {
 	known := false
 	for _, n := range r.logs[l.Scope] {
 		if n.Lineage == l.Lineage {
-			if n.needs(l) {
+			if n.Needs(l) {
 				return true
 			}
 			known = true

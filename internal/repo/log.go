@@ -94,6 +94,9 @@ func namedName(scope, lineage, name string) string {
 	return "logs/" + scope + "/" + lineage + "/" + name
 }
 
+// ParseLog reads the name of a piece; ok is false for other objects.
+func ParseLog(o Object) (l LogInfo, ok bool) { return parseLogName(o) }
+
 func parseLogName(o Object) (LogInfo, bool) {
 	m := logNamePattern.FindStringSubmatch(o.Name)
 	if m == nil {

@@ -21,7 +21,13 @@ const maxDamagedPaths = 10_000
 //
 // progress, if not nil, gets the number of stored bytes read so far.
 func (s *Snapshot) Verify(ctx context.Context, progress func(bytes int64)) ([]Damage, error) {
-	v := &verifier{s: s, progress: progress, lengths: make([][]uint32, len(s.m.Packs))}
+	return s.VerifyPacks(ctx, nil, progress)
+}
+
+// VerifyPacks is Verify for some packs, by the names of their objects, and for what
+// lies in them. Nil is all.
+func (s *Snapshot) VerifyPacks(ctx context.Context, only map[string]bool, progress func(bytes int64)) ([]Damage, error) {
+	v := &verifier{s: s, only: only, progress: progress, lengths: make([][]uint32, len(s.m.Packs))}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	packs := make(chan int)
@@ -48,7 +54,9 @@ func (s *Snapshot) Verify(ctx context.Context, progress func(bytes int64)) ([]Da
 		})
 	}
 	for n := range s.m.Packs {
-		packs <- n
+		if v.wants(n) {
+			packs <- n
+		}
 	}
 	close(packs)
 	wg.Wait()
@@ -67,8 +75,18 @@ func (s *Snapshot) Verify(ctx context.Context, progress func(bytes int64)) ([]Da
 	return v.damage, nil
 }
 
+// wants reports whether a pack is looked at.
+func (v *verifier) wants(n int) bool {
+	if v.only == nil {
+		return true
+	}
+	id, err := parsePackID(v.s.m.Packs[n].ID)
+	return err != nil || v.only[id.object()]
+}
+
 type verifier struct {
 	s        *Snapshot
+	only     map[string]bool
 	progress func(int64)
 
 	mu      sync.Mutex
@@ -181,6 +199,9 @@ func (v *verifier) entries(ctx context.Context) error {
 				if n := len(d.Paths); n < maxDamagedPaths && (n == 0 || d.Paths[n-1] != e.Path) {
 					d.Paths = append(d.Paths, e.Path)
 				}
+				continue
+			}
+			if !v.wants(int(x.Pack)) {
 				continue
 			}
 			l := v.lengths[x.Pack]

@@ -1,0 +1,241 @@
+package vault
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/repo"
+)
+
+// Copies are kept for their time and no longer, whatever the location got late; what
+// nothing needs is deleted a day and a half later, and what is left restores.
+func TestPrune(t *testing.T) {
+	eachRig(t, func(t *testing.T, r *rig) {
+		ms := r.days(29)
+		if rep := r.prune(PruneRequest{Apply: true}); r.listed("near") != 29 || rep.Shelves[0].Going() != 0 {
+			t.Fatalf("%d are left on day 29", r.listed("near"))
+		}
+		r.days(4)
+		before := len(r.places["near"].Names())
+		if rep := r.prune(PruneRequest{}); rep.Shelves[0].Going() != 4 || r.listed("near") != 33 {
+			t.Fatalf("a look changed something, or sees %d go: %+v", rep.Shelves[0].Going(), rep.Shelves[0].Vetoes)
+		}
+		r.away["far"] = errors.New("not mounted")
+		rep := r.prune(PruneRequest{Apply: true})
+		if r.listed("near") != 29 || len(rep.Garbage) != 1 {
+			t.Fatalf("%d are left, %+v", r.listed("near"), rep.Findings)
+		}
+		r.away = map[string]error{}
+		r.days(2)
+		rep = r.prune(PruneRequest{Apply: true})
+		if near, far := r.listed("near"), r.listed("far"); near != 29 || far != 29 || rep.Garbage["near"].Deleted == 0 || len(rep.Findings) > 0 {
+			t.Fatalf("%d and %d are left: %+v", near, far, rep.Garbage)
+		}
+		if n := len(r.places["near"].Names()); n >= before {
+			t.Errorf("%d objects, and %d before", n, before)
+		}
+		if r.facts(FactRemoved) == 0 || r.facts(FactCollected) == 0 || r.facts(FactVeto) != 0 {
+			t.Error("what happened is not on record")
+		}
+		if slices.ContainsFunc(rep.Shelves[1].Decided, func(d Decision) bool { return d.Snapshot == ms[0].ID }) {
+			t.Error("the oldest is still decided about")
+		}
+	})
+}
+
+// A hold beats the term, and ends only by signatures.
+func TestHold(t *testing.T) {
+	eachRig(t, func(t *testing.T, r *rig) {
+		hold := "holds:\n  case-7: {of: [db], why: \"a claim\", by: ana}\n"
+		r.declare("", hold)
+		r.days(40)
+		r.prune(PruneRequest{Apply: true})
+		if n := r.listed("near"); n != 40 {
+			t.Fatalf("%d of 40 are left under a hold", n)
+		}
+		r.declare("", "")
+		rep := r.prune(PruneRequest{Apply: true})
+		if n := r.listed("near"); n != 40 || len(rep.Findings) != 1 || !strings.Contains(rep.Findings[0].Message, "released") {
+			t.Fatalf("%d are left after a release that nobody signed: %+v", n, rep.Findings)
+		}
+		rs, err := r.m.Requests(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []string{"ana", "ben"} {
+			if _, err := r.sign(rs[0], p, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		r.prune(PruneRequest{Apply: true})
+		if n := r.listed("near"); n != 29 {
+			t.Errorf("%d are left after the release", n)
+		}
+	})
+}
+
+// One snapshot goes early, or the guard is overruled, by two people and for exactly
+// what they signed.
+func TestEarly(t *testing.T) {
+	eachRig(t, func(t *testing.T, r *rig) {
+		ms := r.days(3)
+		q := PruneRequest{Store: "db", Snapshot: ms[1].ID, By: "ana", Why: "holds data of a customer who left"}
+		rep := r.prune(q)
+		if rep.Request == nil || r.listed("near") != 3 {
+			t.Fatal(rep.Request)
+		}
+		q.Apply = true
+		if _, err := r.m.run(t.Context(), q); err == nil {
+			t.Fatal("deleted with no signature")
+		}
+		for _, p := range []string{"ben", "cid"} {
+			if _, err := r.sign(*rep.Request, p, p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other := q
+		other.Snapshot = ms[0].ID
+		if _, err := r.m.run(t.Context(), other); err == nil || r.listed("near") != 3 {
+			t.Fatal("another one was deleted than was signed for:", err)
+		}
+		r.prune(q)
+		if r.listed("near") != 2 || r.listed("far") != 2 {
+			t.Error(r.listed("near"), r.listed("far"))
+		}
+		if _, err := r.m.run(t.Context(), q); err == nil {
+			t.Error("a second time")
+		}
+	})
+}
+
+// An attacker who fills the window with empty copies gets nothing deleted.
+func TestGuardStopsAttack(t *testing.T) {
+	eachRig(t, func(t *testing.T, r *rig) {
+		for range 40 {
+			r.backup(3 << 20)
+			r.pass(24 * time.Hour)
+			if err := r.m.Watch(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 3 {
+			r.backup(10)
+			r.pass(time.Minute)
+		}
+		rep := r.prune(PruneRequest{Apply: true})
+		if r.listed("near") != 43 || len(rep.Shelves[0].Vetoes) == 0 || r.facts(FactVeto) != 2 || len(r.told) != 2 {
+			t.Errorf("%d are left: %+v, %v", r.listed("near"), rep.Shelves[0].Vetoes, r.told)
+		}
+	})
+}
+
+// Flipped, missing, cut and omitted: each is found and named at its location alone,
+// and mended from the other; what grows, or was found, is read again.
+func TestVerifyAndRepair(t *testing.T) {
+	eachRig(t, func(t *testing.T, r *rig) {
+		ctx := t.Context()
+		ms := r.days(4)
+		verify := func(l string) Verified {
+			t.Helper()
+			v, err := r.m.verifyAt(ctx, l, true, func(holdfast.Progress) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return v
+		}
+		if v := verify("near"); len(v.Damage) != 0 || v.Reading.Unread != 0 || v.Bytes == 0 {
+			t.Fatalf("%+v", v)
+		}
+		verify("far")
+		s := r.places["far"]
+		object := func(m *repo.Manifest) string { return "packs/" + m.Packs[0].ID[:2] + "/" + m.Packs[0].ID }
+		flip := s.Bytes(object(ms[0]))
+		flip[100] ^= 1
+		s.Set(object(ms[0]), flip)
+		s.Set(object(ms[1]), nil)
+		s.Set(object(ms[2]), s.Bytes(object(ms[2]))[:1000])
+		s.Set("snapshots/db/"+ms[3].ID, nil)
+		v := verify("far")
+		var got []string
+		for _, d := range v.Damage {
+			got = append(got, d.What+" "+d.Object)
+			if d.Found.IsZero() || len(d.Snapshots) == 0 || d.Store != "db" || d.Location != "far" {
+				t.Errorf("%+v", d)
+			}
+		}
+		slices.Sort(got)
+		want := []string{"damaged " + object(ms[0]), "damaged " + object(ms[2]), "missing " + object(ms[1]), "omitted snapshots/db/" + ms[3].ID}
+		slices.Sort(want)
+		if !slices.Equal(got, want) {
+			t.Errorf("found %q, want %q", got, want)
+		}
+		if len(r.told) != 4 || r.facts(FactDamage) != 4 {
+			t.Errorf("told %q", r.told)
+		}
+		if v := verify("near"); len(v.Damage) != 0 {
+			t.Errorf("the other location: %+v", v.Damage)
+		}
+		if verify("far"); r.facts(FactDamage) != 4 {
+			t.Error("the same damage was reported twice")
+		}
+		// Nothing may be deleted where a listing is not complete.
+		if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) != 1 || rep.Findings[0].Code != CodeGarbage {
+			t.Errorf("%+v", rep.Findings)
+		}
+		places := r.m.places(ctx, r.plan)
+		look, err := r.m.mendAt(ctx, "far", places, false)
+		if err != nil || len(look) != 4 || slices.ContainsFunc(look, func(x Repair) bool { return x.Done || x.From != "near" }) {
+			t.Fatalf("%+v, %v", look, err)
+		}
+		before := len(s.Names())
+		done, err := r.m.mendAt(ctx, "far", places, true)
+		if err != nil || len(done) != 4 || slices.ContainsFunc(done, func(x Repair) bool { return !x.Done }) || len(s.Names()) != before+4 {
+			t.Fatalf("%+v, %v", done, err)
+		}
+		if v := verify("far"); len(v.Damage) != 0 {
+			t.Errorf("after the repair: %+v", v.Damage)
+		}
+		if r.listed("far") != 4 {
+			t.Error("not all is listed and complete")
+		}
+		// What no other location has is said to be lost.
+		r.away["near"] = errors.New("burned down")
+		s.Set(object(ms[1]), nil)
+		verify("far")
+		if done, err := r.m.mendAt(ctx, "far", r.m.places(ctx, r.plan), true); err != nil || len(done) != 1 || done[0].Done || done[0].From != "" || done[0].Why == "" {
+			t.Errorf("%+v, %v", done, err)
+		}
+	})
+}
+
+// A run reads what was read longest ago, up to its share, so that all is read in time.
+func TestRollingRead(t *testing.T) {
+	within := 30 * 24 * time.Hour
+	now := noon
+	var ts []*target
+	for i := range 300 {
+		ts = append(ts, &target{object: strings.Repeat("x", i+1), size: 64 << 20})
+	}
+	last := map[string]time.Time{}
+	for day := range 60 {
+		for _, d := range dueNow(ts, false, within, now) {
+			d.at, last[d.object] = now, now
+		}
+		now = now.Add(24 * time.Hour)
+		if day < 30 {
+			continue
+		}
+		for _, x := range ts {
+			if now.Sub(last[x.object]) > within {
+				t.Fatalf("day %d: %d objects were read, and one is %s old", day, len(last), now.Sub(last[x.object]))
+			}
+		}
+	}
+	if n := len(dueNow(ts, false, within, now)); n == 0 || n > 40 {
+		t.Errorf("%d of 300 are read in one run", n)
+	}
+}
