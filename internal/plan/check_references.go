@@ -42,7 +42,7 @@ func (l *linter) known() known {
 
 // maxSuggestions is how many unknown ids of one plan are compared with all that are
 // known. A generated plan can have thousands, and nobody reads the hints of all.
-const maxSuggestions = 200
+const maxSuggestions = 100
 
 // need reports an id that is not among those known.
 func (l *linter) need(path, what, id string, known []string) {

@@ -159,7 +159,7 @@ func TestCheck(t *testing.T) {
 		{"runbook-cycle", codeCycle, []string{"restore-db: {restore: db, est: measured}", "restore-db: {restore: db, est: measured, after: [hand-over]}"}},
 		{"zero-passes", codeZero, []string{`"value > 0"`, `"value >= 0"`}},
 		{"null-passes", codeZero, []string{`"value > 0"`, `"value == null || value > 0"`}},
-		{"clock-gap", codeGap, []string{`timezone: "UTC"`, `timezone: Europe/Stockholm`, "every: 1d at 02:00", "every: 1d at 02:30"}},
+		{"clock-gap", codeGap, []string{`timezone: "UTC"`, `timezone: Europe/Stockholm`, "every: 1d at 04:30", "every: 1d at 02:30"}},
 		{"condition-junk", codeZero, []string{"  confirm_after: 30s", "  confirm_after: 30s\n  when: ['stores[\"db\"] == \"lost\"', 'incident.age > 4 && strs[\"db\"] == \"lost\"']"}},
 		{"expect-junk", codeZero, []string{`"value > 0"`, `"valu > 0"`}},
 		{"no-invariants", codeZero, []string{"    invariants:\n      data-is-there:\n        sql: \"select count(*) from information_schema.tables where table_schema = 'public'\"\n        expect: \"value > 0\"\n        confirmed_by: technical_lead\n", ""}},

@@ -614,8 +614,14 @@ func fieldsOf(t reflect.Type) *fields {
 // suggest names the nearest known word, or all of them when none is near.
 func suggest(word string, known []string) string {
 	best, bestDistance := "", 1+max(1, len(word)/3)
+	word = strings.ToLower(word)
 	for _, k := range known {
-		if dist := distance(strings.ToLower(word), strings.ToLower(k)); dist < bestDistance {
+		// At least as many edits as one is longer than the other: most of many ids are
+		// too far away at a glance.
+		if apart := len(k) - len(word); apart >= bestDistance || -apart >= bestDistance {
+			continue
+		}
+		if dist := distance(word, strings.ToLower(k)); dist < bestDistance {
 			best, bestDistance = k, dist
 		}
 	}
@@ -639,13 +645,12 @@ func distance(a, b string) int {
 	if len(a) > maxID || len(b) > maxID {
 		return maxID
 	}
-	var prev2 []int
-	prev := make([]int, len(b)+1)
-	for j := range prev {
+	var rows [3][maxID + 1]int // taken in turn, so that nothing is allocated
+	prev2, prev, cur := &rows[0], &rows[1], &rows[2]
+	for j := range len(b) + 1 {
 		prev[j] = j
 	}
 	for i := 1; i <= len(a); i++ {
-		cur := make([]int, len(b)+1)
 		cur[0] = i
 		for j := 1; j <= len(b); j++ {
 			cost := 1
@@ -657,7 +662,7 @@ func distance(a, b string) int {
 				cur[j] = min(cur[j], prev2[j-2]+1)
 			}
 		}
-		prev2, prev = prev, cur
+		prev2, prev, cur = prev, cur, prev2
 	}
 	return prev[len(b)]
 }
