@@ -146,7 +146,7 @@ backups:
 func (b *bench) ours(program string) tool {
 	dir, ws := filepath.Join(b.dir, "ours"), filepath.Join(b.dir, "ours", "workspace")
 	call := func(ctx context.Context, args ...string) (cost, error) {
-		return b.program(ctx, b.dir, nil, program, append([]string{"--dir", ws}, args...)...)
+		return b.program(ctx, b.dir, []string{"HOLDFAST_PURPOSE=bench"}, program, append([]string{"--dir", ws}, args...)...)
 	}
 	return tool{
 		name: "holdfast",

@@ -92,8 +92,9 @@ func (c *cli) restoreCmd() *cobra.Command {
 	var r app.RestoreRequest
 	var at, lsn, xid, name, key, purpose string
 	var latest, dry bool
+	var paths, match []string
 	cmd := &cobra.Command{
-		Use:   "restore STORE --to DIR [--at TIME | --lsn LSN | --xid XID | --name NAME | --latest]",
+		Use:   "restore STORE --to DIR [--path PATH | --match PATTERN] [--at TIME | --lsn LSN | --xid XID | --name NAME | --latest]",
 		Short: "Get data back into a directory",
 		Long: `Restore STORE into DIR, which must be empty or absent. Production is not touched
 and no server is needed: a plan, one location and one read key are enough.
@@ -102,6 +103,10 @@ For PostgreSQL the engine is started on a private socket, replays the log to the
 target, is asked whether it got there, and is stopped: DIR is then an ordinary
 data directory. --files-only leaves the replay to you.
 
+Of a folder, --path and --match bring back a part: a file, a directory with all
+that is in it, or what a pattern matches. With them --at takes the newest snapshot
+at or before that instant. "holdfast ls" and "holdfast find" look before.
+
 Without a target the newest state held at the location is restored.
 
 The use of the read key is recorded with --purpose, and the server makes a fact of it.
@@ -109,6 +114,7 @@ The use of the read key is recorded with --purpose, and the server makes a fact 
 Exit status: 0 the target was reached, 1 error, 2 usage.`,
 		Example: `  $ holdfast restore db --to /tmp/db --at 2026-11-22T10:15:30Z --purpose "incident 12"
   $ holdfast restore uploads --to /tmp/uploads --location offsite --purpose "ticket 381: photo deleted"
+  $ holdfast restore uploads --to /tmp/some --path customers/acme --match '*.pdf' --purpose "ticket 382"
   $ holdfast restore db --to /tmp/db --dry-run      # which snapshot, from where, how far`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -135,14 +141,16 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 				return err
 			}
 			r.Identities = []seal.Identity{id}
+			r.Use = func() { c.used(id, r.Store, purpose) }
+			if len(paths)+len(match) > 0 {
+				part, err := wanted(p, r.Store, paths, match)
+				if err != nil {
+					return err
+				}
+				return c.restorePart(cmd.Context(), p, opt, r, part, dry)
+			}
 			if dry {
 				return c.dryRestore(cmd.Context(), p, opt, r)
-			}
-			r.Use = func() {
-				if err := c.noteUse(id, r.Store, purpose); err != nil {
-					// On the day on which nothing can be written here, data still comes back.
-					fmt.Fprintf(c.stderr, "holdfast: warning: %v: write it down: %s, %s\n", err, id.Recipient().Fingerprint(), purpose)
-				}
 			}
 			b := newBar(c.stderr, "restore "+r.Store)
 			r.Progress = b.progress
@@ -166,6 +174,8 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 	f.StringVar(&key, "key", "", "file of the private read key (default: the workspace's keys/runner.age)")
 	f.StringVar(&purpose, "purpose", os.Getenv("HOLDFAST_PURPOSE"), "what the read key is used for: an incident, a ticket, a reason (default: $HOLDFAST_PURPOSE)")
 	f.BoolVar(&r.FilesOnly, "files-only", false, "do not start an engine")
+	f.StringArrayVar(&paths, "path", nil, "bring back only this path of a folder, with all below it; may be repeated")
+	f.StringArrayVar(&match, "match", nil, "bring back only what this pattern matches (\"*.pdf\", \"/a/**/b\", \"old/\"); may be repeated")
 	f.BoolVar(&dry, "dry-run", false, "say what would be restored, and restore nothing")
 	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "latest")
 	return cmd

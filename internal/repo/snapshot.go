@@ -29,6 +29,8 @@ type Snapshot struct {
 	ids  []seal.Identity
 	root root
 
+	starts []start // of the pieces of the list; see findStarts
+
 	mu       sync.Mutex
 	packs    map[uint32]*packReader
 	order    []uint32 // of packs, oldest first
@@ -81,6 +83,7 @@ func (r *Repository) Snapshot(ctx context.Context, m *Manifest, ids ...seal.Iden
 	case s.root.Files != m.Files || s.root.Bytes != m.Bytes:
 		return nil, fmt.Errorf("snapshot %q: root counts %d files, manifest %d: %w", m.ID, s.root.Files, m.Files, ErrDamaged)
 	}
+	s.findStarts()
 	return s, nil
 }
 
@@ -404,26 +407,6 @@ func (r *entrySegments) Read(b []byte) (int, error) {
 	n := copy(b, r.rest)
 	r.rest = r.rest[n:]
 	return n, nil
-}
-
-// Find returns the entry of a path.
-func (s *Snapshot) Find(ctx context.Context, path string) (Entry, error) {
-	var found Entry
-	stop := errors.New("found")
-	err := s.Entries(ctx, func(e Entry) error {
-		if e.Path == path {
-			found = e
-			return stop
-		}
-		return nil
-	})
-	if err == stop {
-		return found, nil
-	}
-	if err == nil {
-		err = fmt.Errorf("snapshot %q: %q: %w", s.m.ID, path, fs.ErrNotExist)
-	}
-	return Entry{}, err
 }
 
 // A File reads the content of an entry: from the start as an io.Reader, anywhere as
