@@ -22,8 +22,8 @@ import (
 // When the vault works: at night, after the backups of the night, in the zone of the
 // plan. Reading back comes last, since it takes longest.
 const (
-	pruneAt  = "1d at 04:15"
-	verifyAt = "1d at 05:15"
+	pruneAt  = "every 1d at 04:15"
+	verifyAt = "every 1d at 05:15"
 )
 
 func (a *App) vaultSchedules() []job.Schedule {
