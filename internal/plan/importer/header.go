@@ -1,0 +1,186 @@
+package importer
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+var (
+	reOrgSuffix = regexp.MustCompile(`\b((?:[A-Z][\w&'-]*\s+){1,4}(?:AB|Ltd|Limited|GmbH|AG|Inc|LLC|plc|PLC|Oy|SAS|BV|AS|ApS|SA|Trust))\b`)
+	rePolicy    = regexp.MustCompile(`(?i)polic|plan\b|standard|handbook|procedure|continuity|recovery|response|backup`)
+	reVersion   = regexp.MustCompile(`(?i)\bversion:?\s+v?(\d+(?:\.\d+)*)\b`)
+	reDateISO   = regexp.MustCompile(`\b(\d{4}-\d{2}-\d{2})\b`)
+	reDateWords = regexp.MustCompile(`(?i)\b(\d{1,2})(?:st|nd|rd|th)?\s+(january|february|march|april|may|june|july|august|september|october|november|december),?\s+(\d{4})\b`)
+	reDateUS    = regexp.MustCompile(`(?i)\b(january|february|march|april|may|june|july|august|september|october|november|december)\s+(\d{1,2})(?:st|nd|rd|th)?,\s+(\d{4})\b`)
+
+	reOwner     = regexp.MustCompile(`(?i)^(?:(?:policy|plan|document|handbook|process)\s+)?owner(?: is|:)\s+(.+)$`)
+	reApprover  = regexp.MustCompile(`(?i)\bapprove[dr](?: by|:)\s*(?:the )?([^.,;]+)`)
+	reLabel     = regexp.MustCompile(`(?i)^(?:classification|label|confidentiality):\s*(.+)$`)
+	reUpdated   = regexp.MustCompile(`(?i)\b(?:last (?:updated|changed|revised|reviewed)|updated(?: on)?)\b`)
+	reEffective = regexp.MustCompile(`(?i)\b(?:effective|in force)\b`)
+	reCompany   = regexp.MustCompile(`(?i)^(?:organi[sz]ation|company):\s*(.+)$`)
+	reStamp     = regexp.MustCompile(`^Plan .*sha256:[0-9a-f]{8,}`)
+)
+
+// dateIn returns the first day that a text names, as 2026-01-15, or "".
+func dateIn(s string) string {
+	if m := reDateISO.FindString(s); m != "" {
+		if _, err := time.Parse(time.DateOnly, m); err == nil {
+			return m
+		}
+	}
+	day, month, year := "", "", ""
+	if m := reDateWords.FindStringSubmatch(s); m != nil {
+		day, month, year = m[1], m[2], m[3]
+	} else if m := reDateUS.FindStringSubmatch(s); m != nil {
+		day, month, year = m[2], m[1], m[3]
+	} else {
+		return ""
+	}
+	t, err := time.Parse("2 January 2006", fmt.Sprintf("%s %s %s", strings.TrimLeft(day, "0"), strings.ToUpper(month[:1])+strings.ToLower(month[1:]), year))
+	if err != nil {
+		return ""
+	}
+	return t.Format(time.DateOnly)
+}
+
+const checkControl = "document control: compared with the history of the plan"
+
+// header reads the document's own control data: title, version, owner, days.
+func (r *reader) header() {
+	r.organisation()
+	for _, s := range r.doc.sentences {
+		if reStamp.MatchString(s.text) || strings.HasPrefix(s.text, "This document is generated from the plan") {
+			s.meta, s.covered = true, true
+			continue
+		}
+		if s.row {
+			continue
+		}
+		early := s.line <= 20
+		if m := reVersion.FindStringSubmatch(s.text); m != nil && early {
+			r.note([]string{"plan", "version"}, m[1], "", checkControl, s.src())
+		}
+		if m := reOwner.FindStringSubmatch(strings.TrimRight(s.text, ".")); m != nil && early {
+			name, deputy, has := strings.Cut(m[1], ", deputy ")
+			if id := ownerID(name); id != "" {
+				r.note([]string{"plan", "owner"}, id, "", checkControl, s.src())
+			}
+			_ = deputy
+			_ = has
+		}
+		if m := reApprover.FindStringSubmatch(s.text); m != nil && early && !strings.Contains(s.lower, "not approved") {
+			who, _, _ := strings.Cut(m[1], " on ")
+			if id := ownerID(who); id != "" {
+				r.note([]string{"plan", "approvers", "1"}, id, "", checkControl, s.src())
+			}
+		}
+		if m := reLabel.FindStringSubmatch(strings.TrimRight(s.text, ".")); m != nil {
+			r.note([]string{"plan", "label"}, strings.TrimSpace(m[1]), "", checkControl, s.src())
+		}
+		if m := reCompany.FindStringSubmatch(strings.TrimRight(s.text, ".")); m != nil {
+			r.note([]string{"org", "name"}, strings.TrimSpace(m[1]), "", checkControl, s.src())
+		}
+		if day := dateIn(s.text); day != "" && early {
+			switch {
+			case reUpdated.MatchString(s.text):
+				r.note([]string{"plan", "updated"}, day, "", checkControl, s.src())
+			case reEffective.MatchString(s.text):
+				r.note([]string{"plan", "effective"}, day, "", checkControl, s.src())
+			}
+		}
+	}
+}
+
+// organisation finds whose policy it is, in its title first.
+func (r *reader) organisation() {
+	note := func(name string, line int, text string) bool {
+		name = strings.Trim(strings.TrimSpace(name), ",:-–")
+		if name == "" || len(name) > 80 {
+			return false
+		}
+		return r.note([]string{"org", "name"}, name, "", checkControl, source{line: line, text: text})
+	}
+	if len(r.doc.headings) > 0 {
+		h := r.doc.headings[0]
+		if before, after, ok := strings.Cut(h.text, ":"); ok && rePolicy.MatchString(after) && !rePolicy.MatchString(before) {
+			note(before, h.line, h.text)
+			return
+		}
+		for _, word := range []string{" at ", " of ", ", "} {
+			if before, after, ok := strings.Cut(h.text, word); ok && rePolicy.MatchString(before) && !rePolicy.MatchString(after) {
+				note(after, h.line, h.text)
+				return
+			}
+		}
+		if m := reOrgSuffix.FindString(h.text); m != "" {
+			note(m, h.line, h.text)
+			return
+		}
+		if len(r.doc.headings) > 1 && !rePolicy.MatchString(h.text) && rePolicy.MatchString(r.doc.headings[1].text) && r.doc.headings[1].line <= h.line+2 {
+			note(h.text, h.line, h.text)
+			return
+		}
+	}
+	for _, s := range r.doc.sentences {
+		if m := reOrgSuffix.FindString(s.text); m != "" && !s.row {
+			note(m, s.line, s.text)
+			return
+		}
+	}
+}
+
+// words of an office, by which a name of a person and a role are told apart.
+var reOffice = regexp.MustCompile(`(?i)\b(chief|officer|head|director|manager|lead|owner|commander|group|committee|team|board|engineer|engineering|founder|co-founder|co-founders|management|security|executive|operations|compliance|operator|supervisor|administrator|c[a-z]o|ciso|dpo|department|desk|support|infrastructure|coordinator)\b`)
+
+// rePerson is a name: two or three words with capitals.
+var rePerson = regexp.MustCompile(`^(?:(?:Dr|Mr|Ms|Mrs|Prof)\.?\s+)?([A-Z][\p{L}'-]+(?:\s+[A-Z][\p{L}'.-]*){0,2})$`)
+
+// ownerID makes the id of a role or person; "" for what is neither.
+func ownerID(s string) string {
+	s = strings.Trim(strings.TrimSpace(strings.TrimPrefix(s, "the ")), ".,;:")
+	if s == "" || len(strings.Fields(s)) > 6 {
+		return ""
+	}
+	if id := idInBrackets(s); id != "" {
+		return id
+	}
+	if reOffice.MatchString(s) {
+		return roleID(s)
+	}
+	if m := rePerson.FindStringSubmatch(s); m != nil {
+		return slug(m[1])
+	}
+	if slugged := roleID(s); strings.Contains(s, "_") {
+		return slugged
+	}
+	return ""
+}
+
+// personID makes the id of somebody who holds a role.
+func personID(s string) (id, name string) {
+	s = strings.Trim(strings.TrimSpace(strings.TrimPrefix(strings.TrimPrefix(s, "the "), "The ")), ".,;:")
+	if s == "" || len(strings.Fields(s)) > 6 || !strings.ContainsAny(s[:1], "ABCDEFGHIJKLMNOPQRSTUVWXYZ") && !reOffice.MatchString(s) && !strings.Contains(s, "(") && len(strings.Fields(s)) > 1 {
+		return "", ""
+	}
+	if id := idInBrackets(s); id != "" {
+		before, _, _ := strings.Cut(s, " (")
+		return id, before
+	}
+	if m := rePerson.FindStringSubmatch(s); m != nil {
+		return slug(m[1]), s
+	}
+	return slug(s), s
+}
+
+var reBrackets = regexp.MustCompile(`\(([A-Za-z0-9][A-Za-z0-9_.:/-]*)\)$`)
+
+// idInBrackets is how a rendered plan names people: Anna Berg (anna).
+func idInBrackets(s string) string {
+	if m := reBrackets.FindStringSubmatch(s); m != nil {
+		return m[1]
+	}
+	return ""
+}

@@ -1,0 +1,36 @@
+package importer
+
+import (
+	"regexp"
+	"strings"
+
+	"holdfast"
+)
+
+// Codes of what a document contradicts itself in. They carry the numbers of the
+// requirement catalogue's list of tensions where there is one.
+const (
+	codeTwice = "HF-I0" // two values for one thing
+)
+
+// vague are words that demand without saying how much.
+var vague = regexp.MustCompile(`(?i)\b(periodic(?:ally)?|regular(?:ly)?|timely|in a timely manner|prompt(?:ly)?|as soon as possible|as soon as practicable|significant(?:ly)?|substantial(?:ly)?|major|material|where appropriate|where feasible|as appropriate|when warranted|where necessary|as needed|if needed|adequate(?:ly)?|sufficient(?:ly)?|reasonable|near[- ]zero|near zero|minimal|sustained|from time to time|frequent(?:ly)?|strong|highly available|best effort|without undue delay|immediately|quickly|large|exceptional(?:ly)?|severe(?:ly)?|critical suppliers)\b`)
+
+// bound are words after which a vague word has its number.
+func vagueIn(s string) []string {
+	if len(amountsIn(s)) > 0 || len(cyclesIn(s)) > 0 {
+		// A number stands in the sentence; only words that no number helps are left.
+		var out []string
+		for _, w := range vague.FindAllString(s, -1) {
+			switch l := strings.ToLower(w); {
+			case strings.HasPrefix(l, "period"), strings.HasPrefix(l, "regular"), l == "timely", strings.HasPrefix(l, "prompt"), strings.HasPrefix(l, "frequent"):
+			default:
+				out = append(out, w)
+			}
+		}
+		return out
+	}
+	return vague.FindAllString(s, -1)
+}
+
+var _ = holdfast.SeverityError
