@@ -122,8 +122,23 @@ func period(months, days int) (string, bool) {
 	return p.String(), !p.IsZero() && months <= 12*100 && days <= 366*100
 }
 
+// timeWords are the beginnings of words without which a text names no time. Looking
+// for them first saves most of the work.
+var timeWords = []string{"sec", "min", "hour", "hr", "day", "week", "wk", "fortnight", "month", "quarter", "year", "yr", "annu", "dai", "night", "term", "contin", "stream", "real", "timetable",
+	"mon", "tue", "wed", "thu", "fri", "sat", "sun", "evening", "morning"}
+
+var reDigitUnit = regexp.MustCompile(`\d ?(?:ms|s|m|h|d|w|mo|q|y)\b`)
+
+func namesTime(s string) bool {
+	l := strings.ToLower(s)
+	return slices.ContainsFunc(timeWords, func(w string) bool { return strings.Contains(l, w) }) || reDigitUnit.MatchString(l)
+}
+
 // amountsIn returns the lengths of time in a text, in order and apart.
 func amountsIn(s string) []amount {
+	if !namesTime(s) {
+		return nil
+	}
 	var out []amount
 	add := func(a amount) {
 		if !slices.ContainsFunc(out, func(b amount) bool { return a.start < b.end && b.start < a.end }) {
@@ -265,6 +280,9 @@ var (
 
 // cyclesIn returns the frequencies in a text, in order and apart.
 func cyclesIn(s string) []cycle {
+	if !namesTime(s) {
+		return nil
+	}
 	var out []cycle
 	add := func(c cycle) {
 		if !slices.ContainsFunc(out, func(b cycle) bool { return c.start < b.end && b.start < c.end }) {

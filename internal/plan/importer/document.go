@@ -35,8 +35,25 @@ type sentence struct {
 	continues bool // the sentence before ended with a semicolon
 	row       bool // a line of a table
 	derived   bool // computed from what stands elsewhere in the document
+	times     *times
 	meta      bool // part of the document's own control data, read already
 }
+
+// times are the lengths of time and the frequencies in a sentence, found once.
+type times struct {
+	amounts []amount
+	cycles  []cycle
+}
+
+func (s *sentence) read() *times {
+	if s.times == nil {
+		s.times = &times{amountsIn(s.text), cyclesIn(s.text)}
+	}
+	return s.times
+}
+
+func (s *sentence) amounts() []amount { return s.read().amounts }
+func (s *sentence) cycles() []cycle   { return s.read().cycles }
 
 // heading returns the innermost heading above the sentence.
 func (s *sentence) heading() string {

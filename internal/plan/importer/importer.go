@@ -38,8 +38,8 @@ import (
 
 // Limits of a policy.
 const (
-	MaxBytes     = 4 << 20 // of the text; a long policy has some 200 kB
-	MaxSentences = 50_000
+	MaxBytes     = 1 << 20 // of the text; a long policy has some 200 kB
+	MaxSentences = 20_000
 	MaxValues    = 5_000 // more is a table that is no policy
 	maxLine      = 20_000
 )
@@ -201,7 +201,7 @@ func (r *reader) proposal() *Proposal {
 	}
 	for _, s := range r.doc.sentences {
 		p.Sentences++
-		for _, w := range vagueIn(s.text) {
+		for _, w := range vagueIn(s) {
 			p.Vague = append(p.Vague, Vague{s.line, w, s.text})
 		}
 		if s.covered {
@@ -213,7 +213,7 @@ func (r *reader) proposal() *Proposal {
 			x.Why = why
 		}
 		p.Uncovered = append(p.Uncovered, x)
-		if len(amountsIn(s.text)) > 0 || len(cyclesIn(s.text)) > 0 {
+		if len(s.amounts()) > 0 || len(s.cycles()) > 0 {
 			p.Unread = append(p.Unread, x)
 		}
 	}

@@ -64,7 +64,7 @@ func (r *reader) objectives(s *sentence) {
 	if strong {
 		marks = slices.DeleteFunc(marks, func(m mark) bool { return m.weak && !nearLimit(s, m) })
 	}
-	amounts := amountsIn(s.lower)
+	amounts := s.amounts()
 	where, ok := r.selector(s)
 	if !ok {
 		return
@@ -113,7 +113,7 @@ func (r *reader) objectives(s *sentence) {
 
 // nearLimit reports whether a weak word stands before an amount that limits it.
 func nearLimit(s *sentence, m mark) bool {
-	for _, a := range amountsIn(s.lower) {
+	for _, a := range s.amounts() {
 		if a.start >= m.end && a.start-m.end < 40 && reLimit.MatchString(s.lower[m.end:a.start]) {
 			return true
 		}
@@ -235,7 +235,7 @@ var (
 
 // cycles reads how often something is done, by what is done.
 func (r *reader) cycles(s *sentence) {
-	cs := cyclesIn(s.text)
+	cs := s.cycles()
 	if len(cs) == 0 || s.rowOf() {
 		r.tests(s)
 		return
@@ -376,7 +376,7 @@ func (r *reader) backup(s *sentence, c cycle, chunk, before string) {
 	case of == "log":
 		lag := c.every
 		if c.continuous {
-			for _, a := range amountsIn(s.text) {
+			for _, a := range s.amounts() {
 				if a.start > c.start {
 					lag = a.value
 					break
@@ -416,11 +416,14 @@ func calendarPeriod(every string) string {
 	return step
 }
 
-var reEvents = regexp.MustCompile(`\b(?:after|following|upon|on)\s+(?:each |every |any |a |an |the )?(?:\w+ )?((?:recovery test|restore test|restoration|disruption|incident|exercise|(?:architecture |material |significant |major )?changes?|migration)s?)\b`)
+var (
+	reThePlan = regexp.MustCompile(`\bplan\b|polic|standard`)
+	reWayBack = regexp.MustCompile(`restor|recover|backup|failover`)
+)
 
 // events reads "after each incident" of a review of the plan.
 func (r *reader) events(s *sentence) {
-	if !reReview.MatchString(s.lower) || !regexp.MustCompile(`\bplan\b|polic|standard`).MatchString(s.lower) {
+	if !reReview.MatchString(s.lower) || !reThePlan.MatchString(s.lower) {
 		return
 	}
 	i := strings.Index(s.lower, "after")
@@ -441,7 +444,7 @@ func (r *reader) events(s *sentence) {
 
 // tests notes a test that is named and never given a frequency.
 func (r *reader) tests(s *sentence) {
-	if s.rowOf() || !reTesting.MatchString(s.lower) || !regexp.MustCompile(`restor|recover|backup|failover`).MatchString(s.lower) {
+	if s.rowOf() || !reTesting.MatchString(s.lower) || !reWayBack.MatchString(s.lower) {
 		return
 	}
 	r.untimed = append(r.untimed, s)
@@ -464,7 +467,7 @@ func (r *reader) retention(s *sentence) {
 		return
 	}
 	var last int
-	for _, a := range amountsIn(s.text) {
+	for _, a := range s.amounts() {
 		if a.start < loc[0] && !strings.Contains(s.lower, "retention") {
 			continue
 		}

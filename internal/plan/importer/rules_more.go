@@ -14,6 +14,7 @@ var (
 	reActsAs   = regexp.MustCompile(`(?i)\b(?:the )?([A-Z][\w-]*(?: [A-Z][\w-]*){0,3}) (?:acts as|serves as|is) (?:the )?(` + roleWords + `)\b`)
 	reDeputyIs = regexp.MustCompile(`\b([A-Z]\p{L}+(?: [A-Z]\p{L}+){0,2}) is (?:her|his|their|the) deputy\b`)
 	reDeputy   = regexp.MustCompile(`(?i)\bdeputy(?:: | is | )(?:the )?([A-Z]\p{L}+(?: [A-Z]\p{L}+){0,3})`)
+	reCrisis   = regexp.MustCompile(`incident|burn|disaster|respon|emergency|crisis`)
 	reLeads    = regexp.MustCompile(`^([A-Z]\p{L}+(?: [A-Z]\p{L}+)?) leads\b`)
 )
 
@@ -43,7 +44,7 @@ func (r *reader) people(s *sentence) {
 	if m := reActsAs.FindStringSubmatch(s.text); m != nil {
 		r.person(roleID(m[2]), "holder", m[1], s)
 	}
-	if m := reLeads.FindStringSubmatch(s.text); m != nil && regexp.MustCompile(`(?i)incident|burn|disaster|respon|emergency|crisis`).MatchString(s.topic()) {
+	if m := reLeads.FindStringSubmatch(s.text); m != nil && reCrisis.MatchString(s.topic()) {
 		r.person("incident_commander", "holder", r.fullName(m[1]), s)
 		r.leader = "incident_commander"
 	}
@@ -75,17 +76,18 @@ func (r *reader) person(role, who, name string, s *sentence) bool {
 }
 
 var (
-	reAuthority = regexp.MustCompile(`authorit|regulator|commissioner|supervisory|data protection agency`)
-	reNotify    = regexp.MustCompile(`notif|report|inform|\btold\b|\btell|hears? from`)
-	reCustomers = regexp.MustCompile(`customers?|clients?|bakeries|users|tenants|controllers?`)
-	reAck       = regexp.MustCompile(`acknowledg|answers|responds? to (?:a |the )?(?:page|alert|call)`)
-	reEscalate  = regexp.MustCompile(`escalat|secondary (?:is|gets)|next (?:person|level)`)
-	reWithin    = regexp.MustCompile(`\bwithin\b|\bafter (?:another )?|no later than|\bin\b`)
+	reAuthority  = regexp.MustCompile(`authorit|regulator|commissioner|supervisory|data protection agency`)
+	reNotify     = regexp.MustCompile(`notif|report|inform|\btold\b|\btell|hears? from`)
+	reCustomers  = regexp.MustCompile(`customers?|clients?|bakeries|users|tenants|controllers?`)
+	reAck        = regexp.MustCompile(`acknowledg|answers|responds? to (?:a |the )?(?:page|alert|call)`)
+	reEscalate   = regexp.MustCompile(`escalat|secondary (?:is|gets)|next (?:person|level)`)
+	rePostReview = regexp.MustCompile(`review|retrospective|post-?mortem`)
+	reWithin     = regexp.MustCompile(`\bwithin\b|\bafter (?:another )?|no later than|\bin\b`)
 )
 
 // clocks read by when somebody is told, or answers.
 func (r *reader) clocks(s *sentence) {
-	as := amountsIn(s.text)
+	as := s.amounts()
 	if len(as) == 0 || s.row || !reWithin.MatchString(s.lower) || len(s.lower) != len(s.text) {
 		return
 	}
@@ -105,14 +107,14 @@ func (r *reader) clocks(s *sentence) {
 		r.note([]string{"oncall", "escalate_after"}, first.value, "", "on-call: the next is called when nobody answers", s.src())
 	case reAck.MatchString(s.lower) && !reBackup.MatchString(s.lower):
 		r.note([]string{"oncall", "ack_within"}, first.value, "", "on-call: paged until somebody answers", s.src())
-	case regexp.MustCompile(`review|retrospective|post-?mortem`).MatchString(s.lower) && strings.Contains(s.topic(), "incident"):
+	case rePostReview.MatchString(s.lower) && strings.Contains(s.topic(), "incident"):
 		r.note([]string{"incidents", "review", "due"}, first.value, "", "incidents: closing waits for the review", s.src())
 	case reCustomers.MatchString(s.lower) && reNotify.MatchString(s.lower) && !marksNumber(s):
 		r.note([]string{"obligations", "customer-notice", "notify_within"}, first.value, "", check, s.src())
 		r.note([]string{"obligations", "customer-notice", "law"}, "promise to customers", "", check, s.src())
 	}
 	if reCustomers.MatchString(s.lower) && reNotify.MatchString(s.lower) {
-		for _, c := range cyclesIn(s.text) {
+		for _, c := range s.cycles() {
 			if !c.continuous && strings.ContainsAny(strings.Fields(c.every)[0], "mh") && !strings.Contains(c.every, "mo") {
 				r.note([]string{"incidents", "updates", "every"}, strings.Fields(c.every)[0], "", "messages: what is due is written down before it is sent", s.src())
 			}

@@ -3,8 +3,6 @@ package importer
 import (
 	"regexp"
 	"strings"
-
-	"holdfast"
 )
 
 // Codes of what a document contradicts itself in. They carry the numbers of the
@@ -16,9 +14,10 @@ const (
 // vague are words that demand without saying how much.
 var vague = regexp.MustCompile(`(?i)\b(periodic(?:ally)?|regular(?:ly)?|timely|in a timely manner|prompt(?:ly)?|as soon as possible|as soon as practicable|significant(?:ly)?|substantial(?:ly)?|major|material|where appropriate|where feasible|as appropriate|when warranted|where necessary|as needed|if needed|adequate(?:ly)?|sufficient(?:ly)?|reasonable|near[- ]zero|near zero|minimal|sustained|from time to time|frequent(?:ly)?|strong|highly available|best effort|without undue delay|immediately|quickly|large|exceptional(?:ly)?|severe(?:ly)?|critical suppliers)\b`)
 
-// bound are words after which a vague word has its number.
-func vagueIn(s string) []string {
-	if len(amountsIn(s)) > 0 || len(cyclesIn(s)) > 0 {
+// vagueIn returns the vague words of a sentence that no number in it explains.
+func vagueIn(x *sentence) []string {
+	s := x.text
+	if len(x.amounts()) > 0 || len(x.cycles()) > 0 {
 		// A number stands in the sentence; only words that no number helps are left.
 		var out []string
 		for _, w := range vague.FindAllString(s, -1) {
@@ -32,5 +31,3 @@ func vagueIn(s string) []string {
 	}
 	return vague.FindAllString(s, -1)
 }
-
-var _ = holdfast.SeverityError
