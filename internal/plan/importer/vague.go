@@ -5,12 +5,6 @@ import (
 	"strings"
 )
 
-// Codes of what a document contradicts itself in. They carry the numbers of the
-// requirement catalogue's list of tensions where there is one.
-const (
-	codeTwice = "HF-I0" // two values for one thing
-)
-
 // vague are words that demand without saying how much.
 var vague = regexp.MustCompile(`(?i)\b(periodic(?:ally)?|regular(?:ly)?|timely|in a timely manner|prompt(?:ly)?|as soon as possible|as soon as practicable|significant(?:ly)?|substantial(?:ly)?|major|material|where appropriate|where feasible|as appropriate|when warranted|where necessary|as needed|if needed|adequate(?:ly)?|sufficient(?:ly)?|reasonable|near[- ]zero|near zero|minimal|sustained|from time to time|frequent(?:ly)?|strong|highly available|best effort|without undue delay|immediately|quickly|large|exceptional(?:ly)?|severe(?:ly)?|critical suppliers)\b`)
 
