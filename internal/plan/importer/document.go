@@ -32,9 +32,10 @@ type sentence struct {
 	label     string   // what stands before the colon of an item: "Critical (online)"
 	item      bool
 	covered   bool
-	continues bool // the sentence before ended with a semicolon
-	row       bool // a line of a table
-	derived   bool // computed from what stands elsewhere in the document
+	before    *sentence // the one before it in the same paragraph
+	continues bool      // the sentence before ended with a semicolon
+	row       bool      // a line of a table
+	derived   bool      // computed from what stands elsewhere in the document
 	times     *times
 	meta      bool // part of the document's own control data, read already
 }
@@ -94,9 +95,12 @@ var (
 	reUnderline = regexp.MustCompile(`^ {0,3}(=+|-{3,})\s*$`)
 	reItem      = regexp.MustCompile(`^\s*(?:[-*+•‣–]|\(?[0-9]{1,3}[.)]|\(?[a-z][.)])\s+(.*)$`)
 	reNumbered  = regexp.MustCompile(`^\d+(?:\.\d+)*\.?\s+\S`)
+	reShort4    = regexp.MustCompile(`^[A-Z][A-Za-z]+(?: [A-Za-z]+){0,3}$`)
+	rePromised  = regexp.MustCompile(`^([A-Z][^:.]{1,40}): *(?:RTO|RPO)\b`)
 	reRule      = regexp.MustCompile(`^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$`)
 	reFence     = regexp.MustCompile("^\\s*(```|~~~)")
 	reQuote     = regexp.MustCompile(`^(?:\s*>)+\s?`)
+	reClause    = regexp.MustCompile(`^\d{1,2}(?:\.\d{1,2}){1,3}\.?\s+`)
 	reNumber    = regexp.MustCompile(`^\(?\d+(?:\.\d+)*[.)]?\s+`)
 )
 
@@ -125,7 +129,7 @@ func (d *document) parse() {
 		under = append(under[:len(under):len(under)], h)
 		d.headings = append(d.headings, h)
 	}
-	fenced := false
+	fenced, pair := false, false
 	for i := 0; i < len(d.lines) && !d.overflow; i++ {
 		line := strings.TrimRight(reQuote.ReplaceAllString(d.lines[i], ""), " \t")
 		next := ""
@@ -140,6 +144,7 @@ func (d *document) parse() {
 		case fenced:
 		case trimmed == "":
 			flush()
+			pair = false
 		case reATX.MatchString(line):
 			flush()
 			m := reATX.FindStringSubmatch(line)
@@ -155,6 +160,8 @@ func (d *document) parse() {
 			}
 			title(i+1, level, trimmed)
 			i++
+		case len(para) == 0 && reShort4.MatchString(trimmed) && next != "" && unicode.IsUpper([]rune(next)[0]) && (i == 0 || strings.TrimSpace(d.lines[i-1]) == "") && len(next) > 40:
+			title(i+1, 2, trimmed)
 		case len(para) == 0 && next == "" && shouted(trimmed, i):
 			flush()
 			level := 2
@@ -164,8 +171,11 @@ func (d *document) parse() {
 			title(i+1, level, trimmed)
 		case len(para) == 0 && i == 0 && shouted(trimmed, i):
 			title(i+1, 1, trimmed)
-		case rePair.MatchString(trimmed):
+		case rePair.MatchString(plain(trimmed)):
 			flush()
+			para, start, pair = []string{trimmed}, i+1, true
+		case pair && unicode.IsUpper([]rune(trimmed)[0]):
+			flush() // lines of control data stand each for itself
 			para, start = []string{trimmed}, i+1
 		case reItem.MatchString(line):
 			flush()
@@ -173,6 +183,9 @@ func (d *document) parse() {
 		default:
 			if len(para) == 0 {
 				start = i + 1
+			}
+			if len(para) == 0 {
+				trimmed = reClause.ReplaceAllString(trimmed, "") // "2.1 The web shop …"
 			}
 			para = append(para, trimmed)
 		}
@@ -303,6 +316,12 @@ func (d *document) paragraph(lines []string, start int, item bool, under []headi
 				label = head
 			}
 			x.label = label
+			if m := rePromised.FindStringSubmatch(s); m != nil {
+				x.label, x.item = strings.TrimPrefix(strings.TrimPrefix(m[1], "The "), "Our "), true
+			}
+			if len(d.sentences) > 1 && from > 0 {
+				x.before = d.sentences[len(d.sentences)-2]
+			}
 			x.continues = from > 0 && text[from-1] == ';'
 		}
 		from = end

@@ -10,13 +10,13 @@ import (
 var (
 	reOrgSuffix = regexp.MustCompile(`\b((?:[A-Z][\w&'-]*\s+){1,4}(?:AB|Ltd|Limited|GmbH|AG|Inc|LLC|plc|PLC|Oy|SAS|BV|AS|ApS|SA|Trust))\b`)
 	rePolicy    = regexp.MustCompile(`(?i)polic|plan\b|standard|handbook|procedure|continuity|recovery|response|backup`)
-	reVersion   = regexp.MustCompile(`(?i)\bversion:?\s+v?(\d+(?:\.\d+)*)\b`)
+	reVersion   = regexp.MustCompile(`(?i)\b(?:version:?|rev\.|revision:?)\s+v?(\d+(?:\.\d+)*)\b`)
 	reDateISO   = regexp.MustCompile(`\b(\d{4}-\d{2}-\d{2})\b`)
 	reDateWords = regexp.MustCompile(`(?i)\b(\d{1,2})(?:st|nd|rd|th)?\s+(january|february|march|april|may|june|july|august|september|october|november|december),?\s+(\d{4})\b`)
 	reDateUS    = regexp.MustCompile(`(?i)\b(january|february|march|april|may|june|july|august|september|october|november|december)\s+(\d{1,2})(?:st|nd|rd|th)?,\s+(\d{4})\b`)
 
-	reOwner     = regexp.MustCompile(`(?i)^(?:(?:policy|plan|document|handbook|process)\s+)?owner(?: is|:)\s+(.+)$`)
-	reApprover  = regexp.MustCompile(`(?i)\bapprove[dr](?: by|:)\s*(?:the )?([^.,;]+)`)
+	reOwner     = regexp.MustCompile(`(?i)^(?:(?:policy|plan|document|handbook|process)\s+)?owner(?: is|:)\s+(.+)$|(?:owned by|belongs to) (?:the )?([A-Z][\w-]*(?: (?:of )?[A-Z][\w-]*){0,4})`)
+	reApprover  = regexp.MustCompile(`(?i)\b(?:approve[dr](?: by|:)|signed off by)\s*(?:the )?([^.,;]+)`)
 	reLabel     = regexp.MustCompile(`(?i)^(?:classification|label|confidentiality):\s*(.+)$`)
 	reUpdated   = regexp.MustCompile(`(?i)\b(?:last (?:updated|changed|revised|reviewed)|updated(?: on)?)\b`)
 	reEffective = regexp.MustCompile(`(?i)\b(?:effective|in force)\b`)
@@ -64,15 +64,14 @@ func (r *reader) header() {
 			r.note([]string{"plan", "version"}, m[1], "", checkControl, s.src())
 		}
 		if m := reOwner.FindStringSubmatch(strings.TrimRight(s.text, ".")); m != nil && early {
-			name, deputy, has := strings.Cut(m[1], ", deputy ")
+			name, _, _ := strings.Cut(m[1]+m[2], ", deputy ")
 			if id := ownerID(name); id != "" {
 				r.note([]string{"plan", "owner"}, id, "", checkControl, s.src())
 			}
-			_ = deputy
-			_ = has
 		}
 		if m := reApprover.FindStringSubmatch(s.text); m != nil && early && !strings.Contains(s.lower, "not approved") {
 			who, _, _ := strings.Cut(m[1], " on ")
+			who, _, _ = strings.Cut(who, " each ")
 			if id := ownerID(who); id != "" {
 				r.note([]string{"plan", "approvers", "1"}, id, "", checkControl, s.src())
 			}
@@ -133,7 +132,7 @@ func (r *reader) organisation() {
 }
 
 // words of an office, by which a name of a person and a role are told apart.
-var reOffice = regexp.MustCompile(`(?i)\b(chief|officer|head|director|manager|lead|owner|commander|group|committee|team|board|engineer|engineering|founder|co-founder|co-founders|management|security|executive|operations|compliance|operator|supervisor|administrator|c[a-z]o|ciso|dpo|department|desk|support|infrastructure|coordinator)\b`)
+var reOffice = regexp.MustCompile(`(?i)\b(chief|officer|head|director|manager|lead|owner|commander|group|committee|team|board|engineer|engineering|founder|co-founder|co-founders|management|security|executive|operations|compliance|operator|supervisor|administrator|c[a-z]o|ciso|dpo|department|desk|support|infrastructure|coordinator|principal|president|treasurer)\b`)
 
 // rePerson is a name: two or three words with capitals.
 var rePerson = regexp.MustCompile(`^(?:(?:Dr|Mr|Ms|Mrs|Prof)\.?\s+)?([A-Z][\p{L}'-]+(?:\s+[A-Z][\p{L}'.-]*){0,2})$`)

