@@ -18,6 +18,7 @@ func FuzzParse(f *testing.F) {
 		"a: &a [*a]\n", "? {a: b}\n: c\n", "runbooks: {r: {steps: {a: {run: [x], after: [a]}}}}\n"} {
 		f.Add([]byte(s))
 	}
+	model := parsed(f, all(f))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p, err := Parse("plan.yaml", text)
 		if err != nil {
@@ -39,6 +40,14 @@ func FuzzParse(f *testing.F) {
 		for _, f := range Check(p, checkTime) {
 			if f.Code == "" || f.Line < 1 || f.Column < 1 || f.Message == "" || f.Hint == "" {
 				t.Fatalf("a finding without code, place, reason or way out: %+v", f)
+			}
+		}
+		if cs := Diff(p, again); len(cs) > 0 {
+			t.Fatalf("a plan differs from itself: %v", cs)
+		}
+		for _, c := range append(Diff(p, model), Diff(model, p)...) {
+			if c.Path == "" || c.Text == "" || c.Position.Line < 1 || c.Effect == Weaker && c.Why == "" {
+				t.Fatalf("a change without place, text or reason: %+v", c)
 			}
 		}
 		p.RecoveryOrder()

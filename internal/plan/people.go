@@ -1,5 +1,10 @@
 package plan
 
+import (
+	"fmt"
+	"strings"
+)
+
 // A Person is somebody with a name and a way to be reached.
 type Person struct {
 	Name  string `yaml:"name"`
@@ -82,6 +87,19 @@ type Approval struct {
 	RequesterCounts bool `yaml:"requester_counts"`
 	// Fallback is the way of a team that is too small for this.
 	Fallback *Fallback `yaml:"fallback"`
+}
+
+// String says in one line who agrees: "2 of ceo, cto, or one person after 1d, with a
+// review within 7d".
+func (a Approval) String() string {
+	s := fmt.Sprintf("%d of %s", a.People, strings.Join(a.Roles, ", "))
+	if len(a.Roles) == 0 {
+		s = fmt.Sprintf("%d people", a.People)
+	}
+	if f := a.Fallback; f != nil {
+		s += fmt.Sprintf(", or one person after %s, with a review within %s", f.Delay, f.ReviewWithin)
+	}
+	return s
 }
 
 // A Fallback replaces a second person by time and a look afterwards.
