@@ -24,7 +24,11 @@ import (
 // that stands there, and is named by them.
 
 // A finding is one of "check --json".
-type finding struct{ Code, Severity, Subject, Message, Hint string }
+type finding struct {
+	Code, Severity, Subject, Message, Hint string
+	File                                   string
+	Line, Column                           int
+}
 
 // findings checks a plan.
 func (w workspace) findings(t *testing.T) (out []finding) {

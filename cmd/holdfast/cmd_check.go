@@ -77,7 +77,9 @@ finding of severity error exists.`,
 					return unread
 				}
 			} else {
-				fs = plan.Check(p, time.Now())
+				now := time.Now()
+				fs = append(plan.Check(p, now), plan.Attached(p, now)...)
+				holdfast.SortFindings(fs)
 			}
 			if unread == nil && live {
 				opt, err := c.options(slog.LevelError)

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -158,9 +159,13 @@ func named(list []controls.Control) string {
 	return strings.Join(out, " or ")
 }
 
-// better names the controls of a set that the topics belong to.
+// better names the controls of a set that the topics belong to, controls before their
+// enhancements.
 func better(s *controls.Set, shows []controls.Topic) []controls.Control {
 	list := s.About(shows)
+	slices.SortStableFunc(list, func(a, b controls.Control) int {
+		return cmp.Compare(strings.Count(a.ID, "("), strings.Count(b.ID, "("))
+	})
 	const most = 3
 	return list[:min(most, len(list))]
 }

@@ -2,9 +2,11 @@ package plan
 
 import (
 	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast"
 )
@@ -167,6 +169,23 @@ func (l *linter) citations() {
 	}
 }
 
+// Attached looks whether the documents that a plan cites by a path are there. It is
+// apart from Check, which asks nothing but the plan.
+func Attached(p *Plan, now time.Time) []holdfast.Finding {
+	l := &linter{p: p, now: now}
+	for _, id := range sorted(p.Documents) {
+		d, path := p.Documents[id], "documents."+id
+		if d.Path == "" || d.Missing != "" {
+			continue
+		}
+		if info, err := os.Stat(d.Path); err != nil || !info.Mode().IsRegular() {
+			l.warn(codeCited, path+".path", "put the document there, or correct the path", "the plan cites %q, and there is no such file: %s", d.Title, d.Path)
+		}
+	}
+	l.waive()
+	return l.findings
+}
+
 // duties looks at what somebody does again and again.
 func (l *linter) duties() {
 	p := l.p
@@ -278,7 +297,7 @@ func (l *linter) statements() {
 
 // The words that policies use in place of numbers. Each is matched at the beginning of
 // a word, so that "timely" also stands for "in a timely manner".
-var vague = regexp.MustCompile(`(?i)\b(periodic(ally)?|regular(ly)?|frequent(ly)?|occasional(ly)?|routine(ly)?|timely|promptly|swiftly|quickly|soon|as needed|as required|as appropriate|where appropriate|when appropriate|appropriately|where feasible|where possible|when warranted|if warranted|significant|major|material|sustained|severe|exceptional(ly)?|adequate(ly)?|sufficient(ly)?|reasonable|near[- ]zero|minimal|high[- ]change|highly available|strong)\b`)
+var vague = regexp.MustCompile(`(?i)\b(periodic(ally)?|regular(ly)?|frequent(ly)?|occasional(ly)?|routine(ly)?|timely|promptly|swiftly|quickly|soon|as needed|as required|as appropriate|where appropriate|when appropriate|appropriate(ly)?|where feasible|where possible|when warranted|if warranted|significant|major|material|sustained|severe|exceptional(ly)?|adequate(ly)?|sufficient(ly)?|reasonable|near[- ]zero|minimal|high[- ]change|highly available|strong)\b`)
 
 // oftenWords are the vague words that stand in place of a period.
 var oftenWords = regexp.MustCompile(`(?i)^(periodic|regular|frequent|occasional|routine)`)

@@ -63,8 +63,9 @@ func (p *Plan) ended(e Exception, now time.Time) bool {
 	return !now.Before(Date{e.Until.Year, e.Until.Month, e.Until.Day + 1}.Begin(p.Location()))
 }
 
-// except turns findings with an exception in force into notes.
-func (l *linter) except() {
+// waive turns findings with an exception in force into notes, and returns the
+// exceptions that did so.
+func (l *linter) waive() (used map[string]bool) {
 	p := l.p
 	inForce := map[string][]string{} // exceptions by the code that they waive
 	for _, id := range sorted(p.Exceptions) {
@@ -72,7 +73,7 @@ func (l *linter) except() {
 			inForce[e.Rule] = append(inForce[e.Rule], id)
 		}
 	}
-	used := map[string]bool{}
+	used = map[string]bool{}
 	for i := range l.findings {
 		f := &l.findings[i]
 		for _, id := range inForce[f.Code] {
@@ -84,6 +85,13 @@ func (l *linter) except() {
 			}
 		}
 	}
+	return used
+}
+
+// except waives findings, and looks at the exceptions themselves.
+func (l *linter) except() {
+	p := l.p
+	used := l.waive()
 	routed := slices.ContainsFunc(sorted(p.Approvals), func(act string) bool { return strings.HasPrefix(act, ActException) })
 	for _, id := range sorted(p.Exceptions) {
 		e, path := p.Exceptions[id], "exceptions."+id

@@ -150,9 +150,12 @@ func (l *linter) orphans() {
 	if len(used["scope"]) == 0 {
 		return
 	}
+	for id, x := range p.Exclusions {
+		use("scope", id, x.What)
+	}
 	for _, id := range l.nodes {
 		if !used["scope"][id] {
-			l.warn(codeOrphan, l.section(id)+"."+id, "name it in a part of plan.scope, or exclude it with a reason", "%q lies outside the scope that the plan declares", id)
+			l.warn(codeOrphan, l.section(id)+"."+id, "name it in a part of plan.scope, or exclude it by its name with a reason", "%q lies outside the scope that the plan declares", id)
 		}
 	}
 }

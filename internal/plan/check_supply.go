@@ -115,24 +115,36 @@ func (l *linter) shares(a, b []string) bool {
 	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
 }
 
+// responsibilities are what must be clear between a company and a supplier once it says
+// who does any of them.
+var responsibilities = []string{"backup", "redundancy", "restore"}
+
 // register looks for what must be known about a supplier before it fails.
 func (l *linter) register(id string) {
 	x, path := l.p.Suppliers[id], "suppliers."+id
-	if x.Criticality != "high" && x.Criticality != "critical" {
-		return
+	for _, part := range sorted(x.Responsible) {
+		if x.Responsible[part] != PartyUs && len(x.Evidence) == 0 {
+			l.warn(codeClaimed, path+".responsible."+part, "add \"evidence:\" with what it has shown, such as a certificate with its end, or see to it yourself", "that %q sees to the %s is claimed: it has shown nothing", id, part)
+		}
 	}
+	important := x.Criticality == "high" || x.Criticality == "critical"
 	var missing []string
 	for _, f := range []struct {
 		name  string
 		there bool
 	}{{"owner", x.Owner != ""}, {"contacts", len(x.Contacts) > 0}, {"contract", x.Contract != ""}, {"rto", !x.RTO.IsZero()}, {"regions", len(x.Regions) > 0},
 		{"review", !x.Review.Every.IsZero()}} {
-		if !f.there {
+		if important && !f.there {
 			missing = append(missing, f.name)
 		}
 	}
+	for _, part := range responsibilities {
+		if _, said := x.Responsible[part]; len(x.Responsible) > 0 && !said {
+			missing = append(missing, "responsible."+part)
+		}
+	}
 	if len(missing) > 0 {
-		l.warn(codeRegister, path, "add "+strings.Join(missing, ", "), "%q is rated %s, and the register lacks its %s", id, x.Criticality, strings.Join(missing, ", "))
+		l.warn(codeRegister, path, "add "+strings.Join(missing, ", "), "the register of suppliers lacks, for %q: %s", id, strings.Join(missing, ", "))
 	}
 }
 

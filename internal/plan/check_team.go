@@ -176,10 +176,22 @@ func (l *linter) apart() {
 			}
 		}
 	}
-	const many = 3 // roles of one person
+	if in := p.Incidents; in != nil {
+		for _, place := range sorted(in.Roles) {
+			if who := p.Person(in.Roles[place], false); who != "" {
+				holds[who] = append(holds[who], place+" in incidents")
+			}
+		}
+	}
+	if oc := p.OnCall; oc != nil {
+		for _, who := range l.holders(oc.Primary) {
+			holds[who] = append(holds[who], "on call")
+		}
+	}
+	const many = 3 // duties of one person
 	for _, who := range sorted(holds) {
 		if _, known := p.People[who]; known && len(holds[who]) >= many {
-			l.report(codeOverload, holdfast.SeverityNote, "people."+who, "give a role to somebody else, or see in an exercise that it works", "%q holds %d roles at once: %s", who, len(holds[who]), several(holds[who]))
+			l.report(codeOverload, holdfast.SeverityNote, "people."+who, "give one to somebody else, or see in an exercise that it works", "%q has %d duties at once: %s", who, len(holds[who]), several(holds[who]))
 		}
 	}
 }
