@@ -272,6 +272,10 @@ func plain(s string) string {
 		case c == '\\' && i+1 < len(s) && strings.IndexByte("\\`*_{}[]<>()#+-.!|~&$@:=^\"'", s[i+1]) >= 0:
 			i++
 			b.WriteByte(s[i])
+		case c == '`' && strings.IndexByte(s[i+1:], '`') > 0:
+			n := strings.IndexByte(s[i+1:], '`') // code is taken as it stands
+			b.WriteString(s[i+1 : i+1+n])
+			i += n + 1
 		case c == '`' || c == '*':
 		case c == '_' && (i == 0 || i+1 == len(s) || !isWord(s[i-1]) || !isWord(s[i+1])):
 		default:

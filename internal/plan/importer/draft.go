@@ -45,22 +45,22 @@ func (d *draft) set(path []string, value, stated, check string, src source) bool
 	if value == "" || len(d.values) >= MaxValues {
 		return false
 	}
-	full := strings.Join(path, ".")
-	v := Value{Path: full, Value: value, Line: src.line, Source: clip(src.text), Stated: clip(stated), Check: check}
-	if i, ok := d.at[full]; ok {
+	full, key := strings.Join(path, "."), strings.Join(path, "\x00")
+	v := Value{path: slices.Clone(path), Path: full, Value: value, Line: src.line, Source: clip(src.text), Stated: clip(stated), Check: check}
+	if i, ok := d.at[key]; ok {
 		if d.values[i].Value != value {
 			d.clash = append(d.clash, clash{d.values[i], v})
 		}
 		return false
 	}
-	d.at[full] = len(d.values)
+	d.at[key] = len(d.values)
 	d.values = append(d.values, v)
 	return true
 }
 
 // replace notes a value that is better known than an earlier one.
 func (d *draft) replace(path []string, value string, src source) {
-	if i, ok := d.at[strings.Join(path, ".")]; ok {
+	if i, ok := d.at[strings.Join(path, "\x00")]; ok {
 		d.values[i].Value, d.values[i].Line, d.values[i].Source = value, src.line, clip(src.text)
 		return
 	}
@@ -68,26 +68,44 @@ func (d *draft) replace(path []string, value string, src source) {
 }
 
 func (d *draft) get(path ...string) (Value, bool) {
-	i, ok := d.at[strings.Join(path, ".")]
+	i, ok := d.at[strings.Join(path, "\x00")]
 	if !ok {
 		return Value{}, false
 	}
 	return d.values[i], true
 }
 
-// below returns the ids that stand directly below a path, in the order of the text.
-func (d *draft) below(path string) []string {
+// below returns the ids of a section, in the order of the text.
+func (d *draft) below(section string) []string {
 	var out []string
 	for _, v := range d.values {
-		if rest, ok := strings.CutPrefix(v.Path, path+"."); ok {
-			id, _, _ := strings.Cut(rest, ".")
-			if path == "controls" {
-				id = rest
-			}
-			if !slices.Contains(out, id) {
-				out = append(out, id)
-			}
+		if len(v.path) > 1 && v.path[0] == section && !slices.Contains(out, v.path[1]) {
+			out = append(out, v.path[1])
 		}
+	}
+	return out
+}
+
+// drop takes out the values that a complaint of the plan's reader is about: those at or
+// below the path that it names, or on the line of the plan where it stands.
+func (d *draft) drop(subject string, line int, text []byte) []Value {
+	lines := strings.Split(string(text), "\n")
+	source := ""
+	if line > 0 && line <= len(lines) {
+		source = lines[line-1]
+	}
+	var out []Value
+	keep := d.values[:0:0]
+	for _, v := range d.values {
+		if v.Path == subject || strings.HasPrefix(v.Path, subject+".") || strings.HasPrefix(subject, v.Path+".") || source != "" && strings.Contains(source, d.from(v)) {
+			out = append(out, v)
+		} else {
+			keep = append(keep, v)
+		}
+	}
+	d.values, d.at, d.root = keep, map[string]int{}, &node{}
+	for i, v := range d.values {
+		d.at[strings.Join(v.path, "\x00")] = i
 	}
 	return out
 }
@@ -208,19 +226,11 @@ func (d *draft) has(path ...string) bool {
 	return true
 }
 
-// paths of values may have dots in their last id: controls are named by clauses.
-func splitPath(full string) []string {
-	if rest, ok := strings.CutPrefix(full, "controls."); ok {
-		return []string{"controls", rest}
-	}
-	return strings.Split(full, ".")
-}
-
 // yaml writes the proposal.
 func (d *draft) yaml(p *Proposal) []byte {
 	d.put([]string{"apiVersion"}, plan.APIVersion, "", "")
 	for _, v := range d.values {
-		path := splitPath(v.Path)
+		path := v.path
 		text := scalar(v.Value)
 		switch {
 		case path[0] == "controls":
@@ -234,14 +244,14 @@ func (d *draft) yaml(p *Proposal) []byte {
 		}
 		if path[0] == "frameworks" && len(path) == 2 {
 			if v.Value != "cited" {
-				d.put(append(path, "edition"), strconv.Quote(v.Value), d.from(v), "")
+				d.put(append(slices.Clone(path), "edition"), strconv.Quote(v.Value), d.from(v), "")
 				continue
 			}
-			d.put(append(path, "status"), "cited", d.from(v), "")
+			d.put(append(slices.Clone(path), "status"), "cited", d.from(v), "")
 			continue
 		}
 		if path[0] == "suppliers" && len(path) == 2 {
-			d.put(append(path, "name"), scalar(v.Source), d.from(v), "")
+			d.put(append(slices.Clone(path), "name"), scalar(v.Source), d.from(v), "")
 			continue
 		}
 		d.put(path, text, d.from(v), "")

@@ -52,6 +52,8 @@ type Value struct {
 	Source string `json:"source"` // the words that it was read from
 	Stated string `json:"stated,omitempty"`
 	Check  string `json:"check"` // what will check it once the plan is in force
+
+	path []string
 }
 
 // A Sentence is a part of the policy from which no value was read.
@@ -97,13 +99,36 @@ func Import(name string, text []byte, today time.Time) (*Proposal, error) {
 	r := &reader{doc: d, today: today, draft: newDraft(name)}
 	r.read()
 	p := r.proposal()
-	p.Plan = r.draft.yaml(p)
-	p.Todos = bytes.Count(p.Plan, []byte("TODO"))
-	// The strict reader has the last word. If it refuses, the mistake is ours.
-	if _, err := plan.Parse("plan.yaml", p.Plan); err != nil {
+	if err := r.write(p); err != nil {
 		return nil, fmt.Errorf("import %s: the proposal does not load: %w", name, err)
 	}
+	p.Todos = bytes.Count(p.Plan, []byte("TODO"))
 	return p, nil
+}
+
+// write makes the plan. The strict reader has the last word: a value that it refuses
+// is taken out and listed as unread, so that the rest is not lost with it.
+func (r *reader) write(p *Proposal) error {
+	const tries = 20
+	var err error
+	for range tries {
+		p.Plan = r.draft.yaml(p)
+		if _, err = plan.Parse("plan.yaml", p.Plan); err == nil {
+			return nil
+		}
+		dropped := false
+		for _, f := range plan.FindingsOf(err) {
+			for _, v := range r.draft.drop(f.Subject, f.Line, p.Plan) {
+				dropped = true
+				p.Unread = append(p.Unread, Sentence{Line: v.Line, Text: v.Source, Why: "the plan does not take it: " + f.Message})
+			}
+		}
+		if !dropped {
+			return err
+		}
+		p.Values = r.draft.values
+	}
+	return err
 }
 
 // readable refuses what is no text.
@@ -177,7 +202,7 @@ func (r *reader) read() {
 	r.header()
 	r.tables()
 	for _, s := range r.doc.sentences {
-		if s.meta {
+		if s.meta || s.derived {
 			continue
 		}
 		for _, rule := range rules {

@@ -188,7 +188,7 @@ func (r *reader) activation(s *sentence) {
 		if strings.Contains(w, "_") {
 			id = w
 		}
-		if id == "" || id == "you" || id == "we" || id == "plan" || id == "it" {
+		if id == "" || strings.Contains(id, "nobody") || id == "no" || id == "you" || id == "we" || id == "plan" || id == "it" {
 			continue
 		}
 		n++
@@ -249,7 +249,7 @@ func (r *reader) frameworks() {
 		edition := ""
 		var at *sentence
 		for _, s := range r.doc.sentences {
-			if s.meta && !s.row {
+			if s.meta && !s.row || s.derived {
 				continue
 			}
 			if first == nil && (st.name.MatchString(s.text) || st.clause != nil && r.cites(st, s)) {

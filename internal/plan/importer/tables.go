@@ -80,8 +80,12 @@ func (t row) src(cell string) source {
 func (r *reader) tables() {
 	for _, t := range r.doc.rows {
 		switch {
+		case len(t.heads) == 3 && t.heads[1] == "Field" && t.heads[2] == "Declared":
+			t.sentence.derived = true // what a rendered plan has no sentence for
 		case t.head(hInForce) && t.head(hRTO), t.head(hBy) && t.head(hEvery):
 			t.sentence.covered, t.sentence.derived = true, true // said elsewhere, computed from it
+		case len(t.heads) > 0 && t.heads[0] == "Drill" && t.head(hEvery):
+			r.drillRow(t)
 		case t.head(hRTO) || t.head(hRPO):
 			r.objectiveRow(t)
 		case t.head(hRole) && t.head(hSigned):
@@ -241,6 +245,14 @@ func (r *reader) controlRow(t row) {
 	}
 }
 
+// holderID is who holds something, by an id that the document itself uses, or by name.
+func holderID(s string) string {
+	if s = strings.TrimSpace(s); reExactID.MatchString(s) {
+		return s
+	}
+	return ownerID(s)
+}
+
 // itemRow reads the control data of a rendered document, and of others in that form.
 func (r *reader) itemRow(t row) {
 	value := t.get(hValue)
@@ -254,10 +266,10 @@ func (r *reader) itemRow(t row) {
 	case "version":
 		r.note([]string{"plan", "version"}, value, "", checkControl, t.src(value))
 	case "owner":
-		r.note([]string{"plan", "owner"}, ownerID(value), "", checkControl, t.src(value))
+		r.note([]string{"plan", "owner"}, holderID(value), "", checkControl, t.src(value))
 	case "approvers", "approver", "approved by":
 		for i, who := range strings.Split(value, ", ") {
-			r.note([]string{"plan", "approvers", digits(i + 1)}, ownerID(who), "", checkControl, t.src(who))
+			r.note([]string{"plan", "approvers", digits(i + 1)}, holderID(who), "", checkControl, t.src(who))
 		}
 	case "time zone", "timezone":
 		r.note([]string{"org", "timezone"}, value, "", checkControl, t.src(value))
@@ -321,7 +333,7 @@ func (r *reader) serviceRow(t row) {
 		return
 	}
 	r.field(t, hTier, exactID, "services", id, "tier")
-	r.field(t, hOwner, ownerID, "services", id, "owner")
+	r.field(t, hOwner, holderID, "services", id, "owner")
 	r.field(t, hRunbook, func(string) string { return "" }, "services", id, "runbook")
 	for _, need := range strings.Split(t.get(hNeeds), ", ") {
 		on, strength, _ := strings.Cut(strings.TrimSuffix(need, ")"), " (")
@@ -348,9 +360,9 @@ func (r *reader) storeRow(t row) {
 	}
 	r.field(t, hKind, exactID, "stores", id, "kind")
 	r.field(t, hTier, exactID, "stores", id, "tier")
-	r.field(t, hOwner, ownerID, "stores", id, "owner")
+	r.field(t, hOwner, holderID, "stores", id, "owner")
 	r.field(t, hClass, strings.TrimSpace, "stores", id, "class")
-	if p := t.get(hPolicy); reExactID.MatchString(p) {
+	if p, _, _ := strings.Cut(t.get(hPolicy), " ("); reExactID.MatchString(p) {
 		r.note([]string{"stores", id, "protect"}, p, "", checkInventory, t.src(p))
 	}
 }

@@ -111,7 +111,7 @@ func (r *reader) promises() {
 	})
 	if strictest.Path != "" {
 		r.each("backups.", ".every", func(b Value) {
-			id := strings.Split(b.Path, ".")[1]
+			id := b.path[1]
 			if strings.Contains(b.Path, ".copies.") {
 				return
 			}
@@ -147,7 +147,7 @@ func (r *reader) promises() {
 	rank := map[string]int{"low": 1, "minor": 1, "sev3": 1, "medium": 2, "moderate": 2, "sev2": 2, "high": 3, "major": 3, "sev1": 3, "critical": 4}
 	for _, a := range rtos {
 		for _, b := range rtos {
-			ida, idb := strings.Split(a.Path, "."), strings.Split(b.Path, ".")
+			ida, idb := a.path, b.path
 			if ida[0] == "severities" && idb[0] == "severities" && rank[ida[1]]-rank[idb[1]] == 1 && rank[idb[1]] > 0 && approx(a.Value) > approx(b.Value) {
 				r.tension(17, isWarning, a.Line, "severities."+ida[1], "labels carry no order here; say what the scheme means", "%s is worse than %s and has the longer RTO, %s instead of %s", ida[1], idb[1], a.Value, b.Value)
 			}
@@ -358,15 +358,16 @@ func (r *reader) clauses() {
 		}
 	}
 	if table && listed["CC7.5"] && !listed["A1.2"] && !listed["A1.3"] {
-		r.tension(13, isNote, r.line("controls.soc2/CC7.5"), "controls.soc2", "add A1.2 and A1.3", "A1.2 (recovery infrastructure) and A1.3 (its test) are not among the mapped criteria")
+		r.tension(13, isNote, r.line("controls", "soc2/CC7.5"), "controls.soc2", "add A1.2 and A1.3", "A1.2 (recovery infrastructure) and A1.3 (its test) are not among the mapped criteria")
 	}
 }
 
-func (r *reader) line(path string) int {
-	if i, ok := r.draft.at[path]; ok {
-		return r.draft.values[i].Line
+func (r *reader) line(path ...string) int {
+	v, ok := r.draft.get(path...)
+	if !ok {
+		return 1
 	}
-	return 1
+	return v.Line
 }
 
 func pluralIs(n int) string {

@@ -163,7 +163,7 @@ func covered(list []string, pattern string) bool {
 func (w *writer) declared(none string, tops ...string) {
 	told := toldValues()
 	var rows [][]string
-	for _, l := range leaves(w.plan) {
+	for _, l := range w.leaves() {
 		if !slices.Contains(tops, l.top()) || covered(told, l.pattern) {
 			continue
 		}
@@ -171,7 +171,16 @@ func (w *writer) declared(none string, tops ...string) {
 		if len(l.ids) == 0 || len(parts) == 1 {
 			parts = []string{l.top(), strings.TrimPrefix(l.path, l.top()+".")}
 		}
-		rows = append(rows, []string{w.text(parts[0]), w.text(strings.ReplaceAll(parts[1], "_", " ")), w.text(w.relative(l.text))})
+		field := strings.ReplaceAll(parts[1], "_", " ")
+		value := w.text(w.relative(l.text))
+		if i := strings.LastIndexByte(field, '.'); i > 0 && strings.HasSuffix(l.pattern, ".*") && strings.Trim(field[i+1:], "0123456789") == "" {
+			field = field[:i] // one line for a list
+			if n := len(rows); n > 0 && rows[n-1][0] == w.text(parts[0]) && rows[n-1][1] == w.text(field) {
+				rows[n-1][2] += ", " + value
+				continue
+			}
+		}
+		rows = append(rows, []string{w.text(parts[0]), w.text(field), value})
 	}
 	w.table(none, []string{"What", "Field", "Declared"}, rows)
 }

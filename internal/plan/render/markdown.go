@@ -15,6 +15,15 @@ type writer struct {
 	public  bool
 	secrets *secrets // what the public edition must not say
 	b       strings.Builder
+	all     []leaf // of the plan, found once
+}
+
+// leaves returns every value of the plan.
+func (w *writer) leaves() []leaf {
+	if w.all == nil {
+		w.all = leaves(w.plan)
+	}
+	return w.all
 }
 
 // body returns what was written, with one line break at its end.

@@ -103,7 +103,7 @@ func (w *writer) rest(id, none string) {
 		}
 	}
 	n := w.b.Len()
-	if none == "" && slices.ContainsFunc(leaves(w.plan), func(l leaf) bool { return slices.Contains(tops, l.top()) && !covered(toldValues(), l.pattern) }) {
+	if none == "" && slices.ContainsFunc(w.leaves(), func(l leaf) bool { return slices.Contains(tops, l.top()) && !covered(toldValues(), l.pattern) }) {
 		w.head("Further")
 	}
 	w.declared(none, tops...)
@@ -136,7 +136,7 @@ var toldValues = sync.OnceValue(func() []string {
 
 func (w *writer) annex() {
 	var tops []string
-	for _, l := range leaves(w.plan) {
+	for _, l := range w.leaves() {
 		if listedBy(l.top()) == "" && !slices.Contains(tops, l.top()) {
 			tops = append(tops, l.top())
 		}

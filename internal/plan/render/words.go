@@ -69,10 +69,10 @@ func (w *writer) recurrence(r plan.Recurrence) string {
 		return w.code(text) // the calendar has read it; only its words are missing here
 	}
 	words := period(p)
-	if weeks := strings.TrimSuffix(length, "w"); weeks != length && strings.Trim(weeks, "0123456789") == "" {
-		words = weeks + " weeks"
-		if weeks == "1" {
-			words = "1 week"
+	// Weeks and quarters are days and months to the calendar, and other slots.
+	for unit, word := range map[string]string{"w": "week", "q": "quarter"} {
+		if n, err := strconv.Atoi(strings.TrimSuffix(length, unit)); err == nil && strings.HasSuffix(length, unit) {
+			words = plural(n, word)
 		}
 	}
 	if tail == "" {
