@@ -15,6 +15,7 @@ import (
 	"holdfast"
 	"holdfast/internal/location"
 	"holdfast/internal/location/dir"
+	"holdfast/internal/location/gateway"
 	"holdfast/internal/location/probe"
 	"holdfast/internal/location/s3"
 	"holdfast/internal/location/sftp"
@@ -75,6 +76,8 @@ func (ps *Places) Store(name string) (repo.Store, error) {
 		s, err = s3.New(s3Config(l))
 	case plan.KindSFTP:
 		s, err = sftp.New(sftpConfig(l))
+	case plan.KindGateway:
+		s, err = gateway.New(gatewayConfig(l))
 	default:
 		err = fmt.Errorf("location %q: kind %q is not supported by this version", name, l.Kind)
 	}
@@ -96,6 +99,10 @@ func s3Config(l plan.Location) s3.Config {
 func sftpConfig(l plan.Location) sftp.Config {
 	c := l.SFTP
 	return sftp.Config{Addr: c.Host, User: c.User, Path: c.Path, KeyFile: c.KeyFile, HostKey: c.HostKey, KnownHosts: c.KnownHosts}
+}
+
+func gatewayConfig(l plan.Location) gateway.ClientConfig {
+	return gateway.ClientConfig{Address: l.Gateway.Address, IdentityFile: l.Gateway.IdentityFile}
 }
 
 // Open returns the repository at a location. It asks the location each time: a
@@ -182,6 +189,15 @@ func (ps *Places) Probe(ctx context.Context, name string, clock func() time.Time
 		place, err = s3.Probe(s3Config(l), id)
 	case plan.KindSFTP:
 		place, err = sftp.Probe(ctx, sftpConfig(l), id)
+	case plan.KindGateway:
+		g, err := gateway.New(gatewayConfig(l))
+		if err != nil {
+			return probe.Report{}, fmt.Errorf("location %q: %w", name, err)
+		}
+		defer g.Close()
+		r := g.Probe(ctx, clock)
+		r.Location, r.Address, r.Kind = name, ps.where(name), string(l.Kind)
+		return r, nil
 	default:
 		err = fmt.Errorf("kind %q is not supported by this version", l.Kind)
 	}

@@ -20,6 +20,10 @@ func (l Location) Host() string {
 		if u, err := url.Parse(l.S3.address()); err == nil {
 			return u.Hostname()
 		}
+	case l.Gateway != nil:
+		if u, err := url.Parse(l.Gateway.Address); err == nil {
+			return u.Hostname()
+		}
 	case l.SFTP != nil:
 		if host, _, err := net.SplitHostPort(l.SFTP.Host); err == nil {
 			return host
@@ -56,6 +60,8 @@ func (l Location) Address() string {
 	switch {
 	case l.S3 != nil:
 		return strings.TrimSuffix(strings.TrimSuffix(l.S3.address(), "/")+"/"+l.S3.Bucket+"/"+strings.Trim(l.S3.Prefix, "/"), "/")
+	case l.Gateway != nil:
+		return strings.TrimSuffix(l.Gateway.Address, "/")
 	case l.SFTP != nil:
 		return fmt.Sprintf("sftp://%s@%s/%s", l.SFTP.User, l.SFTP.Host, strings.TrimPrefix(l.SFTP.Path, "/"))
 	}
@@ -74,7 +80,7 @@ func (d *decoder) place(complain complainer, path string, l Location) {
 		kind LocationKind
 		key  string
 		set  bool
-	}{{KindDir, "path", l.Path != ""}, {KindS3, "s3", l.S3 != nil}, {KindSFTP, "sftp", l.SFTP != nil}} {
+	}{{KindDir, "path", l.Path != ""}, {KindS3, "s3", l.S3 != nil}, {KindSFTP, "sftp", l.SFTP != nil}, {KindGateway, "gateway", l.Gateway != nil}} {
 		switch {
 		case l.Kind == k.kind && !k.set:
 			complain(codeEmpty, path, fmt.Sprintf("add \"%s: …\"", k.key), "%q is of kind %s and lacks %q", path, k.kind, k.key)
@@ -87,6 +93,11 @@ func (d *decoder) place(complain complainer, path string, l Location) {
 	}
 	if l.SFTP != nil {
 		placeSFTP(complain, path+".sftp", *l.SFTP)
+	}
+	if g := l.Gateway; g != nil && g.Address != "" {
+		if u, err := url.Parse(g.Address); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Path != "" && u.Path != "/" {
+			complain(codeValue, path+".gateway.address", "write https://HOST:PORT", "%q is not the address of a gateway", path+".gateway.address")
+		}
 	}
 }
 
@@ -141,7 +152,7 @@ func (l *linter) remote() {
 	at := map[string]string{}
 	for _, id := range sorted(l.p.Locations) {
 		loc, path := l.p.Locations[id], "locations."+id
-		if loc.S3 == nil && loc.SFTP == nil {
+		if loc.S3 == nil && loc.SFTP == nil && loc.Gateway == nil {
 			continue
 		}
 		if first, ok := at[loc.Address()]; ok {

@@ -56,22 +56,24 @@ type LocationKind string
 
 // The kinds of location that this version writes to.
 const (
-	KindDir  LocationKind = "dir"
-	KindS3   LocationKind = "s3"
-	KindSFTP LocationKind = "sftp"
+	KindDir     LocationKind = "dir"
+	KindS3      LocationKind = "s3"
+	KindSFTP    LocationKind = "sftp"
+	KindGateway LocationKind = "gateway"
 )
 
 func (LocationKind) words() []string {
-	return []string{string(KindDir), string(KindS3), string(KindSFTP)}
+	return []string{string(KindDir), string(KindS3), string(KindSFTP), string(KindGateway)}
 }
 
 // A Location is one place that holds backups.
 type Location struct {
 	Kind LocationKind `yaml:"kind" plan:"required"`
 
-	Path string        `yaml:"path" plan:"path"` // for kind dir: the folder
-	S3   *S3Location   `yaml:"s3"`               // for kind s3
-	SFTP *SFTPLocation `yaml:"sftp"`             // for kind sftp
+	Path    string           `yaml:"path" plan:"path"` // for kind dir: the folder
+	S3      *S3Location      `yaml:"s3"`               // for kind s3
+	SFTP    *SFTPLocation    `yaml:"sftp"`             // for kind sftp
+	Gateway *GatewayLocation `yaml:"gateway"`          // for kind gateway
 
 	// Provider, Account, Region and Domain say what a place shares with others.
 	// Two places with one failure domain count once. The domain "this-host" is the
@@ -133,6 +135,16 @@ type S3Location struct {
 	//
 	// Defaults to no lock by Holdfast; the bucket may have a retention of its own.
 	Lock Period `yaml:"lock"`
+}
+
+// GatewayLocation is a place behind a gateway of ours, which gives out less than the
+// place itself would: "holdfast gateway".
+type GatewayLocation struct {
+	// Address is https://HOST:PORT.
+	Address string `yaml:"address" plan:"required"`
+	// IdentityFile holds what "holdfast gateway enroll" wrote, readable by its owner
+	// only. What this machine may do there follows from it: a writer only writes.
+	IdentityFile string `yaml:"identity_file" plan:"required,path"`
 }
 
 // S3Style says where the name of a bucket stands in an address.
