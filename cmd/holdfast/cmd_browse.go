@@ -358,14 +358,7 @@ func (c *cli) restorePart(ctx context.Context, p *plan.Plan, opt app.Options, r 
 		if err != nil {
 			return err
 		}
-		n, bytes, err := files.Measure(ctx, pt.Snapshot, part)
-		if err != nil {
-			return err
-		}
-		m := pt.Manifest()
-		return c.print(map[string]any{"snapshot": m.ID, "location": pt.Location, "entries": n, "bytes": bytes}, func(o io.Writer) {
-			fmt.Fprintf(o, "would restore %d entries, %s, from %q, snapshot %s of %s\n", n, size(bytes), pt.Location, m.ID, when(m.Created))
-		})
+		return c.dryPart(ctx, "restore", pt, part)
 	}
 	b := newBar(c.stderr, "restore "+r.Store)
 	r.Progress = b.progress

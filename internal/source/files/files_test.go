@@ -234,9 +234,11 @@ func acl() []byte {
 	return b
 }
 
-// Everything that a file system can hold comes back.
-func TestRoundTrip(t *testing.T) {
-	b := newBench(t)
+// everything fills the directory with all that a file system can hold, and
+// describes it.
+func (b *bench) everything() map[string]string {
+	t := b.t
+	t.Helper()
 	b.write("plain", "hello")
 	b.write("empty", "")
 	b.write("a/b/c/deep", "deep")
@@ -302,8 +304,13 @@ func TestRoundTrip(t *testing.T) {
 	settime(t, b.path("odd"), 1_400_000_000, 7)
 	settime(t, b.path("a"), 1_300_000_000, 8)
 	settime(t, b.dir, 1_200_000_000, 9)
-	want := describe(t, b.dir)
+	return describe(t, b.dir)
+}
 
+// Everything that a file system can hold comes back.
+func TestRoundTrip(t *testing.T) {
+	b := newBench(t)
+	want := b.everything()
 	m, report, _, err := b.snapshot(b.source(Config{}))
 	must(t, err)
 	restored := b.restore(m)
