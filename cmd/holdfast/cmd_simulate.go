@@ -202,6 +202,17 @@ func printSimulation(o io.Writer, s objective.Simulation) {
 		fateRow(w, v)
 	}
 	w.Flush()
+	for _, v := range s.Services {
+		for _, st := range v.Stages {
+			fmt.Fprintf(o, "  %s, stage %s\n", v.ID, st.Text())
+		}
+		if v.Harmed {
+			fold(o, "    ", fmt.Sprintf("  %s is away for longer than its maximum tolerable downtime, %s: the company is harmed for good", v.ID, v.MTD))
+		}
+		if v.Cost > 0 {
+			fmt.Fprintf(o, "  %s: impact %d, cost about %d\n", v.ID, v.Harm, v.Cost)
+		}
+	}
 	fmt.Fprintln(o)
 	w = tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "STORE\tBACK AFTER\tRTO\tVERDICT\tLOSES\tRPO\tVERDICT\tCOPIES LEFT")

@@ -73,6 +73,7 @@ type App struct {
 
 	stores map[string]adapter
 	survey survey
+	old    sync.Map // plans that were in force, by digest; what is in it is never changed
 	// compared holds the locations whose anchors the ledger was compared with.
 	compared sync.Map
 	lock     *durable.FileLock // on the workspace

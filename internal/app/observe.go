@@ -10,6 +10,7 @@ import (
 	"holdfast/internal/backup"
 	"holdfast/internal/drill"
 	"holdfast/internal/incident"
+	"holdfast/internal/ledger"
 	"holdfast/internal/objective"
 	"holdfast/internal/plan"
 	"holdfast/internal/recovery"
@@ -65,7 +66,44 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 		}
 		f.Proofs = append(f.Proofs, recoveryProofs(a.Plan, r, inc)...)
 	}
+	if f.Versions, err = a.versions(ctx); err != nil {
+		return f, err
+	}
 	return f, a.nextDrills(ctx, &f)
+}
+
+// maxVersions bounds how far back verdicts are given by the plan of their time.
+const maxVersions = 100
+
+// versions are the plans that were in force, oldest first. One that this version of Holdfast
+// cannot read any more judges nothing; the fact of it stays in the ledger.
+func (a *App) versions(ctx context.Context) ([]objective.Version, error) {
+	facts, err := a.Ledger.Find(ctx, ledger.Query{Type: factPlan, Limit: maxVersions, Newest: true})
+	if err != nil {
+		return nil, err
+	}
+	var out []objective.Version
+	for _, f := range slices.Backward(facts) {
+		var v planFact
+		if err := decodeFact(f, &v); err != nil {
+			return nil, err
+		}
+		p := a.Plan
+		if v.Digest != p.Digest() {
+			known, ok := a.old.Load(v.Digest)
+			if !ok {
+				parsed, err := plan.Parse(a.opt.Workspace.Plan(), []byte(v.Text))
+				if err != nil {
+					a.opt.Log.Warn("an old plan cannot be read", "digest", v.Digest, "err", err)
+					continue
+				}
+				known, _ = a.old.LoadOrStore(v.Digest, parsed)
+			}
+			p = known.(*plan.Plan)
+		}
+		out = append(out, objective.Version{From: f.At, Plan: p})
+	}
+	return out, nil
 }
 
 // copyFacts joins what the locations were seen to hold with the vault's receipts
@@ -165,7 +203,7 @@ func recoveryProofs(pl *plan.Plan, r recovery.Run, inc incident.Incident) []obje
 			continue
 		}
 		p := objective.Proof{Kind: objective.ProofIncident, ID: inc.Name(), Service: pr.Service, At: at, Outcome: holdfast.Passed, Rung: holdfast.L4,
-			Parts: r.Parts(pr.Service, inc.OccurredAt, inc.DetectedAt)}
+			Parts: r.Parts(pr.Service, inc.OccurredAt, inc.DetectedAt), Ends: ends(r, at, inc)}
 		for _, s := range r.Steps {
 			if l, ok := lost[s.Store]; ok && l.ID == s.ID && !s.Outcome.DataUntil.IsZero() {
 				p.DataAge, p.DataAgeKnown, p.Location = max(p.DataAge, lossAge(inc, s.Outcome.DataUntil)), true, s.Location
@@ -178,6 +216,31 @@ func recoveryProofs(pl *plan.Plan, r recovery.Run, inc incident.Incident) []obje
 			continue
 		}
 		out = append(out, p)
+	}
+	return out
+}
+
+// ends are the instants of a recovery, from the disruption. Those that are not reached yet are not known.
+func ends(r recovery.Run, usable time.Time, inc incident.Incident) objective.Instants {
+	since := func(t time.Time) time.Duration {
+		if t.IsZero() {
+			return 0
+		}
+		return max(0, t.Sub(inc.OccurredAt))
+	}
+	out := objective.Instants{Detected: since(inc.DetectedAt), Declared: since(r.Activated), Usable: since(usable), Whole: since(usable)}
+	for _, s := range r.Steps {
+		if s.Kind != recovery.StepHuman {
+			continue
+		}
+		if s.Finished.IsZero() {
+			out.Whole = 0
+			break
+		}
+		out.Whole = max(out.Whole, since(s.Finished))
+	}
+	if r.State == recovery.StateDone {
+		out.Normal = since(r.Finished)
 	}
 	return out
 }

@@ -91,7 +91,7 @@ func (c *clockwork) measured(store string) (holdfast.Parts, holdfast.Basis, bool
 		if newest == nil || x.At.After(newest.At) {
 			newest = x
 		}
-		if c.now.Sub(x.At) <= term.Fresh && (worst == nil || restoreParts(x.Parts).Sum() > restoreParts(worst.Parts).Sum()) {
+		if c.now.Sub(x.At) <= term.Fresh && c.ended(x) == "" && (worst == nil || restoreParts(x.Parts).Sum() > restoreParts(worst.Parts).Sum()) {
 			worst = x
 		}
 	}

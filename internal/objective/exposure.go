@@ -124,9 +124,18 @@ func Scenarios(p *plan.Plan) []Scenario {
 		}
 	}
 	for _, id := range slices.Sorted(maps.Keys(p.Scenarios)) {
-		if lose := p.Scenarios[id].Lose; len(lose) > 0 {
-			out = append(out, Scenario{ID: "plan:" + id, Title: id + " (the data" + and(lose) + ")", LostLocations: slices.Clone(lose)})
+		lose := p.Scenarios[id].Lose
+		if len(lose) == 0 {
+			continue
 		}
+		var losses []plan.Loss
+		for _, w := range lose {
+			if l, err := p.ParseLoss(w); err == nil { // what the plan does not know takes nothing along
+				losses = append(losses, l)
+			}
+		}
+		lost := append([]string{}, slices.Sorted(maps.Keys(p.Falls(losses...).Locations))...)
+		out = append(out, Scenario{ID: "plan:" + id, Title: id + " (the data" + and(lose) + ")", LostLocations: lost})
 	}
 	return out
 }

@@ -14,6 +14,7 @@ type Facts struct {
 	Copies    []Copy               // one for each store and location that the plan declares
 	Proofs    []Proof              // drills and recoveries, in any order
 	NextDrill map[string]time.Time // by store: when the next drill is expected
+	Versions  []Version            // of the plan, oldest first; none: it was never another
 }
 
 // A LocationFact says whether a place could be looked at.
@@ -74,6 +75,7 @@ type Proof struct {
 	// DataAge is how old the recovered data was at the target: the realised RPO.
 	DataAge      time.Duration
 	DataAgeKnown bool
+	Ends         Instants // of a recovery of a whole service
 	Location     string
 	Snapshot     string
 	Note         string

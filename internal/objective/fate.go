@@ -46,6 +46,7 @@ func (s *simulator) fates(out *Simulation, in planner.Input, pl planner.Plan, f 
 		v.Loss = Loss{State: LossBounded, Verdict: NoVerdict, Why: "none of its data is lost"}
 		if pr, hit := predicted[id]; hit {
 			s.back(&v, pr, steps, missing, begin-clock)
+			s.harm(&v, out.Scenario, Instants{Detected: detect, Declared: begin, Usable: begin + steps["check-"+id].End, Whole: begin + pr.Time})
 			v.Loss = s.lossOf(id, f, losses)
 			v.Loss.Verdict = verdictOf(v.Loss, v.RPO.Target.Duration(), v.RPO.Limit.Duration())
 			out.Missed = out.Missed || v.InTime == Over || v.Loss.Verdict == Over
@@ -196,6 +197,36 @@ func (s *simulator) back(v *Fate, pr planner.Prediction, steps map[string]planne
 	if len(v.Missing) > 0 {
 		v.Why += "; no number for " + list(v.Missing)
 	}
+}
+
+// harm is what an outage does by the impact analysis of the service, and how it stands stage by stage.
+func (s *simulator) harm(v *Fate, scenario string, at Instants) {
+	svc := s.p.Services[v.ID]
+	mtd := svc.MTD
+	if mtd.IsZero() {
+		mtd = s.p.Tiers[svc.Tier].MTD
+	}
+	if sc := s.p.Tiers[svc.Tier].Scenarios[scenario].MTD; scenario != "" && !sc.IsZero() {
+		mtd = sc
+	}
+	v.MTD = Seconds(mtd.Approx())
+	if svc.BIA != nil {
+		if a := svc.BIA.Analyse(); a.Tolerable > 0 && (v.MTD == 0 || Seconds(a.Tolerable) < v.MTD) {
+			v.MTD = Seconds(a.Tolerable)
+		}
+		if v.State == FateBack {
+			harm, cost := svc.BIA.Harm(at.Whole)
+			v.Harm, v.Cost = harm.Level, cost
+		} else {
+			v.Harm = plan.MaxImpact
+		}
+	}
+	v.Harmed = v.MTD > 0 && (v.State == FateNever || at.Whole > v.MTD.Duration())
+	rto, _ := s.p.ObjectiveIn(v.ID, scenario)
+	if v.State == FateNever {
+		at = Instants{}
+	}
+	v.Stages = Stages(rto.Objective, s.p.RTOClock(), at)
 }
 
 // promises are the objectives of a service or store that hold in a scenario.

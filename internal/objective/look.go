@@ -115,9 +115,11 @@ func lookStore(c *clockwork, id string, scenarios []Scenario) StoreOverview {
 	limit, by := c.required(id)
 	st.Required, st.RequiredBy = Seconds(limit), by
 	st.Restore = c.predictStore(id, limit)
-	st.RTO = Assess(rto, from, outages(c.byStore[id]), term, f.Now)
+	st.RTO = Assess(rto, from, c.outages(c.byStore[id]), term, f.Now)
 	compose(&st.RTO, st.Restore, c.drillState([]string{id}))
 
+	c.history(&st.RPO, id, plan.MetricRPO, Prediction{})
+	c.history(&st.RTO, id, plan.MetricRTO, st.Restore)
 	st.LastDrill = c.lastDrill(id)
 	st.Posture = Worst(st.RTO.Posture, st.RPO.Posture)
 	if !protected {
@@ -228,7 +230,7 @@ func (k *known) drillState(stores []string) holdfast.Posture {
 			switch {
 			case newest.Outcome == holdfast.Failed:
 				state = holdfast.PostureFailed
-			case age > term.Fresh:
+			case age > term.Fresh || k.ended(newest) != "":
 				state = holdfast.PostureOverdue
 			case term.Interval > 0 && age > term.Interval:
 				state = holdfast.PostureDue
@@ -287,7 +289,7 @@ func lookService(c *clockwork, id string, scenarios []Scenario, stores map[strin
 	}
 
 	v.Outage = c.predictService(id)
-	v.RTO = Assess(rto, from, outages(c.byService[id]), term, f.Now)
+	v.RTO = Assess(rto, from, c.outages(c.byService[id]), term, f.Now)
 	compose(&v.RTO, v.Outage, c.drillState(v.Stores))
 
 	i := 0
@@ -309,7 +311,7 @@ func lookService(c *clockwork, id string, scenarios []Scenario, stores map[strin
 	// A real recovery that measured it stands for all stores at once.
 	for _, x := range c.byService[id] {
 		if x.Kind == ProofIncident {
-			points = append(points, Measurement{x.At, x.DataAge, x.DataAgeKnown, x.Outcome, x.source(), x.Note})
+			points = append(points, Measurement{x.At, x.DataAge, x.DataAgeKnown, x.Outcome, x.source(), x.Note, c.ended(x)})
 			if x.Outcome == holdfast.Passed && !x.At.After(f.Now) && x.At.After(v.RecoveredAt) {
 				v.Recovered, v.RecoveredAt = x.ID, x.At
 			}
@@ -326,6 +328,7 @@ func lookService(c *clockwork, id string, scenarios []Scenario, stores map[strin
 			if n == 0 && len(points) == 0 || badness[theirs.Posture] > badness[v.RPO.Posture] {
 				declared, target, limit := v.RPO.Declared, v.RPO.Target, v.RPO.Limit
 				v.RPO = theirs
+				v.RPO.Values, v.RPO.History = nil, nil
 				v.RPO.Declared, v.RPO.Target, v.RPO.Limit, v.RPO.From = declared, target, limit, from
 				v.RPO.Why = store + ": " + theirs.Why
 				if theirs.Posture == holdfast.PostureNA {
@@ -335,8 +338,27 @@ func lookService(c *clockwork, id string, scenarios []Scenario, stores map[strin
 		}
 		live(&v.RPO, v.Losses)
 	}
+	c.history(&v.RPO, id, plan.MetricRPO, Prediction{})
+	c.history(&v.RTO, id, plan.MetricRTO, v.Outage)
+	v.RTO.Stages = c.stages(id, rto)
 	v.Posture = Worst(v.RTO.Posture, v.RPO.Posture)
 	return v
+}
+
+// stages judges the newest recovery of a service stage by stage, by the plan of its time.
+func (k *known) stages(service string, rto plan.Objective) []StageState {
+	var newest *Proof
+	for _, x := range k.byService[service] {
+		if x.Kind == ProofIncident && !x.At.After(k.now) && (newest == nil || x.At.After(newest.At)) {
+			newest = x
+		}
+	}
+	if newest == nil {
+		return Stages(rto, k.p.RTOClock(), Instants{})
+	}
+	p := k.inForce(newest.At)
+	then, _, _ := p.ObjectiveOf(service)
+	return Stages(then, p.RTOClock(), newest.Ends)
 }
 
 // sentence is the answer in one line, for the loss of this host.

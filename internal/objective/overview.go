@@ -161,6 +161,12 @@ type ObjectiveState struct {
 	Ends     time.Time        `json:"proof_ends,omitzero"`
 	Source   string           `json:"source,omitempty"` // "drill 12", "incident 3"
 	Why      string           `json:"why"`
+	// Values are what is declared, composed, and measured, kind by kind; History the newest
+	// measurements, each judged by the plan of its time; Stages the newest recovery, stage by
+	// stage.
+	Values  []Value      `json:"values,omitempty"`
+	History []Judged     `json:"history,omitempty"`
+	Stages  []StageState `json:"stages,omitempty"`
 }
 
 // A PartTime is one stretch of a predicted recovery.

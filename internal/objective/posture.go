@@ -33,6 +33,7 @@ type Measurement struct {
 	Outcome holdfast.Outcome
 	Source  string // "drill 12", "incident 3"
 	Why     string // for what failed or is not proven
+	Ended   string // what changed since, so that it proves nothing any more; "" if it holds
 }
 
 // Term says how long a proof lasts and how often a new one is expected.
@@ -65,7 +66,7 @@ func Assess(o plan.Objective, from string, ms []Measurement, term Term, now time
 		}
 		st.N++
 		st.Latest, st.LatestAt, st.Source = Seconds(m.Value), m.At, m.Source
-		if now.Sub(m.At) <= term.Fresh {
+		if now.Sub(m.At) <= term.Fresh && m.Ended == "" {
 			st.Worst = max(st.Worst, Seconds(m.Value))
 		}
 	}
@@ -97,6 +98,9 @@ func Assess(o plan.Objective, from string, ms []Measurement, term Term, now time
 	case judged.Value > limit:
 		st.Posture, st.Grade = holdfast.PostureFailed, holdfast.Proved
 		st.Why = fmt.Sprintf("%s measured %s, promised %s", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(limit))
+	case judged.Ended != "":
+		st.Posture, st.Grade, st.Ends = holdfast.PostureOverdue, holdfast.Proved, judged.At
+		st.Why = fmt.Sprintf("the proof ended by a change: %s measured %s, %s ago, and %s", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(age), judged.Ended)
 	case age > term.Fresh:
 		st.Posture, st.Grade = holdfast.PostureOverdue, holdfast.Proved
 		st.Why = fmt.Sprintf("the proof ended: %s measured %s, %s ago, and a proof lasts %s", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(age), holdfast.FormatDuration(term.Fresh))
@@ -148,18 +152,18 @@ func (k *known) recoveryPoints(store string) []Measurement {
 	var out []Measurement
 	for _, x := range k.byStore[store] {
 		outcome, why := settled(k.p, *x)
-		out = append(out, Measurement{x.At, x.DataAge, x.DataAgeKnown, outcome, x.source(), why})
+		out = append(out, Measurement{x.At, x.DataAge, x.DataAgeKnown, outcome, x.source(), why, k.ended(x)})
 	}
 	return out
 }
 
 // outages are the measurements of a whole outage. Only a real recovery has one: a
 // drill in a sandbox has no detection and no decision.
-func outages(proofs []*Proof) []Measurement {
+func (k *known) outages(proofs []*Proof) []Measurement {
 	var out []Measurement
 	for _, x := range proofs {
 		if x.Kind == ProofIncident {
-			out = append(out, Measurement{x.At, x.Parts.Sum(), x.Parts.Proven(), x.Outcome, x.source(), x.Note})
+			out = append(out, Measurement{x.At, x.Parts.Sum(), x.Parts.Proven(), x.Outcome, x.source(), x.Note, k.ended(x)})
 		}
 	}
 	return out

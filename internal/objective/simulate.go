@@ -116,7 +116,16 @@ type Fate struct {
 	InTime  Verdict   `json:"rto_verdict"`
 	Loss    Loss      `json:"loss"`
 	RPO     Promise   `json:"rpo"`
-	Why     string    `json:"why"`
+	// Stages judge each stage of an RTO in stages by itself.
+	Stages []StageState `json:"stages,omitempty"`
+	// Harm is the impact that the outage has reached by the service's impact analysis, 0 to 5, and Cost
+	// what it has cost until then, in the company's currency.
+	Harm int `json:"impact"`
+	Cost int `json:"cost"`
+	// MTD is the maximum tolerable downtime, and Harmed that the outage is longer.
+	MTD    Seconds `json:"mtd_seconds,omitempty"`
+	Harmed bool    `json:"beyond_mtd"`
+	Why    string  `json:"why"`
 }
 
 // Text writes the outage: "45m", "about 45m", "at least 45m", "never", "none".
