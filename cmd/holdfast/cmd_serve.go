@@ -66,14 +66,19 @@ Exit status: 0 stopped, 1 error (also when another server works on this state).`
 }
 
 func (c *cli) statusCmd() *cobra.Command {
-	return &cobra.Command{
+	var coverage bool
+	cmd := &cobra.Command{
 		Use:   "status [SERVICE]",
 		Short: "Declared, proven and exposed, right now",
 		Long: `Say for each service and store what the plan promises, what drills and incidents
 have proven, and what would be lost if it burned down now.
 
-Exit status: 0 within objectives, 3 an objective is missed or unproven.`,
-		Example: "  $ holdfast status\n  $ holdfast status api --json",
+With --coverage, say instead of every service and store what protects it: covered,
+part covered, delegated, excepted or uncovered, with the reason and the last good point.
+
+Exit status: 0 within objectives, 3 an objective is missed or unproven, a finding of
+severity error exists, or with --coverage something is not covered as the plan says.`,
+		Example: "  $ holdfast status\n  $ holdfast status api --json\n  $ holdfast status --coverage",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
@@ -86,17 +91,41 @@ Exit status: 0 within objectives, 3 an objective is missed or unproven.`,
 						return err
 					}
 				}
+				if coverage {
+					return c.covered(o)
+				}
 				if err := c.print(o, func(w io.Writer) { printOverview(w, o) }); err != nil {
 					return err
 				}
-				if o.Posture != holdfast.PostureProved && o.Posture != holdfast.PostureExcepted && o.Posture != holdfast.PostureDue {
-					c.reported = true
-					return holdfast.ErrMissed
-				}
-				return nil
+				fine := o.Posture == holdfast.PostureProved || o.Posture == holdfast.PostureExcepted || o.Posture == holdfast.PostureDue
+				return c.missed(!fine || holdfast.AnyErrors(o.Findings))
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&coverage, "coverage", false, "say what protects each service and store")
+	return cmd
+}
+
+// covered prints what protects each item of the inventory.
+func (c *cli) covered(v objective.Overview) error {
+	if err := c.print(v.Coverage, func(o io.Writer) {
+		var counts []string
+		for _, s := range objective.CoverageStates {
+			if n := v.Coverage.Counts[s]; n > 0 {
+				counts = append(counts, fmt.Sprintf("%d %s", n, s))
+			}
+		}
+		fmt.Fprintf(o, "%d services and stores: %s\n\n", v.Coverage.Total, strings.Join(counts, ", "))
+		w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "ITEM\tKIND\tCOVERAGE\tLAST GOOD POINT\tWHY")
+		for _, x := range v.Coverage.Items {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.ID, x.Kind, x.State, when(x.LastGood), x.Why)
+		}
+		w.Flush()
+	}); err != nil {
+		return err
+	}
+	return c.missed(v.Coverage.Counts[objective.Uncovered]+v.Coverage.Counts[objective.PartCovered] > 0)
 }
 
 // only keeps one service of an overview and its stores.
@@ -114,7 +143,7 @@ func only(o objective.Overview, id string) (objective.Overview, error) {
 				}
 			}
 		}
-		o.Stores = keep
+		o.Stores, o.Coverage = keep, o.Coverage.Only(append([]string{id}, s.Stores...))
 		return o, nil
 	}
 	var ids []string

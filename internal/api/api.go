@@ -57,6 +57,7 @@ type Core interface {
 	Overview(ctx context.Context) (objective.Overview, error)
 	Simulate(ctx context.Context, r Simulation) (objective.Simulation, error)
 	Enumerate(ctx context.Context, at time.Time) (objective.Enumeration, error)
+	Explain(ctx context.Context, selector string) (objective.Explanation, error)
 	Points(ctx context.Context, store string) (Points, error)
 	Backup(ctx context.Context, store, reason string) (Asked, error)
 	Evidence(ctx context.Context, e Export) (pack []byte, err error)
@@ -145,6 +146,11 @@ func schemaName(t reflect.Type, hint string) string {
 func readOnly(a huma.API, cfg Config) {
 	get(a, "overview", "/api/v1/overview", "What would be lost now, and how long it would take", func(ctx context.Context, _ *struct{}) (*body[objective.Overview], error) {
 		return answer(cfg.Core.Overview(ctx))
+	})
+	get(a, "explain", "/api/v1/explanations", "Why a value, a verdict or an order is what it is", func(ctx context.Context, in *struct {
+		Of string `query:"of" doc:"services.api.rto, stores.db.rpo, or a finding: HF-L2 stores.db" required:"true" maxLength:"300"`
+	}) (*body[objective.Explanation], error) {
+		return answer(cfg.Core.Explain(ctx, in.Of))
 	})
 	post(a, "simulate", "/api/v1/simulations", "What would happen if some things were lost", func(ctx context.Context, in *struct{ Body Simulation }) (*body[objective.Simulation], error) {
 		return answer(cfg.Core.Simulate(ctx, in.Body))

@@ -39,6 +39,11 @@ func (c *Client) Overview(ctx context.Context) (o objective.Overview, err error)
 	return o, c.do(ctx, http.MethodGet, "/api/v1/overview", nil, &o)
 }
 
+// Explain asks why something is as it is.
+func (c *Client) Explain(ctx context.Context, selector string) (e objective.Explanation, err error) {
+	return e, c.do(ctx, http.MethodGet, "/api/v1/explanations?of="+url.QueryEscape(selector), nil, &e)
+}
+
 // Simulate asks what would happen if some things were lost.
 func (c *Client) Simulate(ctx context.Context, r Simulation) (s objective.Simulation, err error) {
 	if r.Lose == nil {

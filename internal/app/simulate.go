@@ -31,6 +31,15 @@ func (a *App) Enumerate(ctx context.Context, at time.Time) (objective.Enumeratio
 	return objective.Enumerate(a.Plan, f, true)
 }
 
+// Explain says why something is as it is, down to facts and lines of the plan.
+func (a *App) Explain(ctx context.Context, selector string) (objective.Explanation, error) {
+	f, err := a.observed(ctx)
+	if err != nil {
+		return objective.Explanation{}, err
+	}
+	return objective.Explain(a.Plan, f, true, selector)
+}
+
 // observedAt is what is known, moved to another instant; zero is now.
 func (a *App) observedAt(ctx context.Context, at time.Time) (objective.Facts, error) {
 	f, err := a.observed(ctx)

@@ -58,6 +58,7 @@ func Look(p *plan.Plan, f Facts) Overview {
 	for _, s := range o.Stores {
 		postures = append(postures, s.Posture)
 	}
+	o.Coverage = k.coverage(&o)
 	o.Posture = Worst(postures...)
 	o.Sentence = o.sentence()
 	return o

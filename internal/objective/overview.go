@@ -72,6 +72,7 @@ type Overview struct {
 	Stores    []StoreOverview    `json:"stores"`             // by id
 	Locations []LocationOverview `json:"locations"`          // by id
 	Order     [][]string         `json:"recovery_order"`     // waves: a wave needs only earlier ones
+	Coverage  Coverage           `json:"coverage"`           // what protects each item of the inventory
 	Findings  []holdfast.Finding `json:"findings,omitempty"` // why no order can be given, for example
 }
 
