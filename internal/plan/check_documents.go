@@ -175,7 +175,7 @@ func Attached(p *Plan, now time.Time) []holdfast.Finding {
 	l := &linter{p: p, now: now}
 	for _, id := range sorted(p.Documents) {
 		d, path := p.Documents[id], "documents."+id
-		if d.Path == "" || d.Missing != "" {
+		if d.Path == "" || d.Missing != "" || d.Self { // which Check says
 			continue
 		}
 		if info, err := os.Stat(d.Path); err != nil || !info.Mode().IsRegular() {

@@ -236,6 +236,7 @@ func (l *linter) dependencies() {
 		l.fail(codeCycle, "services."+cycle[0]+".needs."+cycle[1], fmt.Sprintf("make one of these needs soft, for example %s: {%s: soft}", cycle[0], cycle[1]),
 			"hard needs run in a circle: %s; none of them can be recovered first", strings.Join(cycle, " -> "))
 	}
+	l.chainsOfRecovery()
 	for _, id := range l.services {
 		mine := l.promise(id)
 		if s := p.Services[id]; s.Runbook == "" && mine.RTO > 0 {

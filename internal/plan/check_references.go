@@ -231,7 +231,7 @@ func (l *linter) recoveryReferences(k known) {
 	for _, id := range k.scenarios {
 		sc, path := p.Scenarios[id], "scenarios."+id
 		for i, lose := range sc.Lose {
-			if !strings.Contains(lose, ":") { // a kind and a name may be anything
+			if !strings.Contains(lose, ":") && !slices.Contains(Losses, lose) { // a kind and a name may be anything
 				l.need(fmt.Sprintf("%s.lose[%d]", path, i), "the location", lose, l.locations)
 			}
 		}

@@ -28,6 +28,8 @@ func TestCheckAndWayOut(t *testing.T) {
 			[]string{"{rto: 24h}", "{rto: 24h, mitigation: \"a cache answers meanwhile\"}"}},
 		{"supplier-untested", codeSupplier, append(add("suppliers:\n  hosting: {rto: 1h, contingency: rebuild}\n"), apiNeeds, "needs: {db: hard, uploads: hard, hosting: hard}"),
 			[]string{"contingency: rebuild}", "contingency: rebuild, test_every: 1y}"}},
+		{"chain-too-long", codeSteps, []string{"    runbook: rebuild\n\n# Where the data", "    runbook: front\n\n# Where the data", "  support: {rto: 1d,", "  support: {rto: 4h,", "runbooks:\n", "runbooks:\n  front: {detect: 1m, steps: {deploy: {human: technical_lead, est: 230m}}}\n"},
+			[]string{"est: 230m", "est: 30m"}},
 		{"floor", codeFloor, []string{"    every: 1d at 04:30        # a base backup\n", "    every: 1d at 04:30\n    floor: 24h\n"},
 			[]string{"floor: 24h", "floor: 15m"}},
 		{"claimed", codeClaimed, []string{"    protect: folder\n", "    delegated: {to: hosting, rpo: 5m}\n", "controls:\n", "suppliers:\n  hosting: {rto: 1h}\ncontrols:\n", "  folder:\n    every: 5m\n    copies: [near, offsite]\n    keep: 30d\n", ""},

@@ -258,7 +258,7 @@ func (l *linter) residency() {
 					return
 				}
 				if is == "" {
-					l.warn(codeResidency, path, fmt.Sprintf("add \"%s:\"", field), "%s: the plan does not say in which %s it is, and %q allows only %s", what, field, rule, strings.Join(may, ", "))
+					l.warn(codeResidency, path, fmt.Sprintf("add \"%s:\"", field), "the plan does not say in which %s %s lies, and %q allows only %s", field, what, rule, strings.Join(may, ", "))
 					return
 				}
 				l.fail(codeResidency, path, fmt.Sprintf("move it, or change residency.%s", rule), "%s is in %s %q, and %q allows only %s", what, field, is, rule, strings.Join(may, ", "))
@@ -278,7 +278,7 @@ func (l *linter) residency() {
 			for _, name := range p.Backups[s.Protect].Copies.Names() {
 				if loc, ok := p.Locations[name]; ok && !seen[name] {
 					seen[name] = true
-					allowed("locations."+name, fmt.Sprintf("the location %q, which holds copies of %q,", name, id), loc.Region, loc.Jurisdiction)
+					allowed("locations."+name, fmt.Sprintf("the location %q, with copies of %q,", name, id), loc.Region, loc.Jurisdiction)
 				}
 			}
 			for _, j := range p.Suppliers[s.On].Jurisdictions {
