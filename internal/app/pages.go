@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/job"
 	"holdfast/internal/objective"
 	"holdfast/internal/plan"
+	"holdfast/internal/plan/render"
 	"holdfast/internal/web"
 )
 
@@ -52,6 +53,9 @@ func (p pages) Overview(ctx context.Context, _ time.Time) (web.Overview, error) 
 	}
 	return v, err
 }
+
+// Policy is the plan in force as the document that people read.
+func (p pages) Policy() render.Document { return render.Make(p.a.Plan, render.Options{}) }
 
 // findings are what keeps the answer from being given, and what the plan itself
 // promises and cannot keep.

@@ -27,7 +27,7 @@ func TestPagesInBrowser(t *testing.T) {
 	pages := []struct{ name, server, path string }{
 		{"overview", full.URL, "/"}, {"overview-calm", quiet.URL, "/"}, {"overview-empty", bare.URL, "/"},
 		{"drills", full.URL, "/drills"}, {"drill", full.URL, "/drills/118"}, {"drill-failed", full.URL, "/drills/71"}, {"drill-running", full.URL, "/drills/119"},
-		{"store", full.URL, "/store/orders-db"}, {"store-uploads", full.URL, "/store/uploads"}, {"incident", full.URL, "/incidents/31"}, {"recovery", full.URL, "/recoveries/9"}, {"incidents", full.URL, "/incidents"},
+		{"store", full.URL, "/store/orders-db"}, {"store-uploads", full.URL, "/store/uploads"}, {"incident", full.URL, "/incidents/31"}, {"recovery", full.URL, "/recoveries/9"}, {"incidents", full.URL, "/incidents"}, {"plan", full.URL, "/plan"},
 	}
 	for _, p := range pages {
 		for _, view := range webtest.Views {

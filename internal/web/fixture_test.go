@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/plan"
+	"holdfast/internal/plan/render"
 )
 
 // noon is the instant of every golden page.
@@ -314,10 +316,19 @@ func (s *stage) asked() []string {
 }
 
 func config(s *stage) Config {
-	return Config{Source: s, Stories: s, Commands: s, Clock: func() time.Time { return noon }, Refresh: time.Second}
+	return Config{Source: s, Stories: s, Commands: s, Policy: policy, Clock: func() time.Time { return noon }, Refresh: time.Second}
 }
 
 func testFrame(t *testing.T, section, path string) frame {
 	t.Helper()
 	return frame{clock: clock{noon, time.UTC}, Title: "Test", Section: section, Path: path, Refresh: 5, Version: "dev", Live: true}
+}
+
+// policy is the document of a plan that is full of marks, bars and addresses.
+func policy() render.Document {
+	p, err := plan.Load("../plan/render/testdata/plan.yaml")
+	if err != nil {
+		panic(err)
+	}
+	return render.Make(p, render.Options{})
 }

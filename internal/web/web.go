@@ -18,6 +18,7 @@ import (
 	"github.com/a-h/templ"
 
 	"holdfast"
+	"holdfast/internal/plan/render"
 )
 
 // Limits of a request.
@@ -35,6 +36,9 @@ type Config struct {
 	Source   Source   // required
 	Stories  Stories  // nil: no incidents and recoveries
 	Commands Commands // nil: the pages only show
+
+	// Policy is the internal edition of the plan in force; nil: no such page.
+	Policy func() render.Document
 
 	Clock   func() time.Time // required: every page is made for an instant
 	Zone    *time.Location   // of the reader; nil is UTC
@@ -77,6 +81,7 @@ func Handler(c Config) (http.Handler, error) {
 	s.mux.HandleFunc("GET /incidents/{id}", s.incident)
 	s.mux.HandleFunc("GET /recoveries", s.recoveries)
 	s.mux.HandleFunc("GET /recoveries/{id}", s.recovery)
+	s.mux.HandleFunc("GET /plan", s.policy)
 	s.mux.HandleFunc("GET /assets/", serveAsset)
 	s.mux.HandleFunc("POST /drills", s.startDrill)
 	s.mux.HandleFunc("POST /backups", s.backUp)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/plan/render"
 )
 
 func serve(t *testing.T, c Config) http.Handler {
@@ -55,7 +56,7 @@ func TestStatuses(t *testing.T) {
 		status         int
 	}{
 		{"GET", "/", 200}, {"HEAD", "/", 200}, {"GET", "/drills", 200}, {"GET", "/drills/118", 200}, {"GET", "/store/orders-db", 200},
-		{"GET", "/incidents", 200}, {"GET", "/incidents/31", 200}, {"GET", "/recoveries", 200}, {"GET", "/recoveries/9", 200},
+		{"GET", "/incidents", 200}, {"GET", "/incidents/31", 200}, {"GET", "/recoveries", 200}, {"GET", "/recoveries/9", 200}, {"GET", "/plan", 200}, {"GET", "/plan/x", 404}, {"POST", "/plan", 405},
 		{"GET", "/nothing", 404}, {"GET", "/drills/999", 404}, {"GET", "/store/none", 404}, {"GET", "/incidents/9", 404}, {"GET", "/recoveries/31", 404},
 		{"GET", "/drills/118/more", 404}, {"GET", "/drills/" + strings.Repeat("a", MaxID+1), 404}, {"GET", "/assets/app.css", 404}, {"GET", "/assets/../web.go", 404},
 		{"PUT", "/drills", 405}, {"DELETE", "/drills/118", 405}, {"POST", "/", 405}, {"GET", "/backups", 405},
@@ -299,4 +300,27 @@ type deadline struct {
 func (d *deadline) Overview(ctx context.Context, now time.Time) (Overview, error) {
 	_, d.had = ctx.Deadline()
 	return d.stage.Overview(ctx, now)
+}
+
+// The policy shows every section of the document with the plan that it was made
+// from, and what the plan holds stays text.
+func TestPolicy(t *testing.T) {
+	d := policy()
+	body := get(serve(t, config(&stage{})), "GET", "/plan").Body.String()
+	for _, s := range d.Sections {
+		if !strings.Contains(body, `<section class="card" id="`+s.ID+`"`) || !strings.Contains(body, `<a href="#`+s.ID+`">`) {
+			t.Errorf("the section %s is not on the page", s.ID)
+		}
+	}
+	if n := strings.Count(body, render.Plain(d.Stamp)); n != len(d.Sections)+1 {
+		t.Errorf("the plan is named %d times for %d sections", n, len(d.Sections))
+	}
+	if strings.Contains(body, "<Sons>") || !strings.Contains(body, "&lt;Sons&gt;") || !strings.Contains(body, `aria-current="page"`) {
+		t.Error("a name of the plan became an element, or the page is not marked in the navigation")
+	}
+	c := config(&stage{})
+	c.Policy = nil
+	if w := get(serve(t, c), "GET", "/plan"); w.Code != 404 {
+		t.Errorf("without a policy: %d", w.Code)
+	}
 }

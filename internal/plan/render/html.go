@@ -101,7 +101,7 @@ type pageSection struct {
 // HTML returns the document as one file that needs nothing else: no script, no other
 // host, no font. For paper it is light whatever the screen is, and has no contents.
 func (d Document) HTML(format Format) ([]byte, error) {
-	v := page{Title: unescape(d.Title), Stamp: unescape(d.Stamp), Paper: format == FormatPrint, Public: d.Edition == Public, CSS: template.CSS(pageStyle)}
+	v := page{Title: Plain(d.Title), Stamp: Plain(d.Stamp), Paper: format == FormatPrint, Public: d.Edition == Public, CSS: template.CSS(pageStyle)}
 	for _, s := range d.Sections {
 		body, err := s.HTML()
 		if err != nil {
@@ -128,8 +128,8 @@ func (d Document) Write(format Format) ([]byte, error) {
 	return d.HTML(format)
 }
 
-// unescape takes away what escape added, for text that is not Markdown.
-func unescape(s string) string {
+// Plain takes away the escapes of a title or stamp, for text that is not Markdown.
+func Plain(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] == '\\' && i+1 < len(s) {

@@ -216,7 +216,7 @@ func (s Sheet) Write(format Format) ([]byte, error) {
 	if format == FormatMarkdown {
 		return []byte(s.Markdown()), nil
 	}
-	v := page{Title: unescape(s.Title), Subtitle: unescape(s.Subtitle), Stamp: unescape(s.Stamp), Paper: format == FormatPrint, Sheet: true, CSS: template.CSS(pageStyle)}
+	v := page{Title: Plain(s.Title), Subtitle: Plain(s.Subtitle), Stamp: Plain(s.Stamp), Paper: format == FormatPrint, Sheet: true, CSS: template.CSS(pageStyle)}
 	for _, x := range s.Sections {
 		body, err := x.HTML()
 		if err != nil {
