@@ -2,14 +2,21 @@ package test
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/location"
+	"holdfast/internal/location/locationtest"
+	"holdfast/internal/location/s3"
 )
 
 // A pruning is what "prune --json" prints.
@@ -311,6 +318,79 @@ func TestRetentionRows(t *testing.T) {
 		left := listed(t, w.near)
 		if p := w.prune(t, 0, "--apply"); !slices.Equal(listed(t, w.near), left) || len(p.Findings) != 1 || p.Findings[0].Code != "HF-V7" {
 			t.Errorf("a shorter term was followed: %+v", p)
+		}
+	})
+}
+
+// Two people signed, the shell is root's, and the credentials are the store's own
+// administrator's: what the lock holds stays.
+func TestLockRows(t *testing.T) {
+	t.Run("STO-08 nobody deletes, overwrites or unlocks before the term", func(t *testing.T) {
+		server := locationtest.StartS3(t)
+		w, keys := vaultWorkspace(t)
+		credentials := filepath.Join(w.root, "bucket-key")
+		write(t, credentials, "aws_access_key_id = "+server.Access+"\naws_secret_access_key = "+server.Secret+"\n", 0o600)
+		edit(t, w.plan(), func(s string) string {
+			return regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(s, fmt.Sprintf("  offsite: {kind: s3, domain: bucket, s3: {endpoint: %q, bucket: held, credentials_file: %q, lock: 30d}}", server.URL, credentials))
+		})
+		w.run(t, "location", "init", "--all").want(t, 0)
+		w.backup(t)
+		w.backup(t)
+		if e := w.run(t, "location", "test", "offsite"); !strings.Contains(e.out, "locked in compliance mode cannot be deleted") {
+			t.Errorf("the lock is not confirmed: %v", e)
+		}
+		ids := listed(t, w.near)
+		admin, err := s3.New(s3.Config{Endpoint: server.URL, Bucket: "held", CredentialsFile: credentials})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer admin.Close()
+		object := "snapshots/uploads/" + ids[0]
+		if err := admin.Delete(t.Context(), object); !errors.Is(err, location.ErrLocked) {
+			t.Errorf("the administrator deletes: %v", err)
+		}
+		if err := admin.Put(t.Context(), object, 1, strings.NewReader("x")); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("the administrator overwrites: %v", err)
+		}
+		if err := admin.Extend(t.Context(), object, time.Now().Add(time.Hour)); err != nil { // no longer than it is: it stays
+			t.Error(err)
+		}
+		if err := admin.Delete(t.Context(), object); !errors.Is(err, location.ErrLocked) {
+			t.Errorf("after the attempt to shorten it: %v", err)
+		}
+		ask := []string{"--store", "uploads", "--snapshot", ids[0], "--by", "founder-a", "--reason", "test"}
+		p := w.prune(t, 4, append(ask, "--apply")...)
+		for _, by := range []string{"ana", "ben"} {
+			w.sign(t, p.Request.ID, by, keys[by], "", map[string]int{"ana": 4, "ben": 0}[by])
+		}
+		w.run(t, append(append([]string{"prune"}, ask...), "--apply")...).want(t, 3)
+		if err := w.run(t, "restore", "uploads", "--location", "offsite", "--to", filepath.Join(w.root, "back"), "--purpose", "test"); err.status != 0 {
+			t.Errorf("%v", err)
+		}
+		if got := listed(t, w.near); !slices.Equal(got, ids[1:]) {
+			t.Errorf("where nothing is locked: %q", got)
+		}
+		var points struct {
+			Windows []struct{ Location, Snapshot string }
+		}
+		w.run(t, "points", "uploads", "--json").want(t, 0).object(t, &points)
+		kept := 0
+		for _, x := range points.Windows {
+			if x.Location == "offsite" {
+				kept++
+			}
+		}
+		if kept != 2 {
+			t.Errorf("%d snapshots are left where they are locked", kept)
+		}
+		edit(t, w.plan(), func(s string) string { return strings.Replace(s, "    keep: 30d\n", "    keep: 1d\n", 1) })
+		if p := w.prune(t, 0); len(p.Findings) != 1 || p.Findings[0].Code != "HF-V7" {
+			t.Errorf("a shorter term is followed: %+v", p.Findings)
+		}
+		pack := filepath.Join(w.root, "pack.zip")
+		w.run(t, "evidence", "export", "--out", pack).want(t, 0)
+		if out, err := exec.Command("unzip", "-p", pack).Output(); err != nil || !strings.Contains(string(out), "locked") {
+			t.Errorf("the refusal is not in the evidence: %v", err)
 		}
 	})
 }

@@ -130,8 +130,8 @@ type S3Location struct {
 	// all the same; names, sizes and the right to write are open to who listens.
 	Insecure bool `yaml:"insecure"`
 	// Lock makes every object undeletable, by anybody, until this long after it was
-	// written. The bucket needs object lock. Choose it as long as backups are kept; it
-	// is not renewed while newer snapshots use an older object.
+	// written. The bucket needs object lock. Choose it as long as backups are kept; the
+	// vault renews it while newer snapshots use an older object.
 	//
 	// Defaults to no lock by Holdfast; the bucket may have a retention of its own.
 	Lock Period `yaml:"lock"`

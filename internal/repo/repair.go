@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"strings"
+	"time"
 
 	"holdfast/internal/seal"
 )
@@ -137,6 +138,16 @@ func checkLogObject(b []byte, repository, name string, trust []seal.VerifyKey) e
 func IsDamage(err error) bool {
 	var missing *MissingError
 	return errors.As(err, &missing) || isDamage(err) && !errors.Is(err, seal.ErrNoIdentity) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, ErrUntrusted)
+}
+
+// Extend locks an object for longer, where the place can; able is false where it
+// cannot.
+func (r *Repository) Extend(ctx context.Context, name string, until time.Time) (able bool, err error) {
+	l, able := r.store.(Locker)
+	if !able {
+		return false, nil
+	}
+	return true, l.Extend(ctx, name, until)
 }
 
 // RepairPack brings a pack that is damaged or missing back from another place. It

@@ -41,6 +41,12 @@ type Object struct {
 	Modified time.Time
 }
 
+// A Locker is a Store that can lock its objects against deletion by anybody. Extend
+// locks one at least until the given instant; a longer lock stays.
+type Locker interface {
+	Extend(ctx context.Context, name string, until time.Time) error
+}
+
 // A Store is what a location must be able to do. Names are slash-separated paths
 // of ASCII letters, digits, '.', '_' and '-'; two names never differ by case only.
 // All methods may be called concurrently.

@@ -149,6 +149,9 @@ func (m *Module) run(ctx context.Context, q PruneRequest) (Report, error) {
 		if q.Location != "" && q.Location != name || places[name].err != nil {
 			continue
 		}
+		if err := m.renew(ctx, held, name, places[name], &rep); err != nil {
+			return rep, err
+		}
 		if err := m.collect(ctx, held, name, places, &rep); err != nil {
 			return rep, err
 		}

@@ -34,7 +34,8 @@ type rig struct {
 	places map[string]*repotest.Memory
 	away   map[string]error
 	told   []string
-	gone   map[string]bool // location and snapshot
+	gone   map[string]bool       // location and snapshot
+	stores map[string]repo.Store // instead of the place's own
 	proven string
 }
 
@@ -128,7 +129,11 @@ func (r *rig) place(ctx context.Context, l string) (*repo.Repository, error) {
 	if err := r.away[l]; err != nil {
 		return nil, err
 	}
-	p, err := repo.Open(ctx, r.places[l])
+	var s repo.Store = r.places[l]
+	if other := r.stores[l]; other != nil {
+		s = other
+	}
+	p, err := repo.Open(ctx, s)
 	if err == nil {
 		p.Trust(r.keys.Signer.Public(), r.vault.Public())
 	}
@@ -177,12 +182,48 @@ func (r *rig) backup(n int) *repo.Manifest {
 	if err := w.Add(ctx, repo.Entry{Path: "f", Type: repo.TypeFile}, bytes.NewReader(b)); err != nil {
 		r.t.Fatal(err)
 	}
-	m, _, err := w.Finish(ctx)
+	return r.finish(w, places)
+}
+
+// again makes a snapshot that uses the content of an older one.
+func (r *rig) again(parent *repo.Manifest) {
+	r.t.Helper()
+	ctx := r.t.Context()
+	var places []repo.Place
+	for _, l := range []string{"near", "far"} {
+		p, err := r.place(ctx, l)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		places = append(places, repo.Place{Name: l, Repo: p})
+	}
+	snap, err := places[0].Repo.Snapshot(ctx, parent, r.keys.Identity)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	e, err := snap.Find(ctx, "f")
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	w, err := repo.NewWriter(ctx, repo.WriterConfig{Places: places, Scope: "db", Kind: "files", Recipients: r.keys.Recipients(), Signer: r.keys.Signer, MAC: r.keys.MAC, Clock: r.now, Workers: 1, Parent: parent})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := w.AddExtents(ctx, e, e.Extents); err != nil {
+		r.t.Fatal(err)
+	}
+	r.finish(w, places)
+}
+
+// finish ends a snapshot and gives it its receipts.
+func (r *rig) finish(w *repo.Writer, places []repo.Place) *repo.Manifest {
+	r.t.Helper()
+	m, _, err := w.Finish(r.t.Context())
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	for _, p := range places {
-		if err := p.Repo.PutReceipt(ctx, repo.Receipt{Scope: "db", Snapshot: m.ID, Manifest: m.Hash(), Place: p.Name, Received: r.now(), Vault: "vault"}, r.vault); err != nil {
+		if err := p.Repo.PutReceipt(r.t.Context(), repo.Receipt{Scope: "db", Snapshot: m.ID, Manifest: m.Hash(), Place: p.Name, Received: r.now(), Vault: "vault"}, r.vault); err != nil {
 			r.t.Fatal(err)
 		}
 	}

@@ -3,6 +3,7 @@ package s3
 import (
 	"context"
 	"net"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 )
@@ -29,4 +30,10 @@ func SetPolicy(ctx context.Context, cfg Config, policy string) error {
 // Hide asks to cover an object by a delete marker, as a thief would.
 func Hide(ctx context.Context, s *Store, name string) error {
 	return s.client.RemoveObject(ctx, s.cfg.Bucket, s.key(name), minio.RemoveObjectOptions{})
+}
+
+// LockedUntil asks until when an object is locked.
+func (s *Store) LockedUntil(ctx context.Context, name string) (time.Time, error) {
+	_, until, err := s.lockedUntil(ctx, name)
+	return until, err
 }

@@ -74,6 +74,30 @@ func TestContractWithVersionsAndTLS(t *testing.T) {
 	})
 }
 
+// A lock is made longer and never shorter, and holds that long.
+func TestLocksAreExtended(t *testing.T) {
+	cfg := config(t, locationtest.StartS3(t), true)
+	s := open(t, cfg)
+	must(t, put(s, location.Marker, "{}"))
+	for _, name := range []string{"packs/aa/1", "packs/aa/2"} {
+		must(t, put(s, name, "kept"))
+	}
+	now := time.Now()
+	must(t, s.Extend(t.Context(), "packs/aa/1", now.Add(48*time.Hour)))
+	must(t, s.Extend(t.Context(), "packs/aa/1", now.Add(time.Hour))) // the longer one stays
+	if err := s.Delete(t.Context(), "packs/aa/1"); !errors.Is(err, location.ErrLocked) {
+		t.Errorf("delete of a locked object: %v", err)
+	}
+	until, err := s.LockedUntil(t.Context(), "packs/aa/1")
+	if err != nil || until.Sub(now) < 47*time.Hour {
+		t.Errorf("locked until %s, %v", until, err)
+	}
+	must(t, s.Delete(t.Context(), "packs/aa/2"))
+	if err := s.Extend(t.Context(), "packs/aa/2", now.Add(time.Hour)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("lock of nothing: %v", err)
+	}
+}
+
 func TestLockedObjectsCannotBeDeleted(t *testing.T) {
 	cfg := config(t, locationtest.StartS3(t), true)
 	cfg.Retain = time.Hour
