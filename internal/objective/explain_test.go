@@ -135,3 +135,55 @@ stores:
 		t.Errorf("%+v", got["db"])
 	}
 }
+
+// Each of the seven postures, and unknown, is reached by a plan and facts.
+func TestEveryPosture(t *testing.T) {
+	text := strings.Replace(string(plan.Template(plan.Values{Unattended: true})), "\nstores:\n", `
+suppliers: {forge: {}}
+stores:
+  claimed: {kind: git, tier: critical, git: {url: "https://git.example.com/b.git"}, delegated: {to: forge, rpo: 10m, rto: 1h}}
+  worded: {kind: git, tier: critical, git: {url: "https://git.example.com/c.git"}, delegated: {to: forge, says: "daily"}}
+  loose: {kind: git, tier: critical, git: {url: "https://git.example.com/d.git"}, delegated: {to: forge, rpo: 1d, rto: 1h}}
+  cache: {kind: files, tier: critical, files: {path: /cache}, not_protected: "rebuilt from db"}
+`, 1)
+	p := parse(t, text)
+	reached := map[holdfast.Posture]bool{}
+	rpo := func(f Facts, id string) holdfast.Posture {
+		for _, s := range Look(p, f).Stores {
+			if s.ID == id {
+				reached[s.RPO.Posture] = true
+				return s.RPO.Posture
+			}
+		}
+		t.Fatalf("no store %q", id)
+		return ""
+	}
+	aged := func(d time.Duration) Facts {
+		f := healthy()
+		for i := range f.Proofs {
+			f.Proofs[i].At = ago(d)
+		}
+		return f
+	}
+	failed := healthy()
+	failed.Proofs[0].Outcome = holdfast.Failed
+	for _, tt := range []struct {
+		f    Facts
+		id   string
+		want holdfast.Posture
+	}{
+		{healthy(), "db", holdfast.PostureProved}, {aged(8 * 24 * time.Hour), "db", holdfast.PostureDue}, {aged(11 * 24 * time.Hour), "db", holdfast.PostureOverdue},
+		{failed, "db", holdfast.PostureFailed}, {healthy(), "cache", holdfast.PostureExcepted}, {healthy(), "claimed", holdfast.PostureClaimed},
+		{healthy(), "worded", holdfast.PostureUnknown}, {healthy(), "loose", holdfast.PostureFailed}, {Facts{Now: noon}, "db", holdfast.PostureUnknown},
+	} {
+		if got := rpo(tt.f, tt.id); got != tt.want {
+			t.Errorf("%s: %s, want %s", tt.id, got, tt.want)
+		}
+	}
+	for _, s := range Look(p, healthy()).Services {
+		reached[s.RPO.Posture] = true // web promises none
+	}
+	if len(reached) != len(badness) {
+		t.Errorf("only %v are reached", reached)
+	}
+}

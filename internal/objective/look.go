@@ -123,7 +123,23 @@ func lookStore(c *clockwork, id string, scenarios []Scenario) StoreOverview {
 	c.history(&st.RTO, id, plan.MetricRTO, st.Restore)
 	st.LastDrill = c.lastDrill(id)
 	st.Posture = Worst(st.RTO.Posture, st.RPO.Posture)
-	if !protected {
+	switch d := s.Delegated; {
+	case protected:
+	case d != nil:
+		// Somebody else's word is no proof, also where a number stands beside it.
+		claim(&st.RPO, d.To, d.RPO)
+		claim(&st.RTO, d.To, d.RTO)
+		st.Unprotected = fmt.Sprintf("%q protects it, and claims so", d.To)
+		st.Posture = Worst(st.RTO.Posture, st.RPO.Posture)
+	case s.NotProtected != "":
+		st.Posture = holdfast.PostureExcepted
+		for _, o := range []*ObjectiveState{&st.RTO, &st.RPO} {
+			if o.Posture != holdfast.PostureNA {
+				o.Posture, o.Why = holdfast.PostureExcepted, "nothing protects it: "+s.NotProtected
+			}
+		}
+		st.Unprotected = "the plan says: " + s.NotProtected
+	default:
 		st.Posture = holdfast.PostureFailed
 		if id, e, ok := p.Excepted(plan.CodeUnprotected, "stores."+id, f.Now); ok {
 			st.Posture = holdfast.PostureExcepted
@@ -131,6 +147,22 @@ func lookStore(c *clockwork, id string, scenarios []Scenario) StoreOverview {
 		}
 	}
 	return st
+}
+
+// claim judges an objective that somebody else keeps by what they promise.
+func claim(st *ObjectiveState, by string, promise plan.Objective) {
+	if st.Posture == holdfast.PostureNA || st.Limit == 0 {
+		return
+	}
+	limit, bound := promise.Duration()
+	switch {
+	case !bound:
+		st.Posture, st.Why = holdfast.PostureUnknown, fmt.Sprintf("%q protects it and promises nothing in numbers", by)
+	case Seconds(limit) > st.Limit:
+		st.Posture, st.Grade, st.Why = holdfast.PostureFailed, holdfast.Claimed, fmt.Sprintf("%q promises %s, and %s is promised here", by, Seconds(limit), st.Limit)
+	default:
+		st.Posture, st.Grade, st.Why = holdfast.PostureClaimed, holdfast.Claimed, fmt.Sprintf("%q claims %s of %s", by, Seconds(limit), st.Limit)
+	}
 }
 
 // losses asks for the loss in each scenario, with the objective that holds in it.
