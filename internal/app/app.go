@@ -57,7 +57,7 @@ type Work struct {
 // App is one running Holdfast: everything on one workspace, in one process.
 type App struct {
 	opt    Options
-	Plan   *plan.Plan
+	Plan   *plan.Plan // in force
 	Keys   Keys
 	Places *Places
 
@@ -70,6 +70,9 @@ type App struct {
 	Incidents  *incident.Module
 	Custody    *survive.Module
 	Vault      *vault.Module
+
+	proposed *plan.Plan         // as it is written; the one in force unless it waits
+	waiting  []holdfast.Finding // why it waits
 
 	stores map[string]adapter
 	survey survey
@@ -128,6 +131,7 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 	if err := a.openState(ctx); err != nil {
 		return nil, err
 	}
+	a.settlePlan(ctx)
 	a.Places = NewPlaces(a.Plan, a.trusted()...)
 	if err := a.openStores(); err != nil {
 		return nil, err
@@ -193,6 +197,7 @@ func (a *App) Start(ctx context.Context) error {
 	if work := a.opt.Work; work.Asked {
 		return a.startAsked(ctx, work)
 	}
+	a.adoptPlan(ctx)
 	err := a.DB.Tx(ctx, func(tx *db.Tx) error {
 		if err := a.notePlan(ctx, tx); err != nil {
 			return err

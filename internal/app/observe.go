@@ -24,7 +24,7 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 	}
 	o := objective.Look(a.Plan, f)
 	k, err := a.KeyHolders(ctx)
-	o.Findings = append(o.Findings, k.Findings...)
+	o.Findings = slices.Concat(o.Findings, k.Findings, a.waiting)
 	return o, err
 }
 

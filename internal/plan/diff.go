@@ -58,6 +58,12 @@ func Diff(old, new *Plan) []Change {
 	return d.changes
 }
 
+// Signing reports whether the change is about who may sign and how many must.
+func (c Change) Signing() bool {
+	section, _, _ := cut(c.Path)
+	return slices.Contains([]string{"people", "roles", "approvals"}, section) || c.Path == "plan.approvers" || c.Path == "org.team"
+}
+
 // Weakens returns the changes that weaken something.
 func Weakens(changes []Change) []Change {
 	return slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Effect != Weaker })

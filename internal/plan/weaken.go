@@ -91,7 +91,7 @@ func weakenings() []diffRule {
 		{"backups.*.retention.history", gone, "older backups go", nil},
 		{"backups.*.retention.history.*", shorter, "older backups go", nil},
 		{"backups.*.floor", longer, "backups may be rarer", nil},
-		{"holds.*", gone, "what a court may ask for can be deleted", nil},
+		{"holds.*", gone, "the hold is released, and what it kept can be deleted", nil},
 		{"holds.*.of", fewer, "what a court may ask for can be deleted", nil},
 		{"holds.*.until", shorterHold, "what a court may ask for can be deleted", nil},
 		{"holds.*.from", anyChange, "it may begin later", nil},

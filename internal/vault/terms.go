@@ -3,8 +3,8 @@ package vault
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -68,7 +68,7 @@ func (m *Module) Adopt(ctx context.Context) (findings []holdfast.Finding, err er
 }
 
 func (m *Module) adopt(ctx context.Context, tx *db.Tx) ([]holdfast.Finding, error) {
-	now := m.cfg.Plan()
+	now := m.proposed()
 	held, err := m.held(ctx, tx)
 	switch {
 	case err != nil:
@@ -78,11 +78,15 @@ func (m *Module) adopt(ctx context.Context, tx *db.Tx) ([]holdfast.Finding, erro
 	case held.Digest() == now.Digest():
 		return nil, nil
 	}
-	weaker := Weaker(held, now, m.cfg.Clock())
-	if len(weaker) == 0 {
+	act := asks(held, now, m.cfg.Clock())
+	if from := begins(now); m.cfg.Clock().Before(from) {
+		return []holdfast.Finding{{Code: CodePending, Severity: holdfast.SeverityNote, Subject: "plan.effective",
+			Message: fmt.Sprintf("the plan of version %q is in force from %s; until then the one before it is", now.Plan.Version, now.Plan.Effective),
+			Hint:    "wait for the day; what it weakens is asked for then"}}, nil
+	}
+	if len(act.Does) == 0 {
 		return nil, m.hold(ctx, tx, now, "it weakens nothing")
 	}
-	act := Act{Kind: plan.ActWeaken, Subject: "plan", Plan: now.Digest(), Does: weaker}
 	r, err := m.lastFor(ctx, tx, act)
 	if err != nil {
 		return nil, err
@@ -96,8 +100,66 @@ func (m *Module) adopt(ctx context.Context, tx *db.Tx) ([]holdfast.Finding, erro
 		return nil, m.hold(ctx, tx, now, "signed for: request "+r.ID)
 	}
 	return []holdfast.Finding{{Code: CodePending, Severity: holdfast.SeverityWarning, Subject: "plan",
-		Message: fmt.Sprintf("the vault goes on by the plan that it holds, since the new one weakens it: %s", strings.Join(weaker, "; ")),
+		Message: fmt.Sprintf("the plan before goes on, since the new one needs approval: %s", strings.Join(act.Does, "; ")),
 		Hint:    fmt.Sprintf("\"holdfast approve %s\" shows what to sign, and who may; or take the change back", r.ID)}}, nil
+}
+
+func (m *Module) proposed() *plan.Plan {
+	if m.cfg.Proposed != nil {
+		return m.cfg.Proposed()
+	}
+	return m.cfg.Plan()
+}
+
+// begins returns the instant from which a plan wants to be in force.
+func begins(p *plan.Plan) time.Time {
+	if p.Plan.Effective.IsZero() {
+		return time.Time{}
+	}
+	return p.Plan.Effective.Begin(p.Location())
+}
+
+// asks returns the act that people must sign before a plan takes the place of the one
+// that is held. It does nothing if nobody need sign. A held plan that says who approves
+// changes wants that for every change.
+func asks(held, next *plan.Plan, now time.Time) Act {
+	act := Act{Kind: plan.ActWeaken, Subject: "plan", Plan: next.Digest(), Does: Weaker(held, next, now)}
+	if _, declared := held.Approvals[plan.ActChange]; declared && len(act.Does) == 0 && HasSigners(held) {
+		act.Kind = plan.ActChange
+		for _, c := range plan.Diff(held, next) {
+			act.Does = append(act.Does, c.String())
+		}
+	}
+	return act
+}
+
+// InForce returns which of the plan that is held and the one that is proposed is in
+// force, and why the proposed one waits if it is not: it needs signatures, or its day
+// has not come. It does what Adopt would do and takes it back, so nothing is written.
+//
+// Where nobody can sign, a plan is in force as it is written, and the vault alone goes
+// on by what it holds.
+func (m *Module) InForce(ctx context.Context) (in *plan.Plan, waiting []holdfast.Finding, err error) {
+	takenBack := errors.New("taken back")
+	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		in, waiting = m.proposed(), nil
+		held, err := m.held(ctx, tx)
+		if err != nil {
+			return err
+		}
+		findings, err := m.adopt(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if held != nil && len(findings) > 0 && (HasSigners(held) || m.cfg.Clock().Before(begins(in))) {
+			in, waiting = held, findings
+		}
+		return takenBack
+	})
+	if errors.Is(err, takenBack) {
+		err = nil
+	}
+	return in, waiting, err
 }
 
 // terms are the terms of a store under a plan.
@@ -117,113 +179,37 @@ func terms(p *plan.Plan, store string, now time.Time) (Terms, error) {
 		}
 	}
 	for _, id := range p.HoldsOn(store) {
-		if h := p.Holds[id]; holds(h, now, p.Location()) {
+		if h := p.Holds[id]; p.Held(h, now) {
 			t.Holds = append(t.Holds, fmt.Sprintf("%s (%s)", id, h.Why))
 		}
 	}
 	return t, nil
 }
 
-// holds reports whether a hold is in force.
-func holds(h plan.Hold, now time.Time, zone *time.Location) bool {
-	return (h.From.IsZero() || !now.Before(h.From.Begin(zone))) && (h.Until.IsZero() || now.Before(h.Until.Begin(zone)))
-}
-
-// Weaker says in words what a new plan would keep, hold or ask less than the old one,
-// and what it changes about who can read and who may sign. It is pure.
+// Weaker says in words what a new plan would keep, hold, prove or ask less than the old
+// one, and what it changes about who can read and who may sign. It is pure.
 //
 // A plan in which nobody can sign yet gets its first signers without a signature:
-// there is nobody to give it. That is recorded as every plan is.
+// there is nobody to give it. That is recorded as every plan is. A hold that has ended
+// may be taken out.
 func Weaker(old, new *plan.Plan, now time.Time) []string {
 	var out []string
-	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	for _, id := range slices.Sorted(maps.Keys(old.Stores)) {
-		was, err := terms(old, id, now)
-		if err != nil {
-			continue // nothing protected it
-		}
-		is, err := terms(new, id, now)
-		if err != nil {
-			say("store %s is no longer protected", id)
+	for _, c := range plan.Weakens(plan.Diff(old, new)) {
+		if c.Signing() && !HasSigners(old) {
 			continue
 		}
-		weakerTerms(id, was, is, say)
-		a, _ := storeNamed(old, id)
-		b, _ := storeNamed(new, id)
-		for _, l := range a.Copies.Names() {
-			if _, ok := b.Copies[l]; !ok {
-				say("store %s has no copy at %s any more", id, l)
+		if id, ok := strings.CutPrefix(c.Path, "holds."); ok {
+			if h, declared := old.Holds[id]; declared && !old.Held(h, now) && (h.From.IsZero() || !now.Before(h.From.Begin(old.Location()))) {
+				continue
 			}
 		}
-	}
-	for _, r := range old.EncryptTo() {
-		if !slices.Contains(new.EncryptTo(), r) {
-			say("the key %s can read no new backup", r)
-		}
-	}
-	for _, r := range new.EncryptTo() {
-		if !slices.Contains(old.EncryptTo(), r) {
-			say("the key %s can read new backups", r)
-		}
-	}
-	if new.Repository.AllowOneRecipient && !old.Repository.AllowOneRecipient {
-		say("one key alone may read the backups")
-	}
-	return append(out, weakerSigning(old, new)...)
-}
-
-func weakerTerms(id string, was, is Terms, say func(string, ...any)) {
-	switch {
-	case is.Keep.IsZero():
-	case was.Keep.IsZero():
-		say("store %s: copies are kept %s and were kept for ever", id, is.Keep)
-	case is.Keep.Approx() < was.Keep.Approx():
-		say("store %s: copies are kept %s and were kept %s", id, is.Keep, was.Keep)
-	}
-	if !is.Max.IsZero() && (was.Max.IsZero() || is.Max.Approx() < was.Max.Approx()) {
-		say("store %s: copies are kept at most %s", id, is.Max)
-	}
-	for _, s := range was.History {
-		i := slices.IndexFunc(is.History, func(o Span) bool { return o.Name == s.Name })
-		if i < 0 {
-			say("store %s: no copy of each %s is kept any more", id, s.Name)
-		} else if is.History[i].Keep.Approx() < s.Keep.Approx() {
-			say("store %s: the copy of each %s is kept %s and was kept %s", id, s.Name, is.History[i].Keep, s.Keep)
-		}
-	}
-	for _, h := range was.Holds {
-		if !slices.Contains(is.Holds, h) {
-			say("store %s: the hold %s is released", id, h)
-		}
-	}
-}
-
-// weakerSigning says what changes about who may sign.
-func weakerSigning(old, new *plan.Plan) []string {
-	if len(signers(old)) == 0 {
-		return nil
-	}
-	var out []string
-	for _, act := range []string{plan.ActDelete, plan.ActWeaken} {
-		if was, is := rule(old, act), rule(new, act); was != is {
-			out = append(out, fmt.Sprintf("%s: %s; it was: %s", act, is, was))
-		}
-	}
-	was, is := signers(old), signers(new)
-	for _, k := range slices.Sorted(maps.Keys(is)) {
-		if was[k] == "" {
-			out = append(out, fmt.Sprintf("the key %s of %s may sign", short(k), is[k]))
-		} else if was[k] != is[k] {
-			out = append(out, fmt.Sprintf("the key %s of %s is that of %s", short(k), was[k], is[k]))
-		}
-	}
-	for _, k := range slices.Sorted(maps.Keys(was)) {
-		if is[k] == "" {
-			out = append(out, fmt.Sprintf("the key %s of %s may not sign any more", short(k), was[k]))
-		}
+		out = append(out, c.String())
 	}
 	return out
 }
+
+// HasSigners reports whether anybody in the plan has a key to sign with.
+func HasSigners(p *plan.Plan) bool { return len(signers(p)) > 0 }
 
 // rule is an approval in one line: who, how many, and what a small team does instead.
 func rule(p *plan.Plan, act string) string {
@@ -261,13 +247,6 @@ func signers(p *plan.Plan) map[string]string {
 		}
 	}
 	return out
-}
-
-func short(key string) string {
-	if len(key) > 12 {
-		return "…" + key[len(key)-12:]
-	}
-	return key
 }
 
 // lastFor returns the newest request for an act that has not expired, if any.

@@ -94,7 +94,11 @@ type Config struct {
 	Jobs   *job.Engine
 	Ledger Ledger
 	Plan   func() *plan.Plan // in force; the vault may hold an older one
-	Place  func(ctx context.Context, location string) (*repo.Repository, error)
+	// Proposed is the plan as it is written, if that is not the one in force.
+	//
+	// Defaults to Plan.
+	Proposed func() *plan.Plan
+	Place    func(ctx context.Context, location string) (*repo.Repository, error)
 	// Copies is what the state remembers of a store: a listing that lacks one of
 	// them is not believed.
 	Copies func(ctx context.Context, store string) ([]Copy, error)
@@ -119,9 +123,13 @@ type Config struct {
 // A Module is the vault. Make it with New.
 type Module struct{ cfg Config }
 
-// New registers the job handlers.
+// New registers the job handlers, unless there is no engine for them: then the module
+// can hold plans and take signatures, and nothing else.
 func New(cfg Config) *Module {
 	m := &Module{cfg}
+	if cfg.Jobs == nil {
+		return m
+	}
 	cfg.Jobs.Handle(KindPrune, m.prune, job.HandlerOptions{Timeout: 12 * time.Hour, MaxAttempts: 3})
 	cfg.Jobs.Handle(KindRepair, m.repair, job.HandlerOptions{Timeout: 20 * time.Hour, MaxAttempts: 3})
 	cfg.Jobs.Handle(KindVerify, m.verify, job.HandlerOptions{Timeout: 20 * time.Hour, MaxAttempts: 3})
