@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -19,6 +20,7 @@ import (
 	"holdfast/internal/location/probe"
 	"holdfast/internal/location/s3"
 	"holdfast/internal/location/sftp"
+	flow "holdfast/internal/pace"
 	"holdfast/internal/plan"
 	"holdfast/internal/repo"
 	"holdfast/internal/seal"
@@ -84,8 +86,21 @@ func (ps *Places) Store(name string) (repo.Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p := flow.PerSecond(int64(l.WriteMBPerSecond) * 1_000_000); p != nil {
+		s = paced{s, p}
+	}
 	ps.store[name] = s
 	return s, nil
+}
+
+// A paced store takes no more than its line shall carry.
+type paced struct {
+	repo.Store
+	pace *flow.Pace
+}
+
+func (s paced) Put(ctx context.Context, name string, size int64, body io.Reader) error {
+	return s.Store.Put(ctx, name, size, s.pace.Reader(ctx, body))
 }
 
 func s3Config(l plan.Location) s3.Config {

@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/db"
 	"holdfast/internal/drill"
 	"holdfast/internal/job"
+	flow "holdfast/internal/pace"
 	"holdfast/internal/plan"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/seal"
@@ -73,7 +74,7 @@ func OpenStore(p *plan.Plan, id, spool string, opt Options) (source.Store, error
 			Durability: string(st.Postgres.Durability),
 		})
 	case plan.KindFiles:
-		return files.Open(files.Config{Store: id, Path: p.Resolve(st.Files.Path), Exclude: st.Files.Exclude, OneFileSystem: st.Files.OneFileSystem, Clock: opt.Clock})
+		return files.Open(files.Config{Store: id, Path: p.Resolve(st.Files.Path), Exclude: st.Files.Exclude, OneFileSystem: st.Files.OneFileSystem, Pace: flow.PerSecond(int64(st.Files.ReadMBPerSecond) * 1_000_000), Clock: opt.Clock})
 	default:
 		return nil, fmt.Errorf("store %q: kind %q is not supported by this version", id, st.Kind)
 	}

@@ -21,7 +21,7 @@ const module = "holdfast"
 // its own children or parent. Every package under internal stands here.
 var layers = [][]string{
 	{"."},
-	{"internal/calendar", "internal/durable", "internal/seal", "internal/db", "internal/plan"},
+	{"internal/calendar", "internal/durable", "internal/seal", "internal/db", "internal/plan", "internal/pace"},
 	{"internal/job", "internal/ledger", "internal/repo", "internal/sequence"},
 	{"internal/location", "internal/source", "internal/sandbox", "internal/notify", "internal/mount"},
 	{"internal/planner"},

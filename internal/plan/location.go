@@ -88,6 +88,9 @@ func (d *decoder) place(complain complainer, path string, l Location) {
 			complain(codeField, path+"."+k.key, "remove it, or change the kind", "%q is of kind %s and has a field for %s", path, l.Kind, k.kind)
 		}
 	}
+	if l.WriteMBPerSecond < 0 {
+		complain(codeValue, path+".write_mb_per_second", "write a number of megabytes, or leave it away for no limit", "%q is less than nothing", path+".write_mb_per_second")
+	}
 	if l.S3 != nil {
 		placeS3(complain, path+".s3", *l.S3)
 	}

@@ -75,6 +75,12 @@ type Location struct {
 	SFTP    *SFTPLocation    `yaml:"sftp"`             // for kind sftp
 	Gateway *GatewayLocation `yaml:"gateway"`          // for kind gateway
 
+	// WriteMBPerSecond holds what is sent there back, all stores together, so that the
+	// line is there for others.
+	//
+	// Defaults to 0: as fast as it can.
+	WriteMBPerSecond int `yaml:"write_mb_per_second"`
+
 	// Provider, Account, Region and Domain say what a place shares with others.
 	// Two places with one failure domain count once. The domain "this-host" is the
 	// machine of the stores themselves.

@@ -51,6 +51,11 @@ func (d *decoder) shape(p *Plan) {
 			d.complainAt(codeValue, path, "write roles: [owner], or people: 2", "%q does not say who approves", path)
 		}
 	}
+	for id, s := range p.Stores {
+		if path := "stores." + id + ".files.read_mb_per_second"; s.Files != nil && s.Files.ReadMBPerSecond < 0 {
+			d.complainAt(codeValue, path, "write a number of megabytes, or leave it away for no limit", "%q is less than nothing", path)
+		}
+	}
 	for id, e := range p.Exceptions {
 		d.span("exceptions."+id, e.From, e.Until)
 	}

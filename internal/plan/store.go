@@ -242,6 +242,11 @@ type FilesStore struct {
 	Exclude []string `yaml:"exclude"`
 	// OneFileSystem stays on the file system of Path.
 	OneFileSystem bool `yaml:"one_file_system"`
+	// ReadMBPerSecond holds the reading of content back, so that the disk is there for
+	// others.
+	//
+	// Defaults to 0: as fast as it can.
+	ReadMBPerSecond int `yaml:"read_mb_per_second"`
 }
 
 // An Invariant is a question to restored data and the answer that the owner expects.

@@ -25,8 +25,9 @@
 // # What a snapshot does not promise
 //
 // It is not one instant: files are read one after the other while programs write.
-// A database in a directory needs its own source, or a file system snapshot as
-// the path.
+// Databases of SQLite are copied as of one committed state each. Any other database
+// in a directory needs its own source, or a file system snapshot as the path; the
+// snapshot's labels count those that were copied all the same.
 package files
 
 import (
@@ -42,6 +43,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"holdfast"
+	"holdfast/internal/pace"
 	"holdfast/internal/repo"
 )
 
@@ -64,6 +66,14 @@ type Config struct {
 	// it only file systems that hold no data (proc, sysfs and the like) are stopped at.
 	OneFileSystem bool
 
+	// Pace holds the reading of content back; nil reads as fast as it can.
+	Pace *pace.Pace
+
+	// TempDir is where databases of SQLite are copied to on their way, one at a time.
+	//
+	// Defaults to the system's.
+	TempDir string
+
 	// Clock is time.Now if nil. It decides whether a file has been at rest.
 	Clock func() time.Time
 }
@@ -74,6 +84,8 @@ const (
 	LabelChanged    = "files_changed"    // stored, but changed while they were read
 	LabelUnreadable = "files_unreadable" // missing from the snapshot
 	LabelVanished   = "files_vanished"   // removed during the walk
+	LabelDatabases  = "sqlite_databases" // copied by SQLite's own means, as of one committed state
+	LabelCrash      = "crash_consistent" // data directories and databases copied file by file
 )
 
 // A Source is one directory to back up. It may be used again after a Snapshot.
@@ -185,7 +197,11 @@ type Report struct {
 	Unreadable int64 // missing from the snapshot, or without all of their attributes
 	Vanished   int64 // removed during the walk
 	Excluded   int64 // left out by a pattern or at the edge of the file system
-	Problems   []Problem
+
+	Databases       int64 // of SQLite, in use, copied as of one committed state
+	CrashConsistent int64 // databases copied file by file: what a power cut leaves, at best
+
+	Problems []Problem
 }
 
 // An IncompleteError means that the snapshot holds everything except what could
@@ -236,7 +252,8 @@ func (s *Source) SnapshotReport(ctx context.Context, w *repo.Writer, progress fu
 	if err := k.top(ctx, root); err != nil {
 		return k.report, err
 	}
-	for label, n := range map[string]int64{LabelChanged: k.report.Changed, LabelUnreadable: k.report.Unreadable, LabelVanished: k.report.Vanished} {
+	for label, n := range map[string]int64{LabelChanged: k.report.Changed, LabelUnreadable: k.report.Unreadable, LabelVanished: k.report.Vanished,
+		LabelDatabases: k.report.Databases, LabelCrash: k.report.CrashConsistent} {
 		if n > 0 {
 			w.SetLabel(label, fmt.Sprint(n))
 		}

@@ -44,6 +44,9 @@ func (k *walk) visitFile(ctx context.Context, d *os.File, name, path string, st 
 		if err != nil || !again {
 			return err
 		}
+		if done, err := k.visitDatabase(ctx, d, name, path, st); done || err != nil {
+			return err // a database whose log comes and goes
+		}
 	}
 }
 
@@ -90,7 +93,7 @@ func (k *walk) readFile(ctx context.Context, d *os.File, name, path string, last
 	}
 	e.Sparse = sparse(fd, &st)
 	c := &content{f: f, before: st, left: st.Size, last: last}
-	err = k.w.Add(ctx, e, c)
+	err = k.w.Add(ctx, e, k.s.cfg.Pace.Reader(ctx, c))
 	var rerr *readError
 	switch {
 	case errors.Is(err, errChanged) && !last:

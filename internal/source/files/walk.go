@@ -49,13 +49,17 @@ type walk struct {
 	report   Report
 	rootDev  uint64
 	links    map[inode]linked
-	users    map[int]string
-	groups   map[int]string
-	batch    int
+
+	databases map[string]bool // of SQLite, copied with their logs
+	names     []string        // of the part of a directory that is visited, sorted
+
+	users  map[int]string
+	groups map[int]string
+	batch  int
 }
 
 func newWalk(s *Source, w *repo.Writer, progress func(holdfast.Progress)) *walk {
-	return &walk{s: s, w: w, progress: progress, links: map[inode]linked{}, users: map[int]string{}, groups: map[int]string{}, batch: s.batch}
+	return &walk{s: s, w: w, progress: progress, links: map[inode]linked{}, databases: map[string]bool{}, users: map[int]string{}, groups: map[int]string{}, batch: s.batch}
 }
 
 func (k *walk) tell() {
@@ -119,6 +123,7 @@ func (k *walk) dir(ctx context.Context, d *os.File, prefix string, dev uint64, d
 			if err := ctx.Err(); err != nil {
 				return err
 			}
+			k.names = names // what was visited inside may have had others
 			if err := k.visit(ctx, d, name, prefix+name, dev, depth); err != nil {
 				return err
 			}
@@ -186,10 +191,19 @@ func (k *walk) visit(ctx context.Context, d *os.File, name, path string, dev uin
 		k.report.Excluded++
 		return nil
 	}
+	k.noticeEngine(name, path)
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
 		return k.visitDir(ctx, d, name, path, &st, dev, depth)
 	case unix.S_IFREG:
+		if k.copiedWith(path) {
+			return nil
+		}
+		if inUse(k.names, name) {
+			if done, err := k.visitDatabase(ctx, d, name, path, &st); done || err != nil {
+				return err
+			}
+		}
 		return k.visitFile(ctx, d, name, path, &st)
 	}
 	return k.visitOther(ctx, d, name, path, &st)
