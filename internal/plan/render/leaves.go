@@ -39,15 +39,18 @@ func walk(v reflect.Value, at leaf, out *[]leaf) {
 		*out = append(*out, at)
 	}
 	t := v.Type()
-	if s, ok := v.Interface().(fmt.Stringer); ok && t.Kind() != reflect.Map && t.Kind() != reflect.Slice && t.Kind() != reflect.Pointer {
-		if v.IsZero() {
-			return
+	// The values of the language that are written as one word. Other types may have a
+	// String too, which need not say all that is in them.
+	switch x := v.Interface().(type) {
+	case plan.Period, plan.Recurrence, plan.Estimate, plan.Date:
+		if !v.IsZero() {
+			emit(fmt.Sprint(x), true)
 		}
-		// An objective and a recurrence carry free text; a period and a day do not.
-		_, free := v.Interface().(plan.Objective)
-		emit(s.String(), !free)
-		if free {
-			walkObjective(v.Interface().(plan.Objective), at, out)
+		return
+	case plan.Objective:
+		if !v.IsZero() {
+			emit(x.String(), false)
+			walkObjective(x, at, out)
 		}
 		return
 	}

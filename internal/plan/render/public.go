@@ -23,8 +23,8 @@ var publicValues = []string{
 	"stores.*.kind", "stores.*.tier", "stores.*.class", "stores.*.protect",
 	"locations.*.kind", "locations.*.region", "locations.*.jurisdiction",
 	"backups.*.every", "drills.*.of.*", "drills.*.every", "drills.*.pick",
-	"activation.automatic.*", "controls.*.*", "frameworks.*.edition", "frameworks.*.status", "definitions.*.means", "exclusions.*.why", "plan.title", "plan.scope.*.text", "plan.goals.*", "exercises.*.kind",
-	"tiers.*.text", "tiers.*.scheme", "schemes.*.means", "schemes.*.order.*", "incidents.phases.*", "incidents.updates.status_page",
+	"activation.automatic.*", "controls.*.*", "frameworks.*.edition", "frameworks.*.status", "definitions.*.means", "exclusions.*.why", "plan.title", "plan.scope.*.text", "plan.goals.*", "exercises.*.kind", "exercises.*.every", "exercises.*.after.*",
+	"tiers.*.text", "tiers.*.scheme", "schemes.*.means", "schemes.*.order.*", "incidents.phases.*", "incidents.updates.status_page", "incidents.updates.every",
 }
 
 // privateIds are the maps whose ids name somebody. Ids of other maps are neither

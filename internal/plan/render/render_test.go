@@ -102,6 +102,14 @@ func planted() (*plan.Plan, map[string]string) {
 			{ID: "d", Human: s.Human}, {ID: "e", Approve: s.Approve}, {ID: "f", Run: s.Run, Uses: s.Uses}}
 		p.Runbooks[id] = r
 	}
+	for _, s := range p.Services {
+		for _, m := range []map[string]plan.Impact{s.BIA.Impact, s.BIA.LossImpact} {
+			id := first(m) // a period, in a plan that was read
+			m["4h"] = m[id]
+			delete(m, id)
+			delete(c.planted, id)
+		}
+	}
 	return p, c.planted
 }
 

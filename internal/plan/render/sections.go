@@ -33,26 +33,26 @@ func init() {
 			tells: []string{"roles.*.holder", "roles.*.deputy", "roles.*.may.*", "people.*.name", "people.*.email", "people.*.phone", "people.*"}},
 		"objectives": {title: "Recovery objectives", write: (*writer).objectives,
 			tells: []string{"tiers.*.rto", "tiers.*.rpo", "tiers.*.mtd", "tiers.*", "tiers.*.scenarios.*.rto", "tiers.*.scenarios.*.rpo", "tiers.*.scenarios.*.mtd", "severities.*.rto", "severities.*.rpo", "severities.*.text", "scenarios.*.rto", "scenarios.*.rpo"}},
-		"impact":    {title: "Business impact", write: (*writer).impact},
+		"impact":    {title: "Business impact", write: (*writer).impact, tells: []string{"services.*.bia.impact.**", "services.*.bia.loss_impact.**", "services.*.bia.by", "services.*.bia.on", "services.*.bia.tolerable"}},
 		"inventory": {title: "Services, stores and dependencies", write: (*writer).inventory, tells: []string{"services.*.tier", "services.*.owner", "services.*.needs.*", "services.*.runbook", "services.*", "stores.*.kind", "stores.*.tier", "stores.*.owner", "stores.*.class", "stores.*.protect"}},
 		"backup": {title: "Backup schedule and configuration", write: (*writer).backup,
 			tells: []string{"backups.*.every", "backups.*.log.max_lag", "backups.*.copies.*", "backups.*.copies.*.every", "backups.*.keep", "backups.*.takes"}},
 		"retention":     {title: "Retention", write: (*writer).retention},
 		"encryption":    {title: "Encryption and keys", write: (*writer).encryption, tells: []string{"keys.*.recipient", "keys.*.holders.*", "keys.*.offline", "repository.id", "repository.encrypt_to.*", "repository.allow_one_recipient"}},
 		"locations":     {title: "Locations", write: (*writer).locations, tells: []string{"locations.*.kind", "locations.*.path", "locations.*.provider", "locations.*.account", "locations.*.region", "locations.*.domain", "locations.*.jurisdiction", "locations.*.s3.lock"}},
-		"tests":         {title: "Restore tests and exercises", write: (*writer).tests, tells: []string{"drills.*.of.*", "drills.*.every", "drills.*.pick", "drills.*.rung", "drills.*.fresh_for"}},
+		"tests":         {title: "Restore tests and exercises", write: (*writer).tests, tells: []string{"drills.*.of.*", "drills.*.every", "drills.*.pick", "drills.*.rung", "drills.*.fresh_for", "exercises.*.kind", "exercises.*.every", "exercises.*.after.*", "exercises.*.scenarios.*", "exercises.*.covers.*"}},
 		"recovery":      {title: "Recovery order and procedures", write: (*writer).recovery, tells: []string{"runbooks.*.detect", "runbooks.*.steps.**", "stores.*.recover.to"}},
 		"activation":    {title: "Activation", write: (*writer).activation, tells: []string{"activation.automatic.*", "activation.by.*", "activation.confirm_after"}},
 		"incidents":     {title: "Incidents", write: (*writer).incidents},
-		"communication": {title: "Communication", write: (*writer).communication},
-		"suppliers":     {title: "Suppliers", write: (*writer).suppliers},
+		"communication": {title: "Communication", write: (*writer).communication, tells: []string{"incidents.updates.every", "obligations.*.law", "obligations.*.notify_within", "obligations.*.clock", "obligations.*.authority"}},
+		"suppliers":     {title: "Suppliers", write: (*writer).suppliers, tells: []string{"suppliers.*.name", "suppliers.*.provides", "suppliers.*.criticality", "suppliers.*.rto", "suppliers.*.rpo", "suppliers.*.contingency", "suppliers.*"}},
 		"facilities":    {title: "Facilities", write: (*writer).facilities},
 		"customers":     {title: "Customers and contracts", write: (*writer).customers, internal: true},
-		"people":        {title: "People, training and on-call", write: (*writer).people, internal: true},
-		"risks":         {title: "Risks", write: (*writer).risks, internal: true},
+		"people":        {title: "People, training and on-call", write: (*writer).people, tells: []string{"oncall.primary.*", "oncall.secondary.*", "oncall.ack_within"}, internal: true},
+		"risks":         {title: "Risks", write: (*writer).risks, tells: []string{"risks.*.event", "risks.*.likelihood", "risks.*.impact", "risks.*.treat", "risks.*.by.*", "risks.*.owner"}, internal: true},
 		"exceptions": {title: "Exceptions", write: (*writer).exceptions, internal: true,
 			tells: []string{"exceptions.*.rule", "exceptions.*.of", "exceptions.*.why", "exceptions.*.by", "exceptions.*.approved_by.*", "exceptions.*.from", "exceptions.*.until"}},
-		"reviews":    {title: "Reviews", write: (*writer).reviews, tells: []string{"plan.review.every", "plan.review.after.*"}},
+		"reviews":    {title: "Reviews", write: (*writer).reviews, tells: []string{"plan.review.every", "plan.review.after.*", "reviews.*.of", "reviews.*.every", "reviews.*.after.*", "reviews.*.by.*", "metrics.*.every", "metrics.*.owner", "metrics.*.target", "metrics.*.to.*"}},
 		"frameworks": {title: "Frameworks and controls", write: (*writer).frameworks, tells: []string{"controls.*.*", "controls.*"}},
 		"history":    {title: "Change history and signatures", write: (*writer).history},
 		"measures":   {title: "Other measures", write: (*writer).measures, internal: true},
@@ -231,7 +231,7 @@ func (w *writer) scope() {
 		}
 		rows = append(rows, []string{w.text(id), period(s.DetectionDelay), lost})
 	}
-	w.table("The plan names no scenario: the objectives hold for the loss of one store.", []string{"Scenario", "Noticed after at most", "Locations lost"}, rows)
+	w.table("The plan names no scenario: the objectives hold for the loss of one store.", []string{"Scenario", "Noticed after at most", "Lost"}, rows)
 	w.rest("scope", "")
 }
 
@@ -343,13 +343,6 @@ func stripPlace(why string) string {
 		return why[:i]
 	}
 	return why
-}
-
-func (w *writer) impact() {
-	w.para("The impact of an outage over time justifies the objectives. Where the two disagree, checking the plan says so.")
-	if !w.public {
-		w.rest("impact", "The plan declares no impact analysis.")
-	}
 }
 
 func (w *writer) inventory() {

@@ -116,6 +116,7 @@ func (w *writer) tests() {
 		w.para("Never restored by any drill: %s.", w.texts(never))
 	}
 	w.para("A drill restores into a sandbox without a network, starts the real engine, asks the owner's questions and takes the time. An unfinished drill is recorded as failed.")
+	w.exercises()
 	w.rest("tests", "")
 }
 
@@ -247,19 +248,6 @@ func (w *writer) incidents() {
 	w.rest("incidents", "")
 }
 
-func (w *writer) communication() {
-	w.para("Who is told, how and by when belongs to the incident: every message that is due is recorded before it is sent, and one that was not sent is shown as missing.")
-	w.rest("communication", "The plan declares no channel, no update interval and no notification clock.")
-}
-
-func (w *writer) suppliers() {
-	if w.public {
-		w.para("Suppliers are assessed for what they guarantee against what depends on them.")
-		return
-	}
-	w.rest("suppliers", "The plan declares no supplier.")
-}
-
 func (w *writer) facilities() {
 	if w.public {
 		w.para("What a facility guarantees is attested or claimed by its operator, and is kept apart from what is proved.")
@@ -271,10 +259,9 @@ func (w *writer) facilities() {
 func (w *writer) customers() {
 	w.rest("customers", "The plan declares no terms that differ for a customer.")
 }
-func (w *writer) people()     { w.rest("people", "The plan declares no rota, skill or training.") }
+func (w *writer) people()     { w.onCall() }
 func (w *writer) measures()   { w.rest("measures", "The plan declares no other measure.") }
 func (w *writer) references() { w.rest("references", "The plan cites nothing and binds no sentence.") }
-func (w *writer) risks()      { w.rest("risks", "The plan declares no risk.") }
 
 func (w *writer) exceptions() {
 	p := w.plan
@@ -302,6 +289,7 @@ func (w *writer) reviews() {
 	if len(r.After) > 0 {
 		w.para("It is reviewed also after each: %s.", w.texts(r.After))
 	}
+	w.duties()
 	w.rest("reviews", "")
 }
 
