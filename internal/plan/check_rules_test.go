@@ -84,6 +84,8 @@ func TestCheckAndWayOut(t *testing.T) {
 		{"no-survivor", codeSurvivors, []string{scenarioLine, scenarioLine + "  all: {lose: [near, offsite]}\n"}, []string{"[near, offsite]", "[near]"}},
 		{"scenario-loss", codeSchedule, []string{scenarioLine, scenarioLine + "  site: {lose: [near]}\n", "    copies: [near, offsite]\n    keep: 30d\n  folder", "    copies: {near: {}, offsite: {every: 1w}}\n    keep: 30d\n  folder", "mtd: 1d}", "mtd: 1d, scenarios: {site: {rto: 8h, rpo: 24h}}}"},
 			[]string{"every: 1w}", "every: 12h}"}},
+		{"severity-loss", codeSchedule, append(add("severities:\n  high: {rpo: 5m, scenarios: [site]}\n"), scenarioLine, scenarioLine+"  site: {lose: [near]}\n", "    copies: [near, offsite]\n    keep: 30d\n  folder", "    copies: {near: {}, offsite: {every: 10m}}\n    keep: 30d\n  folder"),
+			[]string{"every: 10m}", "every: 2m}"}},
 		{"scenario-region", codeSurvivors, []string{scenarioLine, scenarioLine + "  region: {lose: [\"region:eu-1\"]}\n", `domain: "this-host"}`, `domain: "this-host", region: eu-1}`, `domain: "offsite-disk"}`, `domain: "offsite-disk", region: eu-1}`},
 			[]string{`"offsite-disk", region: eu-1`, `"offsite-disk", region: eu-2`}},
 		{"concentration", codeConcentration, []string{uploadsLine, uploadsLine + "    on: hosting\n", `domain: "this-host"}`, `domain: "this-host", supplier: hosting}`, `domain: "offsite-disk"}`, `domain: "offsite-disk", supplier: hosting}`, "controls:\n", "suppliers:\n  hosting: {rto: 1h}\n  other: {rto: 1h}\ncontrols:\n"},

@@ -79,7 +79,7 @@ func (l *linter) scenarios() {
 				}
 				continue
 			}
-			_, declared := p.ObjectiveIn(id, sc)
+			declared := l.then(id, sc)
 			rpo, bound := declared.Duration()
 			if !bound || best.total <= rpo || told[key] != 0 && told[key] <= rpo {
 				continue
@@ -98,8 +98,39 @@ func (l *linter) scenarios() {
 			if rto, bound := x.RTO.Duration(); bound {
 				l.fitsIn(x.Runbook, r, path, fmt.Sprintf("in the scenario %q everything", sc), rto)
 			}
+			for _, sev := range l.severitiesOf(sc) {
+				if rto, bound := p.Severities[sev].RTO.Duration(); bound {
+					l.fitsIn(x.Runbook, r, "severities."+sev+".rto", fmt.Sprintf("in the scenario %q, of severity %q, everything", sc, sev), rto)
+				}
+			}
 		}
 	}
+}
+
+// severitiesOf returns the severities that an incident of a scenario has.
+func (l *linter) severitiesOf(scenario string) []string {
+	var out []string
+	for _, id := range sorted(l.p.Severities) {
+		if l.p.Scenarios[scenario].Severity == id || slices.Contains(l.p.Severities[id].Scenarios, scenario) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// then returns the RPO of a store that counts in a scenario: what holds for it
+// then, or what the policy promises for an incident of that severity, whichever number
+// is shorter. Their labels are not compared.
+func (l *linter) then(id, scenario string) Declared {
+	p := l.p
+	all := p.ObjectivesOf(id, MetricRPO, scenario)
+	for _, sev := range l.severitiesOf(scenario) {
+		if o := p.Severities[sev].RPO; !o.IsZero() {
+			all = append(all, Declared{Objective: o, Metric: MetricRPO, Selector: "severities." + sev, Path: "severities." + sev + ".rpo"})
+		}
+	}
+	counts, _ := Strictest(all)
+	return counts
 }
 
 func (l *linter) scenarioHint(b Backup, location string, rpo time.Duration) string {
