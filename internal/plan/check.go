@@ -62,12 +62,14 @@ type linter struct {
 	drilled  map[string][]string           // drills by store, in order
 	tails    map[string]map[string]time.Duration
 	switched map[string]bool // suppliers whose stand-ins are tried
+
+	intervals map[string]time.Duration // by the text of the recurrence
 }
 
 func newLinter(p *Plan, now time.Time) *linter {
 	l := &linter{p: p, now: now,
 		services: sorted(p.Services), stores: sorted(p.Stores), nodes: p.Nodes(), locations: sorted(p.Locations), suppliers: sorted(p.Suppliers),
-		promises: map[string]holdfast.Objective{}, users: map[string][]string{}, drilled: map[string][]string{}, tails: map[string]map[string]time.Duration{},
+		promises: map[string]holdfast.Objective{}, users: map[string][]string{}, drilled: map[string][]string{}, tails: map[string]map[string]time.Duration{}, intervals: map[string]time.Duration{},
 	}
 	for _, id := range l.nodes {
 		l.promises[id] = p.Promise(id)
@@ -83,6 +85,17 @@ func newLinter(p *Plan, now time.Time) *linter {
 		}
 	}
 	return l
+}
+
+// interval returns how far apart the slots of a recurrence are. Working it out looks at
+// years of slots, and thousands of drills have the same one.
+func (l *linter) interval(r Recurrence) time.Duration {
+	d, ok := l.intervals[r.String()]
+	if !ok {
+		d = r.Interval()
+		l.intervals[r.String()] = d
+	}
+	return d
 }
 
 // promise returns what a service or store promises, in numbers.

@@ -17,12 +17,10 @@ type back struct {
 // after the other: a service whose own steps fit may still come too late, because it can
 // begin only when what it needs is back. Services that share a runbook come back by one
 // run of it. What drills measure counts as nothing, so the sum is a lower bound.
-func (l *linter) chainsOfRecovery() {
+//
+// In a circle, which is reported, there is no order.
+func (l *linter) chainsOfRecovery(order [][]string) {
 	p := l.p
-	order, err := p.RecoveryOrder()
-	if err != nil {
-		return // a circle, which is reported
-	}
 	work := map[string]time.Duration{}
 	for id, r := range p.Runbooks {
 		_, work[id] = r.CriticalPath(Step.Estimated)

@@ -231,12 +231,12 @@ func sum(x loss) string {
 // dependencies compares services with what they cannot run without.
 func (l *linter) dependencies() {
 	p := l.p
-	if _, err := p.RecoveryOrder(); err != nil {
-		_, cycle := waves(p.Nodes(), p.HardNeeds)
+	order, cycle := waves(l.nodes, p.HardNeeds)
+	if cycle != nil {
 		l.fail(codeCycle, "services."+cycle[0]+".needs."+cycle[1], fmt.Sprintf("make one of these needs soft, for example %s: {%s: soft}", cycle[0], cycle[1]),
 			"hard needs run in a circle: %s; none of them can be recovered first", strings.Join(cycle, " -> "))
 	}
-	l.chainsOfRecovery()
+	l.chainsOfRecovery(order)
 	for _, id := range l.services {
 		mine := l.promise(id)
 		if s := p.Services[id]; s.Runbook == "" && mine.RTO > 0 {

@@ -123,7 +123,7 @@ func (l *linter) drills() {
 	for _, id := range sorted(p.Drills) {
 		d, path := p.Drills[id], "drills."+id
 		l.minute(path+".fresh_for", d.FreshFor)
-		every, fresh := d.Every.Interval(), d.Fresh()
+		every, fresh := l.interval(d.Every), d.Fresh()
 		switch {
 		case every == time.Minute:
 			l.warn(codeMinute, path+".every", "write 1mo for a month, or 60s if a minute is meant", "every 1m is once a minute, not once a month")
