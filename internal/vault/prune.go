@@ -141,6 +141,9 @@ func (m *Module) run(ctx context.Context, q PruneRequest) (Report, error) {
 		return rep, nil
 	}
 	for i := range rep.Shelves {
+		if err := m.catchUp(ctx, places, &rep.Shelves[i]); err != nil {
+			return rep, err
+		}
 		if err := m.clear(ctx, places, &rep, i); err != nil {
 			return rep, err
 		}
@@ -312,6 +315,49 @@ func (m *Module) early(ctx context.Context, held *plan.Plan, q PruneRequest, rep
 		rep.Shelves[i].Vetoes = nil
 	}
 	return nil
+}
+
+// catchUp tells the state what a run removed that did not live to tell it: the signed
+// record at the location is there, and the manifest is not.
+func (m *Module) catchUp(ctx context.Context, places map[string]place, s *Shelf) error {
+	if places[s.Location].err != nil || s.Err != "" {
+		return nil
+	}
+	copies, err := m.cfg.Copies(ctx, s.Store)
+	if err != nil {
+		return err
+	}
+	var lost []string
+	for _, c := range copies {
+		if c.Location == s.Location && c.Complete && s.manifests[c.Snapshot] == nil {
+			lost = append(lost, c.Snapshot)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	removals, err := places[s.Location].at.Removals(ctx, s.Store)
+	if err != nil {
+		s.Err = err.Error() // verification names it
+		return ctx.Err()
+	}
+	var gone []string
+	for _, r := range removals {
+		for _, x := range r.Snapshots {
+			if slices.Contains(lost, x.Snapshot) {
+				gone = append(gone, x.Snapshot)
+			}
+		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	return m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		if err := m.cfg.Removed(ctx, tx, s.Store, s.Location, gone); err != nil {
+			return err
+		}
+		return m.fact(ctx, tx, FactRemoved, "stores."+s.Store, "holdfast", map[string]any{"location": s.Location, "learned": gone})
+	})
 }
 
 // clear removes what goes from one shelf.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"math/rand/v2"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -61,65 +62,86 @@ HOLDS
 `
 
 func eachRig(t *testing.T, f func(t *testing.T, r *rig)) {
-	dbtest.Each(t, []db.Module{job.Module, ledger.Tables(), Tables()}, func(t *testing.T, d *db.DB) {
-		us := db.Micros(noon)
-		r := &rig{t: t, d: d, us: &us, keys: repotest.NewKeys(t), people: map[string]seal.SigningKey{}, places: map[string]*repotest.Memory{}, away: map[string]error{}, gone: map[string]bool{}}
-		var err error
-		for _, p := range []string{"ana", "ben", "cid", "eve", "stranger"} {
-			if r.people[p], err = seal.GenerateSigningKey(p); err != nil {
-				t.Fatal(err)
-			}
+	dbtest.Each(t, []db.Module{job.Module, ledger.Tables(), Tables()}, func(t *testing.T, d *db.DB) { f(t, rigOn(t, d)) })
+}
+
+// oneRig is a rig on SQLite, for tests that need many.
+func oneRig(t *testing.T, edits ...string) *rig {
+	t.Helper()
+	d, err := db.Open(t.Context(), "sqlite:"+filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := d.Close(); err != nil {
+			t.Error(err)
 		}
-		if r.vault, err = seal.GenerateSigningKey("vault"); err != nil {
+	})
+	if err := d.Migrate(t.Context(), job.Module, ledger.Tables(), Tables()); err != nil {
+		t.Fatal(err)
+	}
+	return rigOn(t, d, edits...)
+}
+
+func rigOn(t *testing.T, d *db.DB, edits ...string) *rig {
+	t.Helper()
+	us := db.Micros(noon)
+	r := &rig{t: t, d: d, us: &us, keys: repotest.NewKeys(t), people: map[string]seal.SigningKey{}, places: map[string]*repotest.Memory{}, away: map[string]error{}, gone: map[string]bool{}}
+	var err error
+	for _, p := range []string{"ana", "ben", "cid", "eve", "stranger"} {
+		if r.people[p], err = seal.GenerateSigningKey(p); err != nil {
 			t.Fatal(err)
 		}
-		signer, err := seal.NoteSigner(r.vault)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.log, err = ledger.Open(d, ledger.Config{Origin: "test", Signer: signer, Clock: r.now}); err != nil {
-			t.Fatal(err)
-		}
-		for _, l := range []string{"near", "far"} {
-			r.places[l] = repotest.NewMemory()
-			repotest.Init(t.Context(), t, r.places[l], "test-repository")
-		}
-		r.declare("", "")
-		r.jobs = job.New(d, job.Config{Owner: "here", Clock: r.now})
-		r.m = New(Config{DB: d, Jobs: r.jobs, Ledger: r.log, Plan: func() *plan.Plan { return r.plan }, Place: r.place, Clock: r.now, Key: r.vault, Within: 30 * 24 * time.Hour,
-			Logger: slog.New(slog.DiscardHandler), Trusted: func() []seal.VerifyKey { return []seal.VerifyKey{r.keys.Signer.Public(), r.vault.Public()} },
-			Log:    func(*repo.Manifest) (repo.LogNeed, bool) { return repo.LogNeed{}, false },
-			Proven: func(context.Context, string) (string, time.Time, error) { return r.proven, r.now(), nil },
-			Copies: func(ctx context.Context, store string) (out []Copy, err error) {
-				for l, s := range r.places {
-					for _, n := range s.Names() {
-						if id, ok := strings.CutPrefix(n, "receipts/"+store+"/"); ok && !r.gone[l+" "+id] {
-							out = append(out, Copy{Snapshot: id, Location: l, Complete: true})
-						}
+	}
+	if r.vault, err = seal.GenerateSigningKey("vault"); err != nil {
+		t.Fatal(err)
+	}
+	signer, err := seal.NoteSigner(r.vault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.log, err = ledger.Open(d, ledger.Config{Origin: "test", Signer: signer, Clock: r.now}); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []string{"near", "far"} {
+		r.places[l] = repotest.NewMemory()
+		repotest.Init(t.Context(), t, r.places[l], "test-repository")
+	}
+	r.declare("", "", edits...)
+	r.jobs = job.New(d, job.Config{Owner: "here", Clock: r.now})
+	r.m = New(Config{DB: d, Jobs: r.jobs, Ledger: r.log, Plan: func() *plan.Plan { return r.plan }, Place: r.place, Clock: r.now, Key: r.vault, Within: 30 * 24 * time.Hour,
+		Logger: slog.New(slog.DiscardHandler), Trusted: func() []seal.VerifyKey { return []seal.VerifyKey{r.keys.Signer.Public(), r.vault.Public()} },
+		Log:    func(*repo.Manifest) (repo.LogNeed, bool) { return repo.LogNeed{}, false },
+		Proven: func(context.Context, string) (string, time.Time, error) { return r.proven, r.now(), nil },
+		Copies: func(ctx context.Context, store string) (out []Copy, err error) {
+			for l, s := range r.places {
+				for _, n := range s.Names() {
+					if id, ok := strings.CutPrefix(n, "receipts/"+store+"/"); ok && !r.gone[l+" "+id] {
+						out = append(out, Copy{Snapshot: id, Location: l, Complete: true})
 					}
 				}
-				return out, nil
-			},
-			Removed: func(_ context.Context, _ *db.Tx, _, location string, ids []string) error {
-				for _, id := range ids {
-					r.gone[location+" "+id] = true
-				}
-				return nil
-			},
-			Damaged: func(_ context.Context, tx *db.Tx, x Damage) error {
-				tx.AfterCommit(func() { r.told = append(r.told, x.What+" "+x.Location) })
-				return nil
-			},
-			Vetoed: func(_ context.Context, tx *db.Tx, s Shelf) error {
-				tx.AfterCommit(func() { r.told = append(r.told, "veto "+s.Vetoes[0].Code) })
-				return nil
-			},
-		})
-		if _, err := r.m.Adopt(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		f(t, r)
+			}
+			return out, nil
+		},
+		Removed: func(_ context.Context, _ *db.Tx, _, location string, ids []string) error {
+			for _, id := range ids {
+				r.gone[location+" "+id] = true
+			}
+			return nil
+		},
+		Damaged: func(_ context.Context, tx *db.Tx, x Damage) error {
+			tx.AfterCommit(func() { r.told = append(r.told, x.What+" "+x.Location) })
+			return nil
+		},
+		Vetoed: func(_ context.Context, tx *db.Tx, s Shelf) error {
+			tx.AfterCommit(func() { r.told = append(r.told, "veto "+s.Vetoes[0].Code) })
+			return nil
+		},
 	})
+	if _, err := r.m.Adopt(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 func (r *rig) now() time.Time       { return db.Time(*r.us) }

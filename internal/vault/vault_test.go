@@ -242,6 +242,50 @@ func TestRollingRead(t *testing.T) {
 	}
 }
 
+// A run that died between the deletion and the state is caught up by the next, from
+// the signed record at the location; and one that dies anywhere costs nothing.
+func TestPruneIsInterrupted(t *testing.T) {
+	for n := 1; ; n++ {
+		tripped := false
+		for _, landed := range []bool{false, true} {
+			r := oneRig(t, "keep: 30d", "keep: 3d")
+			r.days(5)
+			faulty := &repotest.Faulty{Store: r.places["near"], Landed: landed, Forever: true}
+			r.stores = map[string]repo.Store{"near": faulty}
+			faulty.N = faulty.Calls() + n
+			_, _ = r.m.run(t.Context(), PruneRequest{Apply: true}) // it is loud or says so on the shelf; what counts is below
+			tripped = tripped || faulty.Tripped()
+			r.stores = nil
+			// The process dies before it tells the state.
+			r.gone = map[string]bool{}
+			r.listed("near")
+			if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) > 0 {
+				t.Fatalf("call %d, landed %t: %+v", n, landed, rep.Findings)
+			}
+			if near, far := r.listed("near"), r.listed("far"); near != 2 || far != 2 {
+				t.Errorf("call %d, landed %t: %d and %d are left", n, landed, near, far)
+			}
+			cs, err := r.m.cfg.Copies(t.Context(), "db")
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range cs {
+				if p, err := r.place(t.Context(), c.Location); err != nil {
+					t.Fatal(err)
+				} else if _, err := p.Manifest(t.Context(), "db", c.Snapshot); err != nil {
+					t.Errorf("call %d, landed %t: the state still counts %s at %s", n, landed, c.Snapshot, c.Location)
+				}
+			}
+		}
+		if !tripped {
+			if n < 20 {
+				t.Fatalf("only %d calls were broken", n)
+			}
+			return
+		}
+	}
+}
+
 // lockable is a place whose objects can be locked.
 type lockable struct {
 	*repotest.Memory
