@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -332,6 +333,79 @@ stores:
 		now := objective(t)
 		if x := now.History[0]; x.Limit != 1 || x.Digest == before.History[0].Digest || now.History[1] != after.History[0] {
 			t.Errorf("%+v", now.History)
+		}
+	})
+}
+
+// The loss of a store is computed at every moment, for each scenario, from what is left.
+func TestExposureNow(t *testing.T) {
+	f := protect(t)
+	f.server.stop(t)
+	edit(t, f.plan(), func(s string) string {
+		s = strings.Replace(s, "automatic: [store-lost]", "automatic: []", 1) // the database is not lost here
+		return strings.Replace(s, "rpo: 15m", "rpo: 15s", 1)
+	})
+	f.server = serve(t, f.dir)
+	type loss struct {
+		Scenario, State, Verdict string
+		Location                 string    `json:"from_location"`
+		Age                      float64   `json:"loss_seconds"`
+		Newest                   time.Time `json:"newest_point"`
+	}
+	look := func() map[string]loss {
+		var v struct {
+			Stores []struct {
+				ID     string
+				Losses []loss
+			}
+		}
+		f.run(t, "status", "--json").object(t, &v)
+		out := map[string]loss{}
+		for _, s := range v.Stores {
+			for _, l := range s.Losses {
+				if s.ID == "db" {
+					out[l.Scenario] = l
+				}
+			}
+		}
+		return out
+	}
+	t.Run("OBJ-09 what would be lost now, scenario by scenario", func(t *testing.T) {
+		f.reaches(t, time.Now(), 2)
+		until(t, "the loss to be inside the objective", func() bool { return look()["source"].Verdict == "within" })
+		f.cluster.sql(t, "ALTER ROLE holdfast NOREPLICATION")
+		t.Cleanup(func() {
+			if _, err := f.cluster.query(context.Background(), "ALTER ROLE holdfast REPLICATION"); err != nil {
+				t.Error(err)
+			}
+		})
+		f.cluster.sql(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE usename = 'holdfast'")
+		// From here on nothing is shipped: the newest point stands still, the loss grows with every
+		// second, and the verdict changes where the objective ends and nowhere else.
+		var before loss
+		until(t, "the objective to be breached", func() bool {
+			now := look()["source"]
+			if (now.Verdict == "over") != (now.Age > 15) || now.State != "bounded" {
+				t.Fatalf("a loss of %gs of 15s is %s: %+v", now.Age, now.Verdict, now)
+			}
+			if now.Newest.Equal(before.Newest) && now.Age <= before.Age {
+				t.Fatalf("the loss did not grow: %+v, then %+v", before, now)
+			}
+			before = now
+			return now.Verdict == "over"
+		})
+		f.run(t, "status").want(t, 3)
+		f.cluster.sql(t, "ALTER ROLE holdfast REPLICATION")
+		until(t, "the log to be shipped again", func() bool { return look()["source"].Verdict == "within" })
+
+		// Without offsite, the loss of this host costs everything that near holds beside it.
+		if err := os.Rename(f.offsite, f.offsite+".away"); err != nil {
+			t.Fatal(err)
+		}
+		var now map[string]loss
+		until(t, "the loss of offsite to be seen", func() bool { now = look(); return now["host"].State != "bounded" })
+		if now["source"].State != "bounded" || now["source"].Location != "near" || now["host"].Verdict == "within" {
+			t.Errorf("the loss of the source: %+v, of the host: %+v", now["source"], now["host"])
 		}
 	})
 }
