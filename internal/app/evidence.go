@@ -281,7 +281,19 @@ func (a *App) controls(o objective.Overview, framework string, rests map[string]
 		}
 		c := evidence.Control{Framework: fw, ID: id, By: a.Plan.Controls[key], Posture: holdfast.PostureProved}
 		var why []string
-		for _, name := range c.By {
+		note := func(p holdfast.Posture, format string, args ...any) {
+			c.Posture, why = objective.Worst(c.Posture, p), append(why, fmt.Sprintf(format, args...))
+		}
+		for _, by := range c.By {
+			kind, name := a.Plan.Proof(by)
+			if kind == "" {
+				note(holdfast.PostureUnknown, "%s is not in the plan", by)
+				continue
+			}
+			if kind != "drill" {
+				note(unmeasured(kind), "%s %s: %s", kind, name, said(kind))
+				continue
+			}
 			for _, st := range a.Plan.Drills[name].Of {
 				d := last[st].LastDrill
 				if d != nil {
@@ -289,13 +301,13 @@ func (a *App) controls(o objective.Overview, framework string, rests map[string]
 				}
 				switch {
 				case d == nil:
-					c.Posture, why = holdfast.PostureUnknown, append(why, st+" was never drilled")
+					note(holdfast.PostureUnknown, "%s was never drilled", st)
 				case d.Outcome != holdfast.Passed:
-					c.Posture, why = holdfast.PostureFailed, append(why, fmt.Sprintf("drill %s of %s: %s", d.ID, st, d.Outcome))
+					note(holdfast.PostureFailed, "drill %s of %s: %s", d.ID, st, d.Outcome)
 				case o.At.Sub(d.At) > a.Plan.Drills[name].Fresh():
-					c.Posture, why = holdfast.PostureOverdue, append(why, fmt.Sprintf("drill %s of %s is %s old", d.ID, st, holdfast.FormatDuration(o.At.Sub(d.At))))
+					note(holdfast.PostureOverdue, "drill %s of %s is %s old", d.ID, st, holdfast.FormatDuration(o.At.Sub(d.At)))
 				default:
-					why = append(why, fmt.Sprintf("drill %s of %s reached %s", d.ID, st, d.Rung))
+					note(holdfast.PostureProved, "drill %s of %s reached %s", d.ID, st, d.Rung)
 				}
 			}
 		}
@@ -306,4 +318,20 @@ func (a *App) controls(o objective.Overview, framework string, rests map[string]
 		out = append(out, c)
 	}
 	return out
+}
+
+// unmeasured is the posture of a control by something that no machine measures: what the
+// plan states is claimed, and what people would have to record is unknown until they do.
+func unmeasured(kind string) holdfast.Posture {
+	if kind == "measure" || kind == "statement" {
+		return holdfast.PostureClaimed
+	}
+	return holdfast.PostureUnknown
+}
+
+func said(kind string) string {
+	if kind == "measure" || kind == "statement" {
+		return "stated in the plan, and shown by nothing here"
+	}
+	return "nothing is on record"
 }

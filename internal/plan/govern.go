@@ -1,5 +1,7 @@
 package plan
 
+import "strings"
+
 // Meta identifies the plan.
 type Meta struct {
 	ID        string   `yaml:"id" plan:"required"`
@@ -242,6 +244,40 @@ type Document struct {
 	Self bool `yaml:"self"`
 	// External is true for laws and standards.
 	External bool `yaml:"external"`
+}
+
+// Proof returns what a reference in "controls" means: "drill", "exercise", "review",
+// "metric", "measure", "runbook" or "statement", and its id. A reference that names no
+// kind ("db-drill") is the first of these that the plan declares; one to nothing is "".
+func (p *Plan) Proof(ref string) (kind, id string) {
+	is := func(kind, id string) (declared bool) {
+		switch kind {
+		case "drill":
+			_, declared = p.Drills[id]
+		case "exercise":
+			_, declared = p.Exercises[id]
+		case "review":
+			_, declared = p.Reviews[id]
+		case "metric":
+			_, declared = p.Metrics[id]
+		case "measure":
+			_, declared = p.Measures[id]
+		case "runbook":
+			_, declared = p.Runbooks[id]
+		case "statement":
+			_, declared = p.Statements[id]
+		}
+		return declared
+	}
+	if kind, id, ok := strings.Cut(ref, ":"); ok && is(kind, id) {
+		return kind, id
+	}
+	for _, kind := range []string{"drill", "exercise", "review", "metric", "measure", "runbook", "statement"} {
+		if is(kind, ref) {
+			return kind, ref
+		}
+	}
+	return "", ref
 }
 
 // A Framework is a standard that the company maps itself to.
