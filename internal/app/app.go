@@ -75,6 +75,7 @@ type App struct {
 	waiting  []holdfast.Finding // why it waits
 
 	stores map[string]adapter
+	hooked sync.Map // keys of troubles that are signalled, for the watchdog to clear
 	survey survey
 	old    sync.Map // plans that were in force, by digest; what is in it is never changed
 	// compared holds the locations whose anchors the ledger was compared with.
@@ -219,6 +220,7 @@ func (a *App) Start(ctx context.Context) error {
 	}
 	a.wg.Go(func() { a.survey.run(ctx, a) })
 	a.wg.Go(func() { a.anchor(ctx) })
+	a.wg.Go(func() { a.watchdog(ctx) })
 	a.wg.Go(func() { a.keepKeyUses(ctx) })
 	a.wg.Go(func() { a.watchClock(ctx) })
 	return nil

@@ -61,7 +61,7 @@ func (a *App) wire() {
 	a.Backups = backup.New(backup.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Recipients: a.recipients,
 		Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),
-		Lost: a.storeLost, Found: a.storeFound, Clock: a.opt.Clock, Log: a.opt.Log,
+		Lost: a.storeLost, Found: a.storeFound, Gap: a.logGap, Failed: a.backupFailed, Clock: a.opt.Clock, Log: a.opt.Log,
 	})
 	a.Drills = drill.New(drill.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Subject: a.subject, Place: a.Places.Open, Identities: a.identities, Trusted: a.trusted,

@@ -109,8 +109,12 @@ type Config struct {
 	// Lost and Found are called in the transaction that records the change.
 	Lost  func(ctx context.Context, tx *db.Tx, l Loss) error
 	Found func(ctx context.Context, tx *db.Tx, store string, at time.Time) error
-	Clock func() time.Time
-	Log   *slog.Logger
+	// Gap and Failed, if set, are called in the transaction that records that log is
+	// missing at a location, or that an attempt of a backup failed.
+	Gap    func(ctx context.Context, tx *db.Tx, store string, f source.Frontier) error
+	Failed func(ctx context.Context, tx *db.Tx, store string, attempt int, why string) error
+	Clock  func() time.Time
+	Log    *slog.Logger
 }
 
 // A Loss is a store that stopped answering.
@@ -277,7 +281,7 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 		if errors.Is(ctx.Err(), context.Canceled) && !errors.Is(context.Cause(ctx), job.ErrCancelled) {
 			return err // we are being stopped, or lost the job: the backup did not fail, it goes on later
 		}
-		return m.failed(ctx, w.Job().ID, a, started, err)
+		return m.failed(ctx, w.Job(), a, started, err)
 	}
 	fact := SnapshotFact{Snapshot: man.ID, Manifest: man.Hash(), Created: man.Created, Seconds: m.cfg.Clock().Sub(started).Seconds(),
 		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Reason: a.Reason, Job: w.Job().ID, Incomplete: incomplete}
@@ -405,13 +409,16 @@ func (m *Module) parent(ctx context.Context, places []repo.Place, store string) 
 }
 
 // failed records that a backup did not happen and returns err for the job.
-func (m *Module) failed(ctx context.Context, jobID int64, a storeArgs, started time.Time, err error) error {
+func (m *Module) failed(ctx context.Context, j job.Job, a storeArgs, started time.Time, err error) error {
 	// A cancelled context must not lose the fact.
 	ctx = context.WithoutCancel(ctx)
 	ferr := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
-		return m.fact(ctx, tx, FactFailed, a.Store, map[string]any{
-			"error": err.Error(), "hint": holdfast.Hint(err), "reason": a.Reason, "started": started, "job": jobID,
-		})
+		if ferr := m.fact(ctx, tx, FactFailed, a.Store, map[string]any{
+			"error": err.Error(), "hint": holdfast.Hint(err), "reason": a.Reason, "started": started, "job": j.ID,
+		}); ferr != nil || m.cfg.Failed == nil {
+			return ferr
+		}
+		return m.cfg.Failed(ctx, tx, a.Store, j.Attempt, err.Error())
 	})
 	return errors.Join(holdfast.Tell(err), ferr)
 }

@@ -217,7 +217,10 @@ func (m *Module) report(ctx context.Context, store string, f source.Frontier) {
 		if _, err := m.cfg.Jobs.Enqueue(ctx, tx, SnapshotJob(store, reanchor)); err != nil {
 			return err
 		}
-		return m.fact(ctx, tx, FactGap, store, f)
+		if err := m.fact(ctx, tx, FactGap, store, f); err != nil || m.cfg.Gap == nil {
+			return err
+		}
+		return m.cfg.Gap(ctx, tx, store, f)
 	})
 	if err != nil && ctx.Err() == nil {
 		m.cfg.Log.Error("frontier not recorded", "store", store, "location", f.Place, "err", err)

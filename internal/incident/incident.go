@@ -208,7 +208,7 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s
 		return Incident{}, err
 	}
 	for _, inc := range open {
-		if inc.Phase == Review || !overlap(inc, s.Store, impact.Services) {
+		if inc.Phase == Review || apart(inc.Kind, s.Kind) || !overlap(inc, s.Store, impact.Services) {
 			continue
 		}
 		if s.Store != "" && !slices.Contains(inc.Stores, s.Store) {
@@ -250,6 +250,22 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s
 		return Incident{}, err
 	}
 	return m.get(ctx, tx, inc.ID) // Opened may have moved it
+}
+
+// Kinds of incidents about copies. Each is answered in its own way, and not with what
+// is done about the store itself, so they never join another kind.
+const (
+	KindBackupFailed = "backup-failed" // a run failed
+	KindBackupMissed = "backup-missed" // a run that was due did not happen
+	KindBackupStale  = "backup-stale"  // what runs brings nothing newer
+	KindLogGap       = "log-gap"       // log is missing or damaged at a location
+)
+
+func apart(a, b string) bool {
+	own := func(kind string) bool {
+		return kind == KindBackupFailed || kind == KindBackupMissed || kind == KindBackupStale || kind == KindLogGap
+	}
+	return a != b && (own(a) || own(b))
 }
 
 func overlap(inc Incident, store string, services []string) bool {

@@ -56,6 +56,7 @@ type shipper struct {
 	moved func() // something changed that others look at
 
 	hurry chan struct{}
+	look  chan struct{} // asks for an audit now
 
 	mu         sync.Mutex      // taken after the spool's, never before it
 	known      bool            // cover was learned from the place
@@ -65,11 +66,17 @@ type shipper struct {
 	shipped    map[uint32]bool // timelines whose history the place has
 	lastCommit time.Time
 	caught     time.Time
+	gone       coverage  // what the place held once, and does not show any more
+	bad        *Gap      // the newest piece that does not read back; nil if none is known
+	unread     []extent  // put since the last audit
 	quiet      quiet     // the newest that the place could be told
 	said       time.Time // instant of the newest that it was told
 	lastWord   bool      // the server is gone: tell the place now what is known
 	catches    []catch   // waiting for the place, oldest first
 	err        string
+
+	floorTimeline uint32 // where the newest base at the place begins, once there was a hole
+	floor         uint64
 }
 
 // run ships until ctx ends. It never gives up: a place that fails is tried again,
@@ -308,6 +315,10 @@ func (sh *shipper) put(ctx context.Context, p *piece) error {
 	}
 	sh.mu.Lock()
 	sh.cover.add(p.timeline, p.from, p.to)
+	sh.gone.remove(p.timeline, p.from, p.to)
+	if sh.unread = append(sh.unread, extent{p.timeline, p.from, p.to}); len(sh.unread) > maxUnread {
+		sh.unread = sh.unread[1:]
+	}
 	if !p.mark.commit.IsZero() {
 		sh.lastCommit = p.mark.commit
 	}
@@ -442,10 +453,7 @@ func (sh *shipper) frontier(stretches []stretch, h history, lineage string) Fron
 	f := Frontier{Place: sh.name, Lineage: lineage, LastCommit: sh.lastCommit, CaughtUp: sh.caught, Err: sh.err, At: sh.src.cfg.Clock()}
 	f.Timeline, f.LSN, _ = sh.positionLocked(stretches)
 	if sh.known {
-		if f.Gap = sh.cover.gap(stretches, h); f.Gap != nil {
-			f.Gap.Cause = "the server no longer had it when the stream came back, or the spool was full"
-			f.Gap.At = f.At
-		}
+		f.Gap = sh.gapLocked(stretches, h)
 	} else if f.Err == "" {
 		f.Err = "what the place holds is not known yet"
 	}

@@ -29,6 +29,42 @@ func (c coverage) add(tli uint32, from, to uint64) {
 	c[tli] = merged
 }
 
+// remove takes [from, to) of a timeline out.
+func (c coverage) remove(tli uint32, from, to uint64) {
+	var left []span
+	for _, s := range c[tli] {
+		if before := (span{s.from, min(s.to, from)}); before.from < before.to {
+			left = append(left, before)
+		}
+		if after := (span{max(s.from, to), s.to}); after.from < after.to {
+			left = append(left, after)
+		}
+	}
+	if c[tli] = left; len(left) == 0 {
+		delete(c, tli)
+	}
+}
+
+// clone returns a copy of its own.
+func (c coverage) clone() coverage {
+	out := coverage{}
+	for tli, spans := range c {
+		out[tli] = slices.Clone(spans)
+	}
+	return out
+}
+
+// without returns what c covers and other does not.
+func (c coverage) without(other coverage) coverage {
+	out := c.clone()
+	for tli, spans := range other {
+		for _, s := range spans {
+			out.remove(tli, s.from, s.to)
+		}
+	}
+	return out
+}
+
 // missing returns the first stretch within [from, to) that is not covered.
 func (c coverage) missing(tli uint32, from, to uint64) (span, bool) {
 	for _, s := range c[tli] {
@@ -82,10 +118,7 @@ func (c coverage) newest() uint32 {
 // gap returns the newest hole in c, given what can still be delivered and the
 // ancestry of the newest timeline. Log before the first piece was never promised.
 func (c coverage) gap(spool []stretch, h history) *Gap {
-	all := coverage{}
-	for tli, spans := range c {
-		all[tli] = slices.Clone(spans)
-	}
+	all := c.clone()
 	if len(all) == 0 {
 		return nil
 	}

@@ -125,7 +125,7 @@ func (s *Source) Stream(ctx context.Context, cfg StreamConfig) error {
 	for _, p := range cfg.Places {
 		sh := &shipper{
 			name: p.Name, src: s, keys: cfg.Keys, sp: sp, every: cfg.PieceEvery, bytes: cfg.PieceBytes,
-			moved: st.changed, hurry: make(chan struct{}, 1), cover: coverage{},
+			moved: st.changed, hurry: make(chan struct{}, 1), look: make(chan struct{}, 1), cover: coverage{}, gone: coverage{},
 		}
 		if p.Repo != nil {
 			sh.store = p.Repo
@@ -179,6 +179,9 @@ func (st *stream) run(parent context.Context) error {
 	ctx, cancel := context.WithCancel(parent)
 	for _, sh := range st.shippers {
 		st.wg.Go(func() { sh.run(ctx) })
+		if place, ok := sh.store.(logAuditor); ok {
+			st.wg.Go(func() { sh.audit(ctx, place) })
+		}
 	}
 	st.wg.Go(func() { st.reportLoop(ctx) })
 	err := st.receiveLoop(ctx)
