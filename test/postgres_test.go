@@ -59,7 +59,7 @@ func TestLogLossRows(t *testing.T) {
 	f := protect(t)
 	t.Run("PIT-04 a piece of log is deleted", func(t *testing.T) {
 		before := len(logPieces(t, f.near)) // up to the end of the base
-		for n := range 4 { // segments that the agent does not hold any more
+		for n := range 4 {                  // segments that the agent does not hold any more
 			f.cluster.sql(t, "INSERT INTO ledger VALUES ("+strconv.Itoa(n)+", clock_timestamp())")
 			f.cluster.sql(t, "SELECT pg_switch_wal()")
 		}
@@ -148,6 +148,83 @@ func TestBackupTroubleRows(t *testing.T) {
 		}
 		if len(kinds) != 3 {
 			t.Errorf("the incidents are %+v, want one of each of three kinds", f.incidents(t))
+		}
+	})
+}
+
+func TestMistakeRows(t *testing.T) {
+	f := protect(t)
+	c := f.cluster
+	type event struct {
+		At         time.Time
+		What, Name string
+		Rows       int64
+		Before     time.Time
+	}
+	type line struct {
+		Events  []event
+		Suggest time.Time
+	}
+	look := func(t *testing.T, from time.Time, args ...string) (out line) {
+		t.Helper()
+		f.run(t, append([]string{"timeline", "db", "--json", "--from", at(from)}, args...)...).want(t, 0).object(t, &out)
+		return out
+	}
+	find := func(l line, what, name string) (event, bool) {
+		for _, e := range l.Events {
+			if e.What == what && strings.Contains(e.Name, name) {
+				return e, true
+			}
+		}
+		return event{}, false
+	}
+	t.Run("PIT-06 what was destroyed, and the moment before", func(t *testing.T) {
+		c.sql(t, "CREATE TABLE accounts (n int PRIMARY KEY, balance int)")
+		c.sql(t, "CREATE TABLE doomed (n int PRIMARY KEY, what text)")
+		c.sql(t, "CREATE TABLE emptied (n int PRIMARY KEY, what text)")
+		defer c.sql(t, "DROP TABLE IF EXISTS accounts, doomed, emptied")
+		c.sql(t, "INSERT INTO doomed SELECT i, 'x' FROM generate_series(1, 50) i")
+		c.sql(t, "INSERT INTO emptied SELECT i, 'x' FROM generate_series(1, 50) i")
+		c.sql(t, "INSERT INTO accounts SELECT i, i FROM generate_series(1, 500) i")
+		f.run(t, "backup", "db").want(t, 0) // from here on the names are known
+		from := c.clock(t)
+		c.sql(t, "SELECT pg_create_restore_point('deploy 42')")
+		c.sql(t, "UPDATE accounts SET balance = 0 WHERE n <= 300")
+		c.sql(t, "DELETE FROM accounts WHERE n > 300")
+		c.sql(t, "DELETE FROM accounts WHERE n = 1") // too few to be listed
+		c.sql(t, "TRUNCATE emptied")
+		last := c.clock(t)
+		c.sql(t, "INSERT INTO ledger VALUES (1, clock_timestamp())")
+		before := c.clock(t)
+		c.sql(t, "DROP TABLE doomed")
+		after := c.clock(t)
+		c.sql(t, "INSERT INTO ledger VALUES (2, clock_timestamp())")
+		f.reaches(t, c.clock(t), 2)
+		l := look(t, from, "--location", "offsite")
+		for _, want := range []event{{What: "mark", Name: "deploy 42"}, {What: "updated", Name: "public.accounts", Rows: 300}, {What: "deleted", Name: "public.accounts", Rows: 200}, {What: "emptied", Name: "public.emptied"}, {What: "dropped", Name: "public.doomed"}} {
+			if e, ok := find(l, want.What, want.Name); !ok || e.Rows != want.Rows {
+				t.Errorf("%s %s of %d rows is not on the time line: %+v", want.Name, want.What, want.Rows, l.Events)
+			}
+		}
+		for _, e := range l.Events {
+			if e.What == "deleted" && e.Rows < 100 {
+				t.Errorf("%+v is no bulk change", e)
+			}
+		}
+		e, _ := find(l, "dropped", "public.doomed")
+		if e.At.Before(before) || e.At.After(after) {
+			t.Errorf("doomed was dropped between %s and %s, not at %s", at(before), at(after), at(e.At))
+		}
+		if d := e.At.Sub(l.Suggest); !l.Suggest.Equal(e.Before) || d <= 0 || d > time.Second {
+			t.Errorf("the suggestion is %s, %s before the drop at %s", at(l.Suggest), d, at(e.At))
+		}
+		to := filepath.Join(f.root, "before-the-drop")
+		f.run(t, "restore", "db", "--to", to, "--at", at(l.Suggest)).want(t, 0)
+		if got := strings.TrimSpace(rowsOf(t, c, to, "SELECT (SELECT count(*) FROM doomed) || ' ' || (SELECT count(*) FROM ledger)")); got != "50 1" {
+			t.Errorf("what came back has %q rows of doomed and ledger, want all and the one of before", got)
+		}
+		if l := look(t, from, "--to", at(last)); !l.Suggest.Before(last) {
+			t.Errorf("up to %s the suggestion is %s", at(last), at(l.Suggest))
 		}
 	})
 }

@@ -262,9 +262,15 @@ func (c Collector) mark(ctx context.Context) (map[string]int64, error) {
 		return nil, fmt.Errorf("list packs: %w", err)
 	}
 	var logs []LogInfo
+	var facts []logFact
 	if err := c.At.store.List(ctx, "logs/", func(o Object) error {
 		if l, ok := parseLogName(o); ok {
 			logs = append(logs, l)
+		} else if n, ok := parseNamed(o); ok {
+			if f, ok := parseLogFact(n); ok {
+				facts = append(facts, f)
+				logs = append(logs, f.at)
+			}
 		}
 		return nil
 	}); err != nil {
@@ -284,6 +290,9 @@ func (c Collector) mark(ctx context.Context) (map[string]int64, error) {
 		if !needs.log(l) {
 			garbage[l.Name] = l.Size
 		}
+	}
+	for _, l := range olderFacts(facts) {
+		garbage[l.Name] = l.Size
 	}
 	if err := c.superseded(ctx, garbage); err != nil {
 		return nil, err

@@ -323,6 +323,14 @@ type NamedInfo struct {
 	Size    int64 // of the object
 }
 
+func parseNamed(o Object) (NamedInfo, bool) {
+	parts := strings.Split(o.Name, "/")
+	if len(parts) != 4 || parts[0] != "logs" || errors.Join(checkPart("scope", parts[1]), checkPart("lineage", parts[2]), checkPart("name", parts[3])) != nil {
+		return NamedInfo{}, false
+	}
+	return NamedInfo{parts[1], parts[2], parts[3], o.Size}, true
+}
+
 // Logs lists the pieces of a scope from their names alone, by lineage, timeline and
 // position.
 func (r *Repository) Logs(ctx context.Context, scope string) ([]LogInfo, error) {
@@ -337,12 +345,11 @@ func (r *Repository) ListLog(ctx context.Context, scope string) ([]LogInfo, []Na
 	}
 	var all []LogInfo
 	var named []NamedInfo
-	prefix := "logs/" + scope + "/"
-	err := r.store.List(ctx, prefix, func(o Object) error {
+	err := r.store.List(ctx, "logs/"+scope+"/", func(o Object) error {
 		if l, ok := parseLogName(o); ok {
 			all = append(all, l)
-		} else if lineage, name, ok := strings.Cut(strings.TrimPrefix(o.Name, prefix), "/"); ok && errors.Join(checkPart("lineage", lineage), checkPart("name", name)) == nil {
-			named = append(named, NamedInfo{scope, lineage, name, o.Size})
+		} else if n, ok := parseNamed(o); ok {
+			named = append(named, n)
 		}
 		return nil
 	})

@@ -269,7 +269,7 @@ func (p *RestorePlan) fetchLog(ctx context.Context, report func(int64)) (fetched
 	defer stream.close()
 	w := &segmentWriter{dir: p.shelfDir(), shelf: &sh}
 	defer w.abort()
-	err = walkLog(ctx, p, seek, func() ([]byte, error) {
+	err = walkLog(ctx, p, 0, seek.record, func(n int) { seek.goal.Bytes += int64(n) }, func() ([]byte, error) {
 		at, b, err := stream.next()
 		if err != nil {
 			return nil, err

@@ -108,8 +108,9 @@ func (g *goal) settings(t holdfast.Target) map[string]string {
 }
 
 // walkLog walks the log of all legs in order, as the server will read it. next
-// returns the log's bytes, in order, and io.EOF after the last.
-func walkLog(ctx context.Context, p *RestorePlan, seek *goalSeeker, next func() ([]byte, error)) error {
+// returns the log's bytes, in order, and io.EOF after the last. Of each record keep bytes
+// of its body are given to record; read is told how much was read.
+func walkLog(ctx context.Context, p *RestorePlan, keep int, record func(wal.Record) error, read func(n int), next func() ([]byte, error)) error {
 	system, err := strconv.ParseUint(p.base.lineage, 10, 64)
 	if err != nil {
 		return fmt.Errorf("system identifier %q: %w", p.base.lineage, err)
@@ -117,12 +118,12 @@ func walkLog(ctx context.Context, p *RestorePlan, seek *goalSeeker, next func() 
 	walking := true
 	w, err := wal.NewWalker(wal.Config{
 		Start: wal.LSN(p.legs[0].from), SegmentSize: p.base.segmentSize, System: system,
-		Timeline: func(page wal.LSN) uint32 { return p.history.at(uint64(page)) },
+		Timeline: func(page wal.LSN) uint32 { return p.history.at(uint64(page)) }, Keep: keep,
 		Record: func(r wal.Record) error {
 			if uint64(r.Start) < p.base.start {
 				return nil // the server begins at the base's start
 			}
-			return seek.record(r)
+			return record(r)
 		},
 	})
 	if err != nil {
@@ -139,7 +140,7 @@ func walkLog(ctx context.Context, p *RestorePlan, seek *goalSeeker, next func() 
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		seek.goal.Bytes += int64(len(b))
+		read(len(b))
 		if !walking {
 			continue // what follows the target is fetched, but means nothing
 		}

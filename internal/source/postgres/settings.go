@@ -14,6 +14,9 @@ type settingsRecord struct {
 	Settings []setting `json:"settings"`
 	// Access are the host-based access rules; nil if we may not read them.
 	Access []accessRule `json:"access"`
+	// Relations name the files of the database that the connection string names, so
+	// that the log can be read with names in it.
+	Relations []relationName `json:"relations,omitempty"`
 	// Missing says what could not be read, and why.
 	Missing []string `json:"missing,omitempty"`
 }
@@ -24,6 +27,17 @@ type setting struct {
 	Source  string `json:"source"`
 	Context string `json:"context"`
 }
+
+type relationName struct {
+	Database uint32 `json:"db"`
+	File     uint32 `json:"file"`
+	Number   uint32 `json:"oid"`
+	Name     string `json:"name"`
+	Kind     string `json:"kind"` // as pg_class has it: r, m, i, t, …
+}
+
+// maxRelations bounds the relations of one record.
+const maxRelations = 50_000
 
 type accessRule struct {
 	Type     string   `json:"type"`
@@ -55,6 +69,12 @@ func (s *Source) captureSettings(ctx context.Context) []byte {
 		SELECT line_number, type, database, user_name, address, netmask, auth_method, options
 		FROM pg_catalog.pg_hba_file_rules WHERE error IS NULL) r`, &rec.Access); err != nil {
 		rec.Missing = append(rec.Missing, fmt.Sprintf("access rules: %v", err))
+	}
+	if err := s.queryJSON(ctx, fmt.Sprintf(`SELECT coalesce(json_agg(r), '[]') FROM (SELECT d.oid::bigint AS db, pg_catalog.pg_relation_filenode(c.oid)::bigint AS file,
+		c.oid::bigint AS oid, n.nspname || '.' || c.relname AS name, c.relkind AS kind
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace, pg_catalog.pg_database d
+		WHERE d.datname = pg_catalog.current_database() AND c.oid >= 16384 AND pg_catalog.pg_relation_filenode(c.oid) IS NOT NULL LIMIT %d) r`, maxRelations), &rec.Relations); err != nil {
+		rec.Missing = append(rec.Missing, fmt.Sprintf("names of relations: %v", err))
 	}
 	b, err := json.MarshalIndent(rec, "", "  ")
 	if err != nil {

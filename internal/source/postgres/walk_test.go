@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"syscall"
@@ -119,7 +120,7 @@ func TestWalkRealLog(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		for _, most := range []int{1, 7, 24, 5000, 100000} {
 			w2, again, err := l.walk(t, l.data, func() int { return 1 + rng.IntN(most) })
-			if err != nil || w2.Valid() != w.Valid() || !slices.Equal(again, records) {
+			if err != nil || w2.Valid() != w.Valid() || !slices.EqualFunc(again, records, sameRecord) {
 				t.Fatalf("portions up to %d: %v, valid to %s, %d records of %d", most, err, w2.Valid(), len(again), len(records))
 			}
 		}
@@ -140,7 +141,7 @@ func TestWalkRealLog(t *testing.T) {
 			if w2.Position() != w2.Valid() {
 				t.Fatalf("rewound to %s, valid %s", w2.Position(), w2.Valid())
 			}
-			if _, err := w2.Write(l.data[uint64(w2.Position())-l.start:]); err != nil || w2.Valid() != w.Valid() || w2.Last() != w.Last() {
+			if _, err := w2.Write(l.data[uint64(w2.Position())-l.start:]); err != nil || w2.Valid() != w.Valid() || !sameRecord(w2.Last(), w.Last()) {
 				t.Fatalf("cut at %d: going on: %v, valid to %s", cut, err, w2.Valid())
 			}
 		}
@@ -301,4 +302,10 @@ func TestResolveStart(t *testing.T) {
 	if _, err := resolveStart(h, map[uint32]uint64{5: 1}, 0, seg); err == nil {
 		t.Error("an old primary was accepted")
 	}
+}
+
+// sameRecord compares all but the body, which is valid during the callback only.
+func sameRecord(a, b wal.Record) bool {
+	a.Body, b.Body = nil, nil
+	return reflect.DeepEqual(a, b)
 }

@@ -14,7 +14,8 @@
 // # What it does not do
 //
 // It does not decode what records do, beyond what a backup must know: commits and
-// their times, segment switches, shutdowns, new tablespaces, forks of a timeline. It reads the
+// their times, segment switches, shutdowns, new tablespaces, forks of a timeline. Decode
+// reads a little more, for people who look for the moment of a mistake. It reads the
 // little-endian log of PostgreSQL 13 and later.
 package wal
 
@@ -105,6 +106,10 @@ type Record struct {
 	Length uint32
 	Kind   Kind
 	Commit time.Time // for Kind Commit
+
+	// Body is what follows the header, at most Config.Keep bytes of it. It is valid
+	// until the callback returns.
+	Body []byte
 }
 
 // A Config says where a walk begins and what it must find.
@@ -126,6 +131,10 @@ type Config struct {
 
 	// System is the system identifier that segment headers must carry; 0 accepts any.
 	System uint64
+
+	// Keep is how many bytes of each record's body are kept for Record. Defaults to 64,
+	// which is enough for what the walker itself looks at.
+	Keep int
 
 	// Record, if set, is called for every complete record, in order. Its error ends
 	// the walk and is returned.
@@ -160,6 +169,7 @@ func NewWalker(cfg Config) (*Walker, error) {
 	if cfg.PageSize == 0 {
 		cfg.PageSize = 8192
 	}
+	cfg.Keep = max(cfg.Keep, keepBody)
 	if cfg.SegmentSize < cfg.PageSize || cfg.SegmentSize&(cfg.SegmentSize-1) != 0 ||
 		cfg.PageSize < 1024 || cfg.PageSize&(cfg.PageSize-1) != 0 {
 		return nil, fmt.Errorf("segment size %d with page size %d is impossible", cfg.SegmentSize, cfg.PageSize)
@@ -366,7 +376,7 @@ func (w *Walker) stepBody(p []byte) (int, error) {
 		return w.stepRecordHeader(p)
 	}
 	n := min(int64(len(p)), w.total-w.got)
-	if room := recordHeader + keepBody - len(w.rec); room > 0 {
+	if room := recordHeader + w.cfg.Keep - len(w.rec); room > 0 {
 		w.rec = append(w.rec, p[:min(int(n), room)]...)
 	}
 	w.crc = crc32.Update(w.crc, castagnoli, p[:n])
@@ -418,7 +428,7 @@ func (w *Walker) complete(end LSN) error {
 	w.pad = padding(end)
 	r := Record{
 		Start: w.start, End: end + LSN(w.pad), Xid: le.Uint32(w.rec[4:]),
-		Info: w.rec[16], Rmgr: w.rec[17], Length: uint32(w.total),
+		Info: w.rec[16], Rmgr: w.rec[17], Length: uint32(w.total), Body: w.rec[recordHeader:],
 	}
 	switch {
 	case r.Rmgr == rmgrXact && (r.Info&xactMask == xactCommit || r.Info&xactMask == xactCommitPrepared):
@@ -450,6 +460,7 @@ func (w *Walker) report() error {
 		return nil // the tail of a record whose head this walk did not see
 	}
 	w.last = r
+	w.last.Body = nil // it is about to be overwritten
 	if r.Kind == Switch && int64(r.End)%w.cfg.SegmentSize != 0 {
 		// The record is whole; the filler up to the segment's end follows.
 		w.discard = true
