@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"holdfast/internal/location"
 	"holdfast/internal/location/locationtest"
 	"holdfast/internal/location/s3"
+	"holdfast/internal/source/postgres"
 )
 
 // A pruning is what "prune --json" prints.
@@ -488,5 +490,101 @@ func flipLargest(t *testing.T, dir string) {
 	b[size/3] ^= 1
 	if err := os.WriteFile(largest, b, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A database with a log: the base from before the window carries the log through it,
+// and log and bases from before that one go.
+func TestLogRetentionRows(t *testing.T) {
+	t.Run("PIT-08 on day 30 the oldest base still rolls forward", func(t *testing.T) {
+		c := shared.get(t)
+		w := forCluster(t, c)
+		edit(t, w.plan(), func(s string) string {
+			s = regexp.MustCompile(`(?m)^  db-drill:.*\n`).ReplaceAllString(s, "")
+			return strings.ReplaceAll(s, "[db-drill, uploads-drill]", "[uploads-drill]")
+		})
+		c.sql(t, "CREATE TABLE kept (n int PRIMARY KEY, at timestamptz)")
+		t.Cleanup(func() {
+			if _, err := c.query(context.Background(), "DROP TABLE kept"); err != nil {
+				t.Error(err)
+			}
+		})
+		w.run(t, "location", "init", "--all").want(t, 0)
+		bases := func() []string {
+			names, err := filepath.Glob(filepath.Join(w.near, "snapshots", "db", "*"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return names
+		}
+		// A base on day 0, 15, 31 and 45, and commits behind each. The database's own
+		// clock stands still meanwhile, so positions in the log say how far.
+		var commits []string
+		for i, day := range []int{0, 15, 31, 45} {
+			later(t, day*dayHours)
+			s := serve(t, w.dir)
+			w.run(t, "backup", "db").want(t, 0)
+			c.commit(t, "kept", i)
+			commits = append(commits, c.sql(t, "SELECT pg_current_wal_insert_lsn()"))
+			c.commit(t, "kept", 100+i)
+			w.holds(t, c.sql(t, "SELECT pg_current_wal_insert_lsn()"), 2)
+			s.stop(t)
+			if day == 31 {
+				w.night(t, day*dayHours+1, day*dayHours+30)
+				w.prune(t, 0, "--apply", "--store", "db")
+				if n := len(bases()); n != 3 {
+					t.Fatalf("on day 32 there are %d bases, and all three carry the window", n)
+				}
+				w.rollsTo(t, c, commits[0], 0)
+			}
+		}
+		logs := len(treeOf(t, filepath.Join(w.near, "logs")))
+		w.night(t, 45*dayHours+1, 45*dayHours+40)
+		if w.prune(t, 0, "--apply", "--store", "db"); len(bases()) != 3 {
+			t.Fatalf("on day 46 there are %d bases", len(bases()))
+		}
+		w.night(t, 45*dayHours+40, 49*dayHours)
+		p := w.prune(t, 0, "--apply", "--store", "db")
+		if after := len(treeOf(t, filepath.Join(w.near, "logs"))); after >= logs || p.Garbage["near"].Deleted == 0 {
+			t.Errorf("%d pieces of log and folders, %d before: %+v", after, logs, p.Garbage)
+		}
+		for _, i := range []int{1, 3} {
+			w.rollsTo(t, c, commits[i], i)
+		}
+		w.run(t, "verify", "--all").want(t, 0)
+	})
+}
+
+// holds waits until every location has the log up to a position.
+func (w workspace) holds(t *testing.T, lsn string, locations int) {
+	t.Helper()
+	want, err := postgres.ParseLSN(lsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "the log to reach "+lsn, func() bool {
+		var p struct {
+			Windows []struct {
+				ToLSN string `json:"to_lsn"`
+			}
+		}
+		w.run(t, "points", "db", "--json").object(t, &p)
+		n := 0
+		for _, x := range p.Windows {
+			if got, err := postgres.ParseLSN(x.ToLSN); err == nil && got >= want {
+				n++
+			}
+		}
+		return n == locations
+	})
+}
+
+// rollsTo restores the database to just after a commit.
+func (w workspace) rollsTo(t *testing.T, c *cluster, lsn string, n int) {
+	t.Helper()
+	to := filepath.Join(w.root, fmt.Sprintf("rolled-%d-%d", n, time.Now().UnixNano()))
+	w.run(t, "restore", "db", "--to", to, "--lsn", lsn, "--purpose", "test").want(t, 0)
+	if got, want := rowsOf(t, c, to, "SELECT max(n) FROM kept WHERE n < 100"), fmt.Sprint(n); got != want {
+		t.Errorf("to the commit %d: the newest row is %s", n, got)
 	}
 }
