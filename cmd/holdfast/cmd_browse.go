@@ -369,3 +369,33 @@ func (c *cli) restorePart(ctx context.Context, p *plan.Plan, opt app.Options, r 
 	}
 	return c.print(rep, func(o io.Writer) { printRestored(o, r, rep) })
 }
+
+// restoreInPlace makes a folder what it was, or lists what that would change.
+func (c *cli) restoreInPlace(ctx context.Context, p *plan.Plan, opt app.Options, r app.RestoreRequest, cfg files.InPlace) error {
+	cfg.Now = time.Now()
+	b := newBar(c.stderr, "restore "+r.Store)
+	r.Progress = b.progress
+	pt, report, err := app.RestoreInPlace(ctx, p, opt, r, cfg)
+	b.end()
+	if err != nil {
+		return err
+	}
+	m := pt.Manifest()
+	return c.print(map[string]any{"snapshot": m.ID, "location": pt.Location, "dry_run": cfg.DryRun, "same": report.Same, "bytes": report.Bytes,
+		"changes": notNil(report.Changes), "aside": report.Aside, "lost": notNil(report.Lost)}, func(o io.Writer) {
+		did := "restored"
+		if cfg.DryRun {
+			did = "to restore"
+			for _, ch := range report.Changes {
+				fmt.Fprintf(o, "%-10s %s\n", ch.What, shown(ch.Path))
+			}
+		}
+		fmt.Fprintf(o, "%d paths %s in %s, %s to write, from %q, snapshot %s of %s; %d paths are as they were\n", len(report.Changes), did, r.To, size(report.Bytes), pt.Location, m.ID, when(m.Created), report.Same)
+		if report.Aside != "" {
+			fmt.Fprintf(o, "what was there before is in %s\n", report.Aside)
+		}
+		for _, lost := range report.Lost {
+			fmt.Fprintf(o, "not set: %s\n", lost)
+		}
+	})
+}

@@ -19,6 +19,7 @@ import (
 	"holdfast/internal/app"
 	"holdfast/internal/plan"
 	"holdfast/internal/seal"
+	"holdfast/internal/source/files"
 )
 
 func decode(raw json.RawMessage, v any) error {
@@ -93,6 +94,7 @@ func (c *cli) restoreCmd() *cobra.Command {
 	var at, lsn, xid, name, key, purpose string
 	var latest, dry bool
 	var paths, match []string
+	var inPlace, extra bool
 	cmd := &cobra.Command{
 		Use:   "restore STORE --to DIR [--path PATH | --match PATTERN] [--at TIME | --lsn LSN | --xid XID | --name NAME | --latest]",
 		Short: "Get data back into a directory",
@@ -107,6 +109,11 @@ Of a folder, --path and --match bring back a part: a file, a directory with all
 that is in it, or what a pattern matches. With them --at takes the newest snapshot
 at or before that instant. "holdfast ls" and "holdfast find" look before.
 
+--in-place makes a folder that holds something what it was: what differs by its
+content is replaced, and what was there is put aside into .holdfast-before-TIME in
+DIR. Nothing is deleted. What the snapshot does not hold stays, or with
+--put-aside-extra is put aside, too. --dry-run lists every change before.
+
 Without a target the newest state held at the location is restored.
 
 The use of the read key is recorded with --purpose, and the server makes a fact of it.
@@ -115,6 +122,7 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 		Example: `  $ holdfast restore db --to /tmp/db --at 2026-11-22T10:15:30Z --purpose "incident 12"
   $ holdfast restore uploads --to /tmp/uploads --location offsite --purpose "ticket 381: photo deleted"
   $ holdfast restore uploads --to /tmp/some --path customers/acme --match '*.pdf' --purpose "ticket 382"
+  $ holdfast restore uploads --to /srv/app/uploads --in-place --dry-run
   $ holdfast restore db --to /tmp/db --dry-run      # which snapshot, from where, how far`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -126,7 +134,7 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 			if r.Target, err = target(p, at, lsn, xid, name, latest); err != nil {
 				return &usageError{err}
 			}
-			if r.To == "" && !dry {
+			if r.To == "" && (!dry || inPlace) {
 				return &usageError{holdfast.WithHint(errors.New("restore needs --to DIR"), "name an empty or absent directory, for example --to /tmp/restored")}
 			}
 			if purpose == "" && !dry {
@@ -142,6 +150,16 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 			}
 			r.Identities = []seal.Identity{id}
 			r.Use = func() { c.used(id, r.Store, purpose) }
+			if extra && !inPlace {
+				return &usageError{holdfast.WithHint(errors.New("--put-aside-extra goes with --in-place"), "add --in-place; another restore goes into an empty directory")}
+			}
+			if inPlace {
+				part, err := wanted(p, r.Store, paths, match)
+				if err != nil {
+					return err
+				}
+				return c.restoreInPlace(cmd.Context(), p, opt, r, files.InPlace{Part: part, Extra: extra, DryRun: dry})
+			}
 			if len(paths)+len(match) > 0 {
 				part, err := wanted(p, r.Store, paths, match)
 				if err != nil {
@@ -176,6 +194,8 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 	f.BoolVar(&r.FilesOnly, "files-only", false, "do not start an engine")
 	f.StringArrayVar(&paths, "path", nil, "bring back only this path of a folder, with all below it; may be repeated")
 	f.StringArrayVar(&match, "match", nil, "bring back only what this pattern matches (\"*.pdf\", \"/a/**/b\", \"old/\"); may be repeated")
+	f.BoolVar(&inPlace, "in-place", false, "make the folder DIR what it was: write only what differs, put aside what was there")
+	f.BoolVar(&extra, "put-aside-extra", false, "with --in-place: put aside what the snapshot does not hold")
 	f.BoolVar(&dry, "dry-run", false, "say what would be restored, and restore nothing")
 	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "latest")
 	return cmd

@@ -193,6 +193,24 @@ func RestorePart(ctx context.Context, p *plan.Plan, opt Options, r RestoreReques
 	return r.report(pt, stats, time.Since(began)), nil
 }
 
+// RestoreInPlace makes a folder that holds something what it was, or says what that
+// would change. What is replaced is put aside, never deleted.
+func RestoreInPlace(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest, cfg files.InPlace) (*Point, files.InPlaceReport, error) {
+	pt, err := OpenPoint(ctx, p, opt, r.point())
+	if err != nil {
+		return nil, files.InPlaceReport{}, err
+	}
+	cfg.Dir, cfg.Progress = r.To, r.Progress
+	if st := p.Stores[r.Store].Files; st != nil {
+		cfg.Exclude = st.Exclude
+	}
+	report, err := files.RestoreInPlace(ctx, pt.Snapshot, cfg)
+	if err != nil {
+		return pt, report, unreadable(r.Store, pt.Location, r.Snapshot, err)
+	}
+	return pt, report, nil
+}
+
 func (r RestoreRequest) point() PointRequest {
 	return PointRequest{Store: r.Store, Location: r.Location, Snapshot: r.Snapshot, At: r.Target.Time, Identities: r.Identities, Use: r.Use}
 }

@@ -577,3 +577,11 @@ func escape(err error) error {
 	}
 	return err
 }
+
+// Describe gives an open file or directory the metadata of an entry, as a restore
+// does, and returns what the target did not take.
+func Describe(f *os.File, e *Entry, owners bool) (lost []string, err error) {
+	x := &extractor{cfg: ExtractConfig{Owners: owners}, users: map[string]int{}, groups: map[string]int{}}
+	err = x.describe(f, e)
+	return x.stats.Lost, err
+}
