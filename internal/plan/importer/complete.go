@@ -80,7 +80,7 @@ func (d *draft) required() {
 			}
 		}
 		for _, s := range subjects {
-			if s.id == b && !d.has("stores", b) {
+			if s.id == b && len(d.below("stores")) == 0 {
 				todo(s.kind, s.text, "stores", b, "kind")
 			}
 		}

@@ -119,6 +119,10 @@ func same(t *testing.T, name string, p, q *plan.Plan) {
 			differ("need of "+id, need, b.Needs[n])
 		}
 	}
+	differ("stores", len(p.Stores), len(q.Stores))
+	differ("services", len(p.Services), len(q.Services))
+	differ("backups", len(p.Backups), len(q.Backups))
+	differ("locations", len(p.Locations), len(q.Locations))
 	for id, a := range p.Stores {
 		b := q.Stores[id]
 		differ("kind of "+id, a.Kind, b.Kind)

@@ -54,7 +54,7 @@ func marksIn(lower string) []mark {
 // objectives reads "the RTO is 4 hours", "back within 8 hours", "lose at most 1 hour".
 func (r *reader) objectives(s *sentence) {
 	marks := marksIn(s.lower)
-	if len(marks) == 0 || s.rowOf() {
+	if len(marks) == 0 || s.row || strings.HasPrefix(s.lower, "in force:") { // computed, in a rendered plan
 		return
 	}
 	strong := slices.ContainsFunc(marks, func(m mark) bool { return !m.weak })
@@ -241,7 +241,7 @@ var (
 // cycles reads how often something is done, by what is done.
 func (r *reader) cycles(s *sentence) {
 	cs := s.cycles()
-	if len(cs) == 0 || s.rowOf() {
+	if len(cs) == 0 || s.row {
 		r.tests(s)
 		return
 	}
@@ -453,7 +453,7 @@ func (r *reader) events(s *sentence) {
 
 // tests notes a test that is named and never given a frequency.
 func (r *reader) tests(s *sentence) {
-	if s.rowOf() || !reTesting.MatchString(s.lower) || !reWayBack.MatchString(s.lower) {
+	if s.row || !reTesting.MatchString(s.lower) || !reWayBack.MatchString(s.lower) {
 		return
 	}
 	r.untimed = append(r.untimed, s)
@@ -469,7 +469,7 @@ var (
 // retention reads how long backups are kept.
 func (r *reader) retention(s *sentence) {
 	loc := reKeep.FindStringIndex(s.lower)
-	if loc == nil || s.rowOf() || reNotKeep.MatchString(s.lower) || len(s.lower) != len(s.text) {
+	if loc == nil || s.row || reNotKeep.MatchString(s.lower) || len(s.lower) != len(s.text) {
 		return
 	}
 	if !reBackup.MatchString(s.topic()) && subject("", s.lower, s.lower) == "" {
@@ -510,6 +510,3 @@ func digits(n int) string {
 	}
 	return digits(n/10) + digits(n%10)
 }
-
-// rowOf reports whether the sentence is a row of a table, which tables reads.
-func (s *sentence) rowOf() bool { return s.row }

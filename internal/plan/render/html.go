@@ -62,9 +62,9 @@ func (s Section) HTML() (string, error) {
 	n := 0
 	for strings.Contains(clean, "<table>") {
 		n++
-		label := template.HTMLEscapeString(s.Title)
+		label := "Table: " + template.HTMLEscapeString(s.Title)
 		if n > 1 {
-			label += fmt.Sprintf(", table %d", n)
+			label += fmt.Sprintf(", %d", n)
 		}
 		clean = strings.Replace(clean, "<table>", fmt.Sprintf(`<div class="wide" role="region" tabindex="0" aria-label="%s"><table class="words">`, label), 1)
 	}

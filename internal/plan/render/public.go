@@ -23,7 +23,7 @@ var publicValues = []string{
 	"stores.*.kind", "stores.*.tier", "stores.*.class", "stores.*.protect",
 	"locations.*.kind", "locations.*.region", "locations.*.jurisdiction",
 	"backups.*.every", "drills.*.of.*", "drills.*.every", "drills.*.pick",
-	"activation.automatic.*", "controls.*.*", "frameworks.*.edition", "frameworks.*.status", "definitions.*.means", "exclusions.*.why", "plan.title", "plan.scope.*.text", "plan.goals.*", "exercises.*.kind", "exercises.*.every", "exercises.*.after.*",
+	"activation.automatic.*", "controls.*.*", "frameworks.*.edition", "org.certified.*.none", "frameworks.*.status", "definitions.*.means", "exclusions.*.why", "plan.title", "plan.scope.*.text", "plan.goals.*", "exercises.*.kind", "exercises.*.every", "exercises.*.after.*",
 	"tiers.*.text", "tiers.*.scheme", "schemes.*.means", "schemes.*.order.*", "incidents.phases.*", "incidents.updates.status_page", "incidents.updates.every",
 }
 

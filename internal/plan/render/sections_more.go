@@ -3,6 +3,7 @@ package render
 import (
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -295,7 +296,8 @@ func (w *writer) reviews() {
 
 func (w *writer) frameworks() {
 	p := w.plan
-	w.para("A mapping says what would prove a control. It is no certificate, and none is claimed here.")
+	w.para("A mapping says what would prove a control. It is no certificate.")
+	w.certificates()
 	var rows [][]string
 	for _, id := range slices.Sorted(maps.Keys(p.Controls)) {
 		by := w.texts(p.Controls[id])
@@ -311,6 +313,52 @@ func (w *writer) frameworks() {
 	w.table("The plan maps no control.", []string{"Control", "Framework", "Proved by"}, rows)
 	w.rest("frameworks", "")
 }
+
+// certificates says for each framework whether there is a certificate. Only a record
+// that names its document makes one; words such as "certified" do not.
+func (w *writer) certificates() {
+	p := w.plan
+	ids := slices.Collect(maps.Keys(p.Frameworks))
+	for id := range p.Org.Certified {
+		if _, ok := p.Frameworks[id]; !ok {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	var rows [][]string
+	for _, id := range ids {
+		f := p.Frameworks[id]
+		rows = append(rows, []string{w.text(id), w.text(f.Edition), w.certificate(id, f.Status)})
+	}
+	if len(rows) > 0 {
+		w.table("", []string{"Framework", "Edition", "Certificate"}, rows)
+	}
+}
+
+func (w *writer) certificate(id, status string) string {
+	c, ok := w.plan.Org.Certified[id]
+	switch {
+	case ok && c.None != "":
+		return "none: " + w.text(c.None)
+	case ok && c.Document != "":
+		held := "held"
+		if !c.Until.IsZero() {
+			held += " until " + c.Until.String()
+		}
+		if w.public {
+			return held
+		}
+		return held + ", shown by " + w.text(c.Document)
+	case ok, reCertified.MatchString(status):
+		return "none on record: what the plan says about it names no document"
+	case status != "":
+		return "none: " + w.text(status)
+	}
+	return "none on record"
+}
+
+// reCertified finds a claim that only a record may make.
+var reCertified = regexp.MustCompile(`(?i)certified|certificate|accredit`)
 
 func (w *writer) history() {
 	w.para("This is version %s of the plan %s. Its earlier versions and their differences are kept with the plan, and each version in force is a fact in the ledger.", w.or(w.text(w.plan.Plan.Version)), w.text(w.plan.Plan.ID))
