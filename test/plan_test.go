@@ -97,6 +97,38 @@ func says(t *testing.T, fs []finding, code, subject string, words ...string) {
 }
 
 func TestInventoryRows(t *testing.T) {
+	t.Run("INV-01 a register of every item, with every field", func(t *testing.T) {
+		d := newDraft(t)
+		kinds := map[string]string{
+			"mysql": "mysql: {dsn: \"me@db2:3306/app\"}", "sqlite": "sqlite: {path: lite.db}", "git": "git: {url: \"https://git.example.com/app.git\"}",
+			"object": "object: {endpoint: \"https://s3.example.com\", bucket: pictures}", "vm": "vm: {name: web1}", "exec": "exec: {backup: [./dump], restore: [./load]}",
+		}
+		text := "stores:\n"
+		for kind, fields := range kinds {
+			text += fmt.Sprintf("  item-%s: {kind: %s, %s, environment: staging-%s, region: region-%s, owner: technical_lead, tier: support, class: class-%s, not_protected: \"rebuilt\"}\n", kind, kind, fields, kind, kind, kind)
+		}
+		d.change(t, "stores:\n", text)
+		document := d.run(t, "render").want(t, 0).out
+		for kind := range kinds {
+			var row string
+			for line := range strings.Lines(document) {
+				if strings.Contains(line, "item-"+kind) {
+					row += line
+				}
+			}
+			for _, field := range []string{"| " + kind + " |", "staging-" + kind, "region-" + kind, "technical_lead", "support", "class-" + kind} {
+				if !strings.Contains(strings.ReplaceAll(row, "\\", ""), field) {
+					t.Errorf("the register of item-%s lacks %q:\n%s", kind, field, row)
+				}
+			}
+			if got := about(d.findings(t), "HF-L35", "stores.item-"+kind); len(got) > 0 {
+				t.Errorf("it is complete: %+v", got)
+			}
+		}
+		d.change(t, "region: region-vm, owner: technical_lead", "region: region-vm")
+		d.has(t, "HF-L35", "error", "stores.item-vm", "no owner")
+		d.run(t, "check").want(t, 3)
+	})
 	t.Run("INV-02 live data makes staging production", func(t *testing.T) {
 		d := newDraft(t)
 		d.change(t, "  uploads:\n    kind: files\n    tier: critical\n", "  uploads:\n    kind: files\n    environment: staging\n    live_data: false\n")
@@ -193,6 +225,24 @@ func TestSupplierRowsOfThePlan(t *testing.T) {
 		d.add(t, "suppliers:\n  hosting: {"+supplier+"}\n")
 		return d
 	}
+	t.Run("SUP-01 a register of suppliers", func(t *testing.T) {
+		fields := []string{"provides: machines", "owner: founder-a", "contacts: {desk: \"+46 8 1\"}", "contract: c1", "rto: 1h", "regions: [eu-1]", "review: {every: 1y}", "holds: [personal]"}
+		d := supplied(t, "criticality: high, contingency: rebuild, test_every: 1y, "+strings.Join(fields, ", "))
+		d.add(t, "documents:\n  c1: {title: \"Contract with Hosting\", version: \"3\"}\n")
+		d.hasNot(t, "HF-L44", "")
+		document := d.run(t, "render").want(t, 0).out
+		for _, want := range []string{"machines", "founder-a", "+46 8 1", "c1", "1 hour", "eu-1", "personal", "high"} {
+			if !strings.Contains(strings.ReplaceAll(document, "\\", ""), want) {
+				t.Errorf("the register lacks %q", want)
+			}
+		}
+		for _, f := range fields {
+			d.change(t, ", "+f, "")
+			name, _, _ := strings.Cut(f, ":")
+			d.has(t, "HF-L44", "warning", "suppliers.hosting", name)
+			d.change(t, "test_every: 1y", "test_every: 1y, "+f)
+		}
+	})
 	t.Run("SUP-03 a guarantee weaker than what rests on it", func(t *testing.T) {
 		d := supplied(t, "rto: 24h")
 		d.change(t, "  critical: {rto: 4h,", "  critical: {rto: 2h,")
@@ -412,6 +462,28 @@ func TestPolicyRowsOfThePlan(t *testing.T) {
 		d.change(t, "controls:\n", "controls:\n  \"nist80053/SC-5\": [db-drill]\n  \"iso27001/A.8.130\": [db-drill]\n")
 		d.has(t, "HF-L29", "warning", "controls.nist80053/SC-5", "denial of service", "CP-9", "CP-10")
 		d.has(t, "HF-L29", "warning", "controls.iso27001/A.8.130", "no control", "A.8.13")
+	})
+	t.Run("EVD-05 a company's own controls", func(t *testing.T) {
+		d := newDraft(t)
+		const count = 43
+		own, mapped := "", ""
+		for i := range count {
+			own += fmt.Sprintf("      BR-%02d: \"own control %d\"\n", i+1, i+1)
+			mapped += fmt.Sprintf("  \"own/BR-%02d\": [db-drill]\n", i+1)
+		}
+		d.add(t, "frameworks:\n  own:\n    edition: \"1\"\n    own:\n"+own)
+		d.change(t, "controls:\n", "controls:\n"+mapped)
+		if fs := d.findings(t); len(fs) != 0 {
+			t.Errorf("all of them are declared: %+v", fs)
+		}
+		document := d.run(t, "render").want(t, 0).out
+		for i := range count {
+			if id := fmt.Sprintf("BR-%02d", i+1); !strings.Contains(strings.ReplaceAll(document, "\\", ""), id) {
+				t.Errorf("the document lacks %s", id)
+			}
+		}
+		d.change(t, "\"own/BR-07\"", "\"own/BR-77\"")
+		d.has(t, "HF-L29", "warning", "controls.own/BR-77", "no control", "BR-07")
 	})
 	t.Run("EVD-13 rules of the health sector hold where health data is", func(t *testing.T) {
 		d := newDraft(t)

@@ -90,7 +90,7 @@ func TestCheckAndWayOut(t *testing.T) {
 			[]string{`"offsite-disk", region: eu-1`, `"offsite-disk", region: eu-2`}},
 		{"concentration", codeConcentration, []string{uploadsLine, uploadsLine + "    on: hosting\n", `domain: "this-host"}`, `domain: "this-host", supplier: hosting}`, `domain: "offsite-disk"}`, `domain: "offsite-disk", supplier: hosting}`, "controls:\n", "suppliers:\n  hosting: {rto: 1h}\n  other: {rto: 1h}\ncontrols:\n"},
 			[]string{`"offsite-disk", supplier: hosting`, `"offsite-disk", supplier: other`}},
-		{"critical-supplier", codeRegister, append(add("suppliers:\n  hosting: {rto: 1h, criticality: high, contingency: rebuild, test_every: 1y, owner: founder-a, contacts: {desk: \"+46 1\"}, contract: c, regions: [eu-1]}\ndocuments:\n  c: {title: Contract, url: \"https://example.com/c\"}\n"), apiNeeds, "needs: {db: hard, uploads: hard, hosting: hard}"),
+		{"critical-supplier", codeRegister, append(add("suppliers:\n  hosting: {rto: 1h, criticality: high, provides: machines, holds: [], contingency: rebuild, test_every: 1y, owner: founder-a, contacts: {desk: \"+46 1\"}, contract: c, regions: [eu-1]}\ndocuments:\n  c: {title: Contract, url: \"https://example.com/c\"}\n"), apiNeeds, "needs: {db: hard, uploads: hard, hosting: hard}"),
 			[]string{"criticality: high,", "criticality: high, review: {every: 1y},"}},
 		{"chain", codeChain, append(add("incidents:\n  roles: {commander: incident_commander, technical: technical_lead, communication: incident_commander}\n  escalation:\n    high: {to: [leadership]}\n"), "roles:\n", "roles:\n  leadership: {holder: founder-a, deputy: founder-b}\n"),
 			[]string{"leadership: {holder: founder-a, deputy: founder-b}", "leadership: {holder: founder-b, deputy: founder-a}"}},

@@ -132,7 +132,7 @@ func (l *linter) register(id string) {
 	for _, f := range []struct {
 		name  string
 		there bool
-	}{{"owner", x.Owner != ""}, {"contacts", len(x.Contacts) > 0}, {"contract", x.Contract != ""}, {"rto", !x.RTO.IsZero()}, {"regions", len(x.Regions) > 0},
+	}{{"provides", x.Provides != ""}, {"owner", x.Owner != ""}, {"contacts", len(x.Contacts) > 0}, {"contract", x.Contract != ""}, {"rto", !x.RTO.IsZero()}, {"regions", len(x.Regions) > 0}, {"holds", x.Holds != nil},
 		{"review", !x.Review.Every.IsZero()}} {
 		if important && !f.there {
 			missing = append(missing, f.name)
