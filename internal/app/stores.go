@@ -76,7 +76,8 @@ func OpenStore(p *plan.Plan, id, spool string, opt Options) (source.Store, error
 	case plan.KindFiles:
 		return files.Open(files.Config{Store: id, Path: p.Resolve(st.Files.Path), Exclude: st.Files.Exclude, OneFileSystem: st.Files.OneFileSystem, Pace: flow.PerSecond(int64(st.Files.ReadMBPerSecond) * 1_000_000), Clock: opt.Clock})
 	default:
-		return nil, fmt.Errorf("store %q: kind %q is not supported by this version", id, st.Kind)
+		return nil, holdfast.WithHint(fmt.Errorf("store %q is declared, not protected by this version: it cannot back up stores of kind %q yet", id, st.Kind),
+			"export it into a folder and protect that as kind files, or let somebody else protect it (delegated)")
 	}
 }
 

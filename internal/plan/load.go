@@ -198,6 +198,11 @@ func parse(name, dir string, b []byte) (*Plan, error) {
 	return p, nil
 }
 
+// complained reports whether something below path was complained about.
+func (d *decoder) complained(path string) bool {
+	return slices.ContainsFunc(d.findings, func(f holdfast.Finding) bool { return strings.HasPrefix(f.Subject, path+".") })
+}
+
 func validPrefix(b []byte) int {
 	i := 0
 	for i < len(b) {
@@ -281,7 +286,7 @@ func (d *decoder) whole(p *Plan) {
 	for id, r := range p.Runbooks {
 		for _, st := range r.Steps {
 			path := "runbooks." + id + ".steps." + st.ID
-			if kinds := st.kinds(); len(kinds) != 1 {
+			if kinds := st.kinds(); len(kinds) != 1 && !(len(kinds) == 0 && d.complained(path)) { // a misspelt act is one complaint
 				what := "nothing"
 				if len(kinds) > 1 {
 					what = strings.Join(kinds, " and ")
