@@ -17,6 +17,7 @@ type Repository struct {
 	store Store
 	id    string
 	trust []seal.VerifyKey
+	blind bool // the place is only written to
 }
 
 // Settings are what a repository says of itself for ever.

@@ -16,7 +16,8 @@ import (
 // A placeState is what a writer knows of one place during a run.
 type placeState struct {
 	Place
-	have map[packID]int64 // packs there when the run began, and those put since; owned by survey, then by the uploader
+	memory *Manifest        // at a blind place: the newest snapshot that we completed there
+	have   map[packID]int64 // packs there when the run began, and those put since; owned by survey, then by the uploader
 	// doomed are packs that are there and may be deleted while we run: as good as gone.
 	doomed map[packID]bool
 	queue  chan *parcel
@@ -54,9 +55,22 @@ func (p *placeState) fail(err error) {
 func (w *Writer) survey(ctx context.Context) error {
 	newest := "" // object name
 	at := []*placeState{}
+	var err error
+	if w.cache, err = openCache(w.cfg.CacheDir, w.repoID, w.cfg.Scope); err != nil {
+		return err
+	}
 	for _, pl := range w.cfg.Places {
 		p := &placeState{Place: pl}
 		w.places = append(w.places, p)
+		if pl.Repo.blind {
+			if name := p.recollect(w); name != "" && name >= newest {
+				if name > newest {
+					newest, at = name, nil
+				}
+				at = append(at, p)
+			}
+			continue
+		}
 		// First what is about to be deleted: a tombstone that is published later waits
 		// for the end of this run.
 		var names []string
@@ -82,13 +96,10 @@ func (w *Writer) survey(ctx context.Context) error {
 		}
 	}
 	if err := w.anyPlace(); err != nil {
+		w.cache.close()
 		return err
 	}
 	w.id = idAfter(w.now, newest)
-	var err error
-	if w.cache, err = openCache(w.cfg.CacheDir, w.repoID, w.cfg.Scope); err != nil {
-		return err
-	}
 	if err := w.recall(ctx, newest, at); err != nil {
 		w.index.release()
 		w.cache.close()
@@ -156,6 +167,10 @@ func (w *Writer) findPrevious(ctx context.Context, newest string, at []*placeSta
 	}
 	var errs []error
 	for _, p := range at {
+		if p.memory != nil {
+			w.before = p.memory.Hash()
+			return nil
+		}
 		raw, err := readObject(ctx, p.Repo.store, newest, maxManifest)
 		if err == nil {
 			w.before = hexHash(raw)
@@ -176,7 +191,10 @@ func (w *Writer) findParent(ctx context.Context) {
 			if p.failed() != nil {
 				continue
 			}
-			m, err := p.Repo.Manifest(ctx, w.cfg.Scope, last.ID)
+			m, err := p.memory, error(nil)
+			if m == nil {
+				m, err = p.Repo.Manifest(ctx, w.cfg.Scope, last.ID)
+			}
 			if err == nil && m.Hash() == last.Hash {
 				w.parent = m
 				break
@@ -186,21 +204,32 @@ func (w *Writer) findParent(ctx context.Context) {
 	w.cache.useEntries(w.parent)
 }
 
-// know records a pack of an earlier snapshot if it is at a place now, and returns
+// know records a pack of an earlier snapshot if it is at a place now from which those
+// that lack it can be given it, and returns
 // its index.
 func (w *Writer) know(id packID, ref PackRef) (uint32, bool) {
 	if k, ok := w.byID[id]; ok {
 		return k, true
 	}
+	live, holders, readable := 0, 0, false
 	for _, p := range w.places {
-		if size, ok := p.have[id]; ok && size == ref.Size && p.failed() == nil {
-			k := uint32(len(w.known))
-			w.known = append(w.known, knownPack{id: id, ref: ref, number: -1})
-			w.byID[id] = k
-			return k, true
+		if p.failed() != nil {
+			continue
+		}
+		live++
+		if size, ok := p.have[id]; ok && size == ref.Size {
+			holders++
+			readable = readable || !p.Repo.blind
 		}
 	}
-	return 0, false
+	// From a blind place nothing can be copied to one that lacks it.
+	if holders == 0 || holders < live && !readable {
+		return 0, false
+	}
+	k := uint32(len(w.known))
+	w.known = append(w.known, knownPack{id: id, ref: ref, number: -1})
+	w.byID[id] = k
+	return k, true
 }
 
 func (p *placeState) start(w *Writer) {
@@ -370,14 +399,20 @@ func (w *Writer) complete(ctx context.Context, p *placeState, m *Manifest) error
 	if took := w.cfg.Clock().Sub(w.now); took > MaxRun {
 		return fmt.Errorf("begun %s ago, and %s is the most: %w", took.Round(time.Minute), MaxRun, ErrLate)
 	}
-	return putObject(ctx, p.Repo.store, m.Object(), m.raw)
+	if err := putObject(ctx, p.Repo.store, m.Object(), m.raw); err != nil {
+		return err
+	}
+	if p.Repo.blind {
+		w.cache.complete(p.Name, m)
+	}
+	return nil
 }
 
 // fetchFor copies a pack from any other place.
 func (w *Writer) fetchFor(ctx context.Context, to *placeState, kp *knownPack) error {
 	var errs []error
 	for _, from := range w.places {
-		if from == to || from.failed() != nil {
+		if from == to || from.Repo.blind || from.failed() != nil {
 			continue
 		}
 		// Only survey and the uploaders wrote to have, and they have ended.
