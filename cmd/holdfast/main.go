@@ -131,7 +131,7 @@ or waiting for approval.`,
 	})
 	root.AddCommand(c.initCmd(), c.checkCmd(), c.planCmd(), c.renderCmd(), c.importCmd(), c.serveCmd(), c.demoCmd(), c.statusCmd(), c.backupCmd(), c.pointsCmd(), c.timelineCmd(), c.restoreCmd(), c.lsCmd(), c.findCmd(), c.drillCmd(),
 		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.locationCmd())
-	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.gatewayCmd())
+	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.gatewayCmd(), c.agentCmd())
 	root.AddCommand(c.verifyCmd(), c.pruneCmd(), c.repairCmd(), c.approveCmd())
 	root.AddCommand(c.exportCmd(), c.mountCmd()) // reading, beside restore
 	c.beginnings(root)

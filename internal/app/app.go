@@ -88,7 +88,7 @@ type App struct {
 
 // trusted are the keys whose manifests and receipts are ours.
 func (a *App) trusted() []seal.VerifyKey {
-	return []seal.VerifyKey{a.Keys.Source.Public(), a.Keys.Vault.Public()}
+	return append(agentKeys(a.Plan), a.Keys.Source.Public(), a.Keys.Vault.Public())
 }
 
 // vaultKeys are the keys whose receipts count.

@@ -37,6 +37,9 @@ func (a *App) Backup(ctx context.Context, store, reason string) (asked api.Asked
 		return asked, holdfast.WithHint(fmt.Errorf("store %q is not in the plan, or nothing protects it: %w", store, holdfast.ErrUsage),
 			"the protected stores are %s", strings.Join(a.protected(), ", "))
 	}
+	if a.Plan.Stores[store].Agent != nil {
+		return asked, byAgent(store)
+	}
 	if reason == "" {
 		reason = "asked for"
 	}

@@ -107,7 +107,7 @@ func s3Config(l plan.Location) s3.Config {
 	c := l.S3
 	return s3.Config{
 		Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, Prefix: c.Prefix, Style: s3.Style(c.Style),
-		CredentialsFile: c.CredentialsFile, CAFile: c.CAFile, Insecure: c.Insecure, Retain: c.Lock.Approx(),
+		CredentialsFile: c.CredentialsFile, CAFile: c.CAFile, Insecure: c.Insecure, Retain: c.Lock.Approx(), WriteOnly: c.WriteOnly,
 	}
 }
 
@@ -128,6 +128,9 @@ func (ps *Places) Open(ctx context.Context, name string) (*repo.Repository, erro
 		return nil, err
 	}
 	l := ps.plan.Locations[name]
+	if g, ok := s.(*gateway.Store); ok && g.Role() == gateway.Writer || l.S3 != nil && l.S3.WriteOnly {
+		return repo.Blind(s, ps.plan.Repository.ID)
+	}
 	r, err := repo.Open(ctx, s)
 	if l.Kind == plan.KindDir && errors.Is(err, location.ErrUnreachable) {
 		return nil, holdfast.WithHint(fmt.Errorf("%s: %w", ps.plan.Resolve(l.Path), location.ErrUnreachable),

@@ -135,7 +135,7 @@ func openPlaces(ctx context.Context, p *plan.Plan, opt Options, store, only stri
 	if only != "" {
 		names = []string{only}
 	}
-	ps := NewPlaces(p, writers(opt.Workspace)...)
+	ps := NewPlaces(p, writers(opt.Workspace, p)...)
 	var out []place
 	var errs []error
 	for _, name := range names {

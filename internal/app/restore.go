@@ -52,8 +52,8 @@ func openRestorer(p *plan.Plan, id string, opt Options) (source.Store, error) {
 
 // writers are the keys of this workspace that sign backups; none where only a plan
 // and a read key are left, and then whoever can write to a location is believed.
-func writers(w Workspace) []seal.VerifyKey {
-	var out []seal.VerifyKey
+func writers(w Workspace, p *plan.Plan) []seal.VerifyKey {
+	out := agentKeys(p)
 	for _, role := range []string{KeySource, KeyVault} {
 		if k, err := readSigningKey(w.Key(role)); err == nil {
 			out = append(out, k.Public())
@@ -78,7 +78,7 @@ func windowsAt(ctx context.Context, p *plan.Plan, store string, opt Options, nam
 	if len(names) == 0 {
 		return nil, nil, holdfast.WithHint(fmt.Errorf("store %q: nothing protects it", store), "give stores.%s a \"protect\" in the plan", store)
 	}
-	places := NewPlaces(p, writers(opt.Workspace)...)
+	places := NewPlaces(p, writers(opt.Workspace, p)...)
 	got, errs := make([][]holdfast.Window, len(names)), make([]error, len(names))
 	var all sync.WaitGroup
 	for i, name := range names {
@@ -169,7 +169,7 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	if err != nil {
 		return RestoreReport{}, err
 	}
-	repository, err := NewPlaces(p, writers(opt.Workspace)...).Open(ctx, w.Location)
+	repository, err := NewPlaces(p, writers(opt.Workspace, p)...).Open(ctx, w.Location)
 	if err != nil {
 		return RestoreReport{}, err
 	}

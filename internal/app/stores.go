@@ -46,7 +46,9 @@ const freshSlack = 2
 func (a *App) openStores() error {
 	a.stores = map[string]adapter{}
 	for id := range a.Plan.Stores {
-		st, err := OpenStore(a.Plan, id, filepath.Join(a.opt.Workspace.spool(), id), a.opt)
+		opt := a.opt
+		opt.Offline = opt.Offline || a.Plan.Stores[id].Agent != nil // we only bring it back
+		st, err := OpenStore(a.Plan, id, filepath.Join(opt.Workspace.spool(), id), opt)
 		a.stores[id] = adapter{st, err}
 	}
 	return nil
@@ -116,7 +118,7 @@ func (a *App) policies() []backup.Policy {
 			continue
 		}
 		out = append(out, backup.Policy{Store: id, Kind: string(st.Kind), Locations: b.Copies.Names(), Log: b.Log != nil && st.Kind == plan.KindPostgres,
-			Probe: probeEvery, Failures: lostAfter})
+			Probe: probeEvery, Failures: lostAfter, Agent: st.Agent != nil})
 	}
 	return out
 }
@@ -127,6 +129,10 @@ func (a *App) schedules() []job.Schedule {
 	var out []job.Schedule
 	loc := a.Plan.Location()
 	for _, p := range a.policies() {
+		if p.Agent {
+			out = append(out, arrivals(p.Store))
+			continue
+		}
 		b := a.Plan.Backups[a.Plan.Stores[p.Store].Protect]
 		every := b.Every
 		out = append(out, job.Schedule{Name: backupSchedule(p.Store), Kind: backup.KindSnapshot, Args: backup.SnapshotJob(p.Store, "scheduled").Args,

@@ -46,7 +46,7 @@ func Timeline(ctx context.Context, p *plan.Plan, opt Options, r TimelineRequest)
 		}
 		names = []string{r.Location}
 	}
-	places := NewPlaces(p, writers(opt.Workspace)...)
+	places := NewPlaces(p, writers(opt.Workspace, p)...)
 	var errs []error
 	for _, name := range names {
 		repository, err := places.Open(ctx, name)

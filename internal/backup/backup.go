@@ -85,6 +85,7 @@ type Policy struct {
 	Kind      string
 	Locations []string // in the order of the plan
 	Log       bool     // follow the store's log
+	Agent     bool     // an agent on another machine makes the backups: we only find them
 	Probe     time.Duration
 	Failures  int // consecutive failed probes that mean lost
 }
@@ -103,9 +104,11 @@ type Config struct {
 	Place      func(ctx context.Context, location string) (*repo.Repository, error)
 	Recipients func() []seal.Recipient
 	Signer     seal.SigningKey // the source agent's
-	MAC        func(store string) seal.MACKey
-	Vault      seal.SigningKey // the vault agent's
-	CacheDir   string
+	// Writer is the key that signs the snapshots of a store: Signer's, or an agent's.
+	Writer   func(store string) seal.VerifyKey
+	MAC      func(store string) seal.MACKey
+	Vault    seal.SigningKey // the vault agent's
+	CacheDir string
 	// Lost and Found are called in the transaction that records the change.
 	Lost  func(ctx context.Context, tx *db.Tx, l Loss) error
 	Found func(ctx context.Context, tx *db.Tx, store string, at time.Time) error
@@ -182,7 +185,9 @@ func (m *Module) Start(ctx context.Context) error {
 	}
 	ctx = m.Follow(ctx)
 	for _, p := range m.cfg.Policies() {
-		m.wg.Go(func() { m.watch(ctx, p) })
+		if !p.Agent {
+			m.wg.Go(func() { m.watch(ctx, p) })
+		}
 	}
 	return nil
 }
@@ -196,7 +201,7 @@ func (m *Module) Follow(ctx context.Context) context.Context {
 		m.again[p.Store] = make(chan struct{}, 1)
 	}
 	for _, p := range m.cfg.Policies() {
-		if p.Log {
+		if p.Log && !p.Agent {
 			m.wg.Go(func() { m.follow(ctx, p) })
 		}
 	}
@@ -340,6 +345,9 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
+	if p.Agent {
+		return nil, nil, repo.Stats{}, job.Permanent(fmt.Errorf("store %q is backed up by its agent: %w", store, holdfast.ErrRefused))
+	}
 	src, err := m.cfg.Source(store)
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
@@ -401,7 +409,7 @@ func (m *Module) parent(ctx context.Context, places []repo.Place, store string) 
 		return nil
 	}
 	for _, p := range places {
-		if man, err := p.Repo.Manifest(ctx, store, common[len(common)-1]); err == nil && man.Verify(m.cfg.Signer.Public()) == nil {
+		if man, err := p.Repo.Manifest(ctx, store, common[len(common)-1]); err == nil && man.Verify(m.cfg.Writer(store)) == nil {
 			return man
 		}
 	}
@@ -498,7 +506,7 @@ func (m *Module) receive(ctx context.Context, w *job.Work) error {
 	if err != nil {
 		return err
 	}
-	if err := man.Verify(m.cfg.Signer.Public()); err != nil {
+	if err := man.Verify(m.cfg.Writer(a.Store)); err != nil {
 		return job.Permanent(fmt.Errorf("snapshot %s at %q: %w", a.Snapshot, a.Location, err))
 	}
 	if err := r.Check(ctx, man); err != nil {

@@ -55,7 +55,7 @@ func (m *Module) reconcile(ctx context.Context, w *job.Work) error {
 			}
 			man, err := pl.Repo.Manifest(ctx, a.Store, id)
 			if err == nil {
-				err = man.Verify(m.cfg.Signer.Public())
+				err = man.Verify(m.cfg.Writer(a.Store))
 			}
 			if err != nil {
 				// What is not ours, or cannot be read, is not a backup of ours.

@@ -121,7 +121,7 @@ func (r rig) start() rig {
 		tx.AfterCommit(func() { *r.heard = append(*r.heard, what) })
 		return *r.refuse
 	}
-	r.m = New(Config{DB: r.d, Jobs: r.jobs, Ledger: r.log, Place: r.place, Clock: r.now, Signer: r.keys.Signer, Vault: r.vault, CacheDir: r.cache, Log: slog.New(slog.DiscardHandler),
+	r.m = New(Config{DB: r.d, Jobs: r.jobs, Ledger: r.log, Place: r.place, Clock: r.now, Signer: r.keys.Signer, Writer: func(string) seal.VerifyKey { return r.keys.Signer.Public() }, Vault: r.vault, CacheDir: r.cache, Log: slog.New(slog.DiscardHandler),
 		Policies:   func() []Policy { return []Policy{*r.policy} },
 		Source:     func(string) (source.Store, error) { return r.src, nil },
 		Recipients: r.keys.Recipients,

@@ -116,6 +116,9 @@ func (l *linter) sameDirectory() {
 // seen when the key is used.
 var agePublicKey = regexp.MustCompile(`^age1[02-9ac-hj-np-z]{58}$`)
 
+// agentPublicKey is the form of the public half of a signing key.
+var agentPublicKey = regexp.MustCompile(`^holdfast-verify-key/1:[A-Za-z0-9._/@-]{1,128}:[A-Za-z0-9+/]{43}=$`)
+
 // keys looks for keys whose loss, or whose holder's loss, loses every backup.
 func (l *linter) keys() {
 	p := l.p
@@ -132,6 +135,11 @@ func (l *linter) keys() {
 		}
 		if k.Shares != nil {
 			l.keyShares(path+".shares", *k.Shares)
+		}
+	}
+	for _, id := range sorted(p.Stores) {
+		if ag := p.Stores[id].Agent; ag != nil && !agentPublicKey.MatchString(ag.Key) {
+			l.fail(codeKeys, "stores."+id+".agent.key", "write what \"holdfast agent init\" printed; it begins with holdfast-verify-key/1:", "%q is not the public key of an agent", "stores."+id+".agent.key")
 		}
 	}
 	if len(p.Stores) == 0 {

@@ -139,6 +139,8 @@ func TestCheck(t *testing.T) {
 		{"same-key-twice", codeKeys, []string{recipientB, recipientA}},
 		{"one-holder", codeKeys, []string{"holders: [founder-b]", "holders: [founder-a]"}},
 		{"no-holder", codeKeys, []string{`holders: [founder-b]`, `holders: []`}},
+		{"agent-key", codeKeys, []string{"  uploads:\n    kind: files\n", "  uploads:\n    kind: files\n    agent: {key: secret}\n"}},
+		{"gateway", codeValue, []string{"offsite: {kind: dir, path", "offsite: {kind: gateway, gateway: {address: \"http://b\", identity_file: x}, path"}},
 		{"share-alone", codeKeys, []string{"holders: [founder-b]", "shares: {needed: 1, holders: {founder-a: " + recipientA + ", founder-b: " + recipientB + "}}"}},
 		{"shares-too-few", codeKeys, []string{"holders: [founder-b]", "shares: {needed: 3, holders: {founder-a: " + recipientA + ", founder-b: " + recipientB + "}}"}},
 		{"shares-all-needed", codeKeys, []string{"holders: [founder-b]", "shares: {needed: 2, holders: {founder-a: " + recipientA + ", founder-b: " + recipientB + "}}"}},

@@ -135,6 +135,10 @@ type S3Location struct {
 	// Insecure allows http instead of https to another machine. Content is sealed
 	// all the same; names, sizes and the right to write are open to who listens.
 	Insecure bool `yaml:"insecure"`
+	// WriteOnly says that these credentials may put and nothing else, as a source agent's
+	// should: nothing is asked of the bucket, not even whether it is the right one. What
+	// an attacker with them can still do, the bucket's versions and lock must bound.
+	WriteOnly bool `yaml:"write_only"`
 	// Lock makes every object undeletable, by anybody, until this long after it was
 	// written. The bucket needs object lock. Choose it as long as backups are kept; the
 	// vault renews it while newer snapshots use an older object.

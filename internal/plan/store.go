@@ -66,6 +66,10 @@ type Store struct {
 
 	// Protect names the backup policy.
 	Protect string `yaml:"protect"`
+	// Agent is the source agent of another machine that makes the backups. The server
+	// then only finds them, countersigns them, drills and recovers: it needs no way to
+	// the store, and the machine of the store needs no right to read a backup.
+	Agent *SourceAgent `yaml:"agent"`
 	// Delegated says who else protects it. What is delegated is claimed until a
 	// restore of our own has proved it.
 	Delegated *Delegated `yaml:"delegated"`
@@ -276,4 +280,11 @@ type Start struct {
 	Listen string `yaml:"listen"`
 	// Options are settings of the engine, for example max_connections.
 	Options map[string]string `yaml:"options"`
+}
+
+// A SourceAgent is "holdfast agent source" on another machine.
+type SourceAgent struct {
+	// Key is the public half of its signing key, which "holdfast agent init" prints.
+	// What another key signed is no backup of the store.
+	Key string `yaml:"key" plan:"required"`
 }

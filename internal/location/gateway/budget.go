@@ -68,7 +68,7 @@ func (b Budget) Spend(writer string, n int64, now time.Time) error {
 		s.spent = spending{Day: day, Bytes: map[string]int64{}}
 	}
 	if s.spent.Bytes[writer]+n > s.limit {
-		return &denial{http.StatusTooManyRequests, reasonBudget, fmt.Sprintf("%q has put %d of %d bytes on %s", writer, s.spent.Bytes[writer], s.limit, s.spent.Day)}
+		return &denial{http.StatusTooManyRequests, reasonBudget, fmt.Sprintf("%d of %d bytes on %s", s.spent.Bytes[writer], s.limit, s.spent.Day)}
 	}
 	s.spent.Bytes[writer] += n
 	if s.path == "" {

@@ -232,7 +232,7 @@ func (s *Store) send(req *http.Request) (*http.Response, error) {
 // errRange, errBudget and errBusy are refusals that only a gateway gives.
 var (
 	errRange   = errors.New("the object ends before what was asked for")
-	errBudget  = errors.New("the day's budget of this writer is used up")
+	errBudget  = errors.New("over this writer's budget of the day")
 	errBusy    = errors.New("too many requests at once")
 	errRevoked = errors.New("the certificate was taken back")
 	errRole    = errors.New("the role may not do that")
@@ -256,6 +256,9 @@ func errorOf(f refusal) error {
 		if k.reason == f.Reason {
 			kind = k.err
 		}
+	}
+	if kind == errRevoked {
+		return kind
 	}
 	if kind == nil {
 		return fmt.Errorf("the gateway: %s", f.Message)

@@ -21,7 +21,7 @@ func (s *Store) explain(ctx context.Context, verb, name string, err error) error
 		return ctx.Err()
 	}
 	what := fmt.Sprintf("location %q: %s", s.address, verb)
-	if name != "" {
+	if name != "" && verb != "put" { // who puts says what
 		what += fmt.Sprintf(" %q", name)
 	}
 	kind := func(k error, hint string, args ...any) error {

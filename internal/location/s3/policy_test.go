@@ -84,3 +84,48 @@ func TestThePolicyOfTheDocumentation(t *testing.T) {
 		t.Error("nothing is said of what could not be removed")
 	}
 }
+
+// Credentials that may only put are enough for a source agent, and good for nothing else:
+// what is there is not read, not listed, not deleted, and not lost.
+func TestPutOnlyCredentials(t *testing.T) {
+	server := locationtest.StartS3(t)
+	owner := config(t, server, true)
+	must(t, put(open(t, owner), location.Marker, "{}"))
+	must(t, put(open(t, owner), "packs/aa/old", "old"))
+	const secret = "the secret of the agent"
+	server.AddUser(t, "holdfast-agent", secret)
+	agent := owner
+	agent.CredentialsFile = filepath.Join(t.TempDir(), "credentials")
+	must(t, os.WriteFile(agent.CredentialsFile, []byte("access_key_id = holdfast-agent\nsecret_access_key = "+secret+"\n"), 0o600))
+	must(t, s3.SetPolicy(t.Context(), owner, `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ["holdfast-agent"]},
+		"Action": ["s3:PutObject"], "Resource": ["arn:aws:s3:::`+owner.Bucket+`/*"]}]}`))
+	writing := agent
+	writing.WriteOnly = true
+	w := open(t, writing)
+	must(t, put(w, "packs/aa/new", "new"))
+	if err := put(w, "packs/aa/old", "evil"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("put over an older object: %v", err)
+	}
+	for _, s := range []*s3.Store{w, open(t, agent)} {
+		if b, err := get(s, "packs/aa/old"); err == nil {
+			t.Errorf("read %q", b)
+		}
+		if err := s.List(t.Context(), "", func(repo.Object) error { return nil }); err == nil {
+			t.Error("listed")
+		}
+		if err := s.Delete(t.Context(), "packs/aa/old"); err == nil {
+			t.Error("deleted")
+		}
+		if err := s3.Hide(t.Context(), s, "packs/aa/old"); err == nil {
+			t.Error("hidden")
+		}
+	}
+	if err := s3.SetPolicy(t.Context(), agent, "{}"); err == nil {
+		t.Error("the agent changed the policy")
+	}
+	for name, want := range map[string]string{"packs/aa/old": "old", "packs/aa/new": "new"} {
+		if got, err := get(open(t, owner), name); err != nil || got != want {
+			t.Errorf("%s is %q, %v", name, got, err)
+		}
+	}
+}

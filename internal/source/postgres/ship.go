@@ -28,6 +28,8 @@ const (
 // A logStore is all that a shipper may do to a repository: add log and see what is
 // there. It cannot read the log back. *repo.Repository satisfies it.
 type logStore interface {
+	// Blind reports whether the place cannot be asked what is there.
+	Blind() bool
 	PutLog(ctx context.Context, p repo.LogPiece, data []byte, keys repo.LogKeys) error
 	ListLog(ctx context.Context, scope string) ([]repo.LogInfo, []repo.NamedInfo, error)
 	LogHeader(ctx context.Context, info repo.LogInfo) (repo.LogPiece, error)
@@ -186,6 +188,17 @@ func (sh *shipper) learn(ctx context.Context) error {
 	}
 	if sh.store == nil {
 		return fmt.Errorf("place %q was not open when the stream began", sh.name)
+	}
+	if sh.store.Blind() {
+		// Nobody tells us: what was put since we began is there, and all that the spool
+		// still has before that is put again. A name that is taken counts as stored.
+		sh.mu.Lock()
+		sh.known, sh.stale = sh.sp.lineage() != "", false
+		if sh.shipped == nil {
+			sh.cover, sh.lineages, sh.shipped = coverage{}, map[string]bool{}, map[uint32]bool{}
+		}
+		sh.mu.Unlock()
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
