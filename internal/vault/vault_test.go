@@ -305,42 +305,37 @@ func (l *lockable) Extend(_ context.Context, name string, until time.Time) error
 // A pack that a newer snapshot uses is locked for as long as that one; what is not
 // used any more is left to its lock; and a night costs no request where nothing is due.
 func TestLocksAreRenewed(t *testing.T) {
-	eachRig(t, func(t *testing.T, r *rig) {
-		r.declare("", "", "far: {kind: dir, path: /far, domain: far}", "far: {kind: s3, s3: {endpoint: \"http://127.0.0.1:1\", bucket: far, lock: 30d}, domain: far}")
-		if fs, err := r.m.Adopt(t.Context()); err != nil || len(fs) > 0 {
-			t.Fatal(fs, err)
-		}
-		l := &lockable{Memory: r.places["far"], until: map[string]time.Time{}}
-		r.stores = map[string]repo.Store{"far": l}
-		ms := r.days(2)
-		if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) > 0 || l.calls != len(l.until) || r.facts(FactLocked) != 1 {
-			t.Fatalf("%d calls for %d objects: %+v", l.calls, len(l.until), rep.Findings)
-		}
-		for _, m := range ms {
-			for _, p := range m.Packs {
-				if until := l.until["packs/"+p.ID[:2]+"/"+p.ID]; until.Before(m.Created.Add(29 * 24 * time.Hour)) {
-					t.Errorf("a pack of %s is locked until %s", m.ID, until)
-				}
+	r := oneRig(t, "far: {kind: dir, path: /far, domain: far}", "far: {kind: s3, s3: {endpoint: \"http://127.0.0.1:1\", bucket: far, lock: 30d}, domain: far}")
+	l := &lockable{Memory: r.places["far"], until: map[string]time.Time{}}
+	r.stores = map[string]repo.Store{"far": l}
+	ms := r.days(2)
+	if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) > 0 || l.calls != len(l.until) || r.facts(FactLocked) != 1 {
+		t.Fatalf("%d calls for %d objects: %+v", l.calls, len(l.until), rep.Findings)
+	}
+	for _, m := range ms {
+		for _, p := range m.Packs {
+			if until := l.until["packs/"+p.ID[:2]+"/"+p.ID]; until.Before(m.Created.Add(29 * 24 * time.Hour)) {
+				t.Errorf("a pack of %s is locked until %s", m.ID, until)
 			}
 		}
-		calls := l.calls
-		if r.prune(PruneRequest{Apply: true}); l.calls != calls {
-			t.Error("what is locked was locked again")
-		}
-		// The same content ten days later: its pack is an old one.
-		object := "packs/" + ms[1].Packs[0].ID[:2] + "/" + ms[1].Packs[0].ID
-		was := l.until[object]
-		r.pass(10 * 24 * time.Hour)
-		r.again(ms[1])
-		r.prune(PruneRequest{Apply: true})
-		if !l.until[object].After(was.Add(9 * 24 * time.Hour)) {
-			t.Errorf("a pack that a newer snapshot uses is locked until %s, as before", l.until[object])
-		}
-		l.err = errors.New("not allowed")
-		r.pass(10 * 24 * time.Hour)
-		r.again(ms[1])
-		if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) != 1 || rep.Findings[0].Code != CodeLock {
-			t.Errorf("a lock that was not renewed is not reported: %+v", rep.Findings)
-		}
-	})
+	}
+	calls := l.calls
+	if r.prune(PruneRequest{Apply: true}); l.calls != calls {
+		t.Error("what is locked was locked again")
+	}
+	// The same content ten days later: its pack is an old one.
+	object := "packs/" + ms[1].Packs[0].ID[:2] + "/" + ms[1].Packs[0].ID
+	was := l.until[object]
+	r.pass(10 * 24 * time.Hour)
+	r.again(ms[1])
+	r.prune(PruneRequest{Apply: true})
+	if !l.until[object].After(was.Add(9 * 24 * time.Hour)) {
+		t.Errorf("a pack that a newer snapshot uses is locked until %s, as before", l.until[object])
+	}
+	l.err = errors.New("not allowed")
+	r.pass(10 * 24 * time.Hour)
+	r.again(ms[1])
+	if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) != 1 || rep.Findings[0].Code != CodeLock {
+		t.Errorf("a lock that was not renewed is not reported: %+v", rep.Findings)
+	}
 }
