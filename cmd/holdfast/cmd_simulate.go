@@ -224,7 +224,9 @@ func printSimulation(o io.Writer, s objective.Simulation) {
 		if v.Bare != "" {
 			copies = []string{"no way back: " + v.Bare}
 		}
-		if len(copies) == 0 {
+		if v.Unprotected {
+			copies = []string{"none, lost or not"}
+		} else if len(copies) == 0 {
 			copies = []string{"none"}
 		}
 		fate(w, v.Fate)
@@ -413,13 +415,14 @@ func printEnumeration(o io.Writer, e objective.Enumeration, top int) {
 		fmt.Fprintln(o, "  none found")
 	}
 	for _, x := range e.Points {
-		text := "  - " + x.Lost
+		var what []string
 		if len(x.Stops) > 0 {
-			text += " stops " + few(x.Stops)
+			what = append(what, "stops "+few(x.Stops))
 		}
 		if len(x.Never) > 0 {
-			text += "; no way back for " + few(x.Never)
+			what = append(what, "leaves no way back for "+few(x.Never))
 		}
+		text := "  - " + x.Lost + " " + strings.Join(what, " and ")
 		if x.Closed {
 			text += "; borne: " + x.Rationale
 		}

@@ -176,7 +176,7 @@ func (s *simulator) point(out *Enumeration, l plan.Loss, sim Simulation) {
 		}
 	}
 	for _, v := range sim.Stores {
-		if v.State == FateNever && !s.bare[v.ID] || v.Bare != "" && !s.bare[v.ID] {
+		if v.State == FateNever && !s.bare[v.ID] || v.Bare != "" {
 			x.Never = append(x.Never, v.ID)
 		}
 	}

@@ -38,7 +38,7 @@ func (s *simulator) fates(out *Simulation, in planner.Input, pl planner.Plan, f 
 		st := s.storeFate(id, out.Scenario, in, f, steps, begin-clock)
 		losses[id] = st.Loss
 		out.Stores = append(out.Stores, st)
-		out.Missed = out.Missed || st.InTime == Over || st.Loss.Verdict == Over || st.Bare != "" && !s.bare[id]
+		out.Missed = out.Missed || st.InTime == Over || st.Loss.Verdict == Over || st.Bare != ""
 	}
 	for _, id := range slices.Sorted(maps.Keys(s.p.Services)) {
 		v := Fate{ID: id, Tier: s.p.Services[id].Tier, State: FateRuns, Known: TimeProven, InTime: NoVerdict, Why: "nothing that it cannot run without is lost"}
@@ -260,6 +260,8 @@ func (s *simulator) storeFate(id, scenario string, in planner.Input, f plan.Fall
 	locked := s.locked(f)
 	if f.Stores[id] == "" {
 		switch {
+		case s.bare[id]:
+			v.Unprotected = true
 		case locked != "" && len(v.Copies) > 0:
 			v.Bare = locked
 		case len(v.Copies) == 0:
@@ -350,16 +352,16 @@ func (s *simulator) assume(out *Simulation, f plan.Fallen) {
 			guessed = append(guessed, st.ID)
 		}
 		for _, e := range s.left(st.ID, f) {
-			if e.State == LossUnknown && !slices.Contains(unseen, e.Location) {
-				unseen = append(unseen, e.Location)
+			if e.State == LossUnknown && !slices.Contains(unseen, e.Why) {
+				unseen = append(unseen, e.Why)
 			}
 		}
 	}
 	if len(guessed) > 0 && out.Observed {
 		say("the restore of %s was not measured lately: the plan's estimate counts", list(guessed))
 	}
-	if len(unseen) > 0 {
-		say("%s could not be looked at, and does not count as there", list(unseen))
+	for _, why := range unseen {
+		say("what nobody knows does not count as there: %s", why)
 	}
 	if len(out.People) > 0 {
 		say("everybody who is not lost can be reached at once, works without a pause, and does one step at a time")

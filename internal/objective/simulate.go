@@ -144,8 +144,11 @@ type StoreFate struct {
 	Fate
 	// Copies are the locations that still give it back, the newest data first.
 	Copies []Survivor `json:"copies"`
-	// Bare is why it would not come back if it were lost too; "" if it would.
+	// Bare is why it would not come back any more if it were lost too; "" if it would.
 	Bare string `json:"bare,omitempty"`
+	// Unprotected says that nothing brings it back, whatever else is lost: that is no
+	// consequence of this loss.
+	Unprotected bool `json:"unprotected,omitempty"`
 }
 
 // A Survivor is one location that is left.

@@ -124,7 +124,7 @@ func (p *Plan) Losable() []Loss {
 	var out []Loss
 	seen := map[string]bool{}
 	look := []Loss{{"host", HostDomain}}
-	for _, kind := range []string{"location", "domain", "facility", "region", "provider", "account", "supplier", "person", "credential", "key"} {
+	for _, kind := range []string{"location", "facility", "domain", "region", "provider", "account", "supplier", "person", "credential", "key"} {
 		for _, name := range p.losable(kind) {
 			look = append(look, Loss{kind, name})
 		}
