@@ -156,8 +156,11 @@ Exit status: 0 listed, 1 error (also when PATH is not there), 2 usage.`,
 				return err
 			}
 			m := pt.Manifest()
-			return c.print(map[string]any{"store": r.Store, "snapshot": m.ID, "created": m.Created.UTC(), "location": pt.Location, "entries": notNil(found)}, func(o io.Writer) {
+			return c.print(map[string]any{"store": r.Store, "snapshot": m.ID, "created": m.Created.UTC(), "location": pt.Location, "labels": m.Labels, "entries": notNil(found)}, func(o io.Writer) {
 				fmt.Fprintf(o, "%s of %s, at %q\n", m.ID, when(m.Created), pt.Location)
+				if n := m.Labels[files.LabelCrash]; n != "" {
+					fmt.Fprintf(o, "%s databases in it are crash-consistent only: they were copied file by file; give them a store of their own\n", n)
+				}
 				printListed(o, found)
 			})
 		},
