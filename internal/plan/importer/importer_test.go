@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -225,4 +226,35 @@ func TestTensions(t *testing.T) {
 	if len(p.Findings) != 1 || p.Findings[0].Code != "HF-I22" || len(p.Vague) != 2 {
 		t.Errorf("%+v, %+v", p.Findings, p.Vague)
 	}
+}
+
+// Every code that a document can be told has its words in the documentation.
+func TestCodesAreDocumented(t *testing.T) {
+	docs, err := os.ReadFile("../../../docs/findings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := os.ReadFile("tensions.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	codes := []string{codeTwice}
+	for _, m := range regexp.MustCompile(`r\.tension\((\d+),`).FindAllSubmatch(src, -1) {
+		codes = append(codes, fmt.Sprintf(code, atoi(string(m[1]))))
+	}
+	if len(codes) < 28 {
+		t.Errorf("only %d codes were found", len(codes))
+	}
+	for _, c := range codes {
+		if !strings.Contains(string(docs), "| "+c+" | ") {
+			t.Errorf("docs/findings.md does not say what %s means", c)
+		}
+	}
+}
+
+func atoi(s string) (n int) {
+	for _, c := range s {
+		n = n*10 + int(c-'0')
+	}
+	return n
 }
