@@ -109,6 +109,29 @@ func TestNothingIsSilent(t *testing.T) {
 		if p.Covered+len(p.Uncovered) != p.Sentences || p.Sentences == 0 {
 			t.Errorf("%s: %d covered and %d listed of %d sentences", f, p.Covered, len(p.Uncovered), p.Sentences)
 		}
+		// What is not listed is the source of a value on its line; rows of a table may
+		// only have been compared (history, signatures).
+		from, listed := map[int]bool{}, map[string]bool{}
+		for _, v := range p.Values {
+			from[v.Line] = true
+		}
+		for _, x := range p.Findings {
+			if x.Code == codeTwice {
+				from[x.Line] = true // its value is another one than an earlier line gave
+			}
+		}
+		for _, x := range p.Uncovered {
+			listed[fmt.Sprint(x.Line, x.Text)] = true
+		}
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range newDocument(f, b).sentences {
+			if !listed[fmt.Sprint(s.line, s.text)] && !from[s.line] && !s.row {
+				t.Errorf("%s:%d: neither read nor listed: %s", f, s.line, s.text)
+			}
+		}
 		for _, v := range p.Values {
 			if v.Line == 0 || v.Source == "" || v.Check == "" {
 				t.Errorf("%s: %+v has no source", f, v)

@@ -349,11 +349,12 @@ func (r *reader) skip(s *sentence, why string) {
 // subject returns what a part of a sentence is about: the last that is named before
 // its frequency, else the first that is named after.
 func subject(before, chunk, whole string) string {
-	best, at := "", -1
+	// The last to end, and of those the longest: "log files of the database" is a log.
+	best, at, length := "", -1, 0
 	for _, b := range backupOf {
 		for _, m := range b.re.FindAllStringIndex(before, -1) {
-			if m[0] > at || m[0] == at && b.id == "log" {
-				best, at = b.id, m[0]
+			if n := m[1] - m[0]; m[1] > at || m[1] == at && n > length {
+				best, at, length = b.id, m[1], n
 			}
 		}
 	}
