@@ -270,7 +270,6 @@ var (
 	reAtInt      = regexp.MustCompile(`(?i)\b(` + numberText + `)[\s-]+(` + unitText + `)[\s-]+intervals?\b`)
 	reEveryShort = regexp.MustCompile(`(?i)\bevery\s+(\d{1,5})\s?(s|m|h|d|w|mo|q|y)\b`)
 	reWeekday    = regexp.MustCompile(`(?i)\b(?:every|each|on)\s+(mon|tues|wednes|thurs|fri|satur|sun)days?\b`)
-	reWeekOn     = regexp.MustCompile(`(?i)\bon (mon|tue|wed|thu|fri|sat|sun)\b`)
 	reClock      = regexp.MustCompile(`(?i)\bat\s+(?:(\d{1,2})[:.](\d{2})|(\d{1,2}))\s*([ap]\.?m\.?)?\b`)
 	reMidnight   = regexp.MustCompile(`(?i)\bat midnight\b`)
 	reContinuous = regexp.MustCompile(`(?i)\b(continuous(?:ly)?|real[- ]time|streamed|streaming)\b`)

@@ -94,7 +94,6 @@ var (
 	reATX       = regexp.MustCompile(`^ {0,3}(#{1,6})\s+(.*?)\s*#*$`)
 	reUnderline = regexp.MustCompile(`^ {0,3}(=+|-{3,})\s*$`)
 	reItem      = regexp.MustCompile(`^\s*(?:[-*+•‣–]|\(?[0-9]{1,3}[.)]|\(?[a-z][.)])\s+(.*)$`)
-	reNumbered  = regexp.MustCompile(`^\d+(?:\.\d+)*\.?\s+\S`)
 	reShort4    = regexp.MustCompile(`^[A-Z][A-Za-z]+(?: [A-Za-z]+){0,3}$`)
 	rePromised  = regexp.MustCompile(`^([A-Z][^:.]{1,40}): *(?:RTO|RPO)\b`)
 	reRule      = regexp.MustCompile(`^\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*$`)

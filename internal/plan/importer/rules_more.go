@@ -13,7 +13,6 @@ var (
 	reRoleIs   = regexp.MustCompile(`(?i)^(?:the )?(deputy )?(` + roleWords + `)(?:\s*(?::|[-–—]|\bis(?: the)?\b|\()\s*)(?:the )?([^.;]+?)\)?[.]?$`)
 	reActsAs   = regexp.MustCompile(`(?i)\b(?:the )?([A-Z][\w-]*(?: [A-Z][\w-]*){0,3}) (?:acts as|serves as|is) (?:the )?(` + roleWords + `)\b`)
 	reDeputyIs = regexp.MustCompile(`\b([A-Z]\p{L}+(?: [A-Z]\p{L}+){0,2}) is (?:her|his|their|the) deputy\b`)
-	reDeputy   = regexp.MustCompile(`(?i)\bdeputy(?:: | is | )(?:the )?([A-Z]\p{L}+(?: [A-Z]\p{L}+){0,3})`)
 	reCrisis   = regexp.MustCompile(`incident|burn|disaster|respon|emergency|crisis`)
 	reLeads    = regexp.MustCompile(`^([A-Z]\p{L}+(?: [A-Z]\p{L}+)?) leads\b`)
 )
@@ -147,7 +146,6 @@ func (r *reader) encryption(s *sentence) {
 }
 
 var (
-	regionCode = regexp.MustCompile(`\b(?:eu|us|ap|ca|sa|me|af|uk)-(?:[a-z]+-)?[a-z]*\d?\b`)
 	placeNames = `Germany|Ireland|France|Sweden|Finland|Norway|Denmark|Netherlands|Belgium|Poland|Spain|Italy|Austria|Switzerland|United Kingdom|Iceland|Frankfurt|Dublin|Paris|Stockholm|Helsinki|Oslo|Copenhagen|Amsterdam|Brussels|Warsaw|Madrid|Milan|Vienna|Zurich|London|Leeds|Bristol|Manchester|Edinburgh|Berlin|Munich|Falkenstein|Nuremberg|Gothenburg|Virginia|Oregon|Ohio|Toronto|Montreal|Singapore|Tokyo|Sydney`
 	rePlace    = regexp.MustCompile(`\b(` + placeNames + `)\b`)
 	reStored   = regexp.MustCompile(`back(?:ed)?[- ]?up|cop(?:y|ies|ied)|replicat|mirror|stored|written|database|region|data cent|goes to|held`)
@@ -252,7 +250,7 @@ func (r *reader) frameworks() {
 			if s.meta && !s.row || s.derived {
 				continue
 			}
-			if first == nil && (st.name.MatchString(s.text) || st.clause != nil && r.cites(st, s)) {
+			if first == nil && (st.name.MatchString(s.text) || st.clause != nil && st.clause.MatchString(s.text)) {
 				first = s
 			}
 			if st.edition != nil && edition == "" {
@@ -276,7 +274,7 @@ func (r *reader) frameworks() {
 		}
 		for _, s := range r.doc.sentences {
 			for _, c := range st.clause.FindAllString(s.text, -1) {
-				if strings.HasSuffix(c, ".x") || st.id == "nist80053" && !r.aligned(st, s) || s.derived {
+				if strings.HasSuffix(c, ".x") || st.id == "nist80053" && !aligned(st, s) || s.derived {
 					continue
 				}
 				r.note([]string{"controls", st.id + "/" + strings.ReplaceAll(c, " ", "-")}, "cited", "", "control: needs a proof", s.src())
@@ -295,10 +293,8 @@ func (r *reader) named(st standard) bool {
 	return false
 }
 
-func (r *reader) cites(st standard, s *sentence) bool { return st.clause.MatchString(s.text) }
-
 // aligned reports whether a sentence belongs to the table or sentence that names its
 // standard; short codes such as SC-12 alone may be anything.
-func (r *reader) aligned(st standard, s *sentence) bool {
+func aligned(st standard, s *sentence) bool {
 	return st.name.MatchString(s.text) || s.row && strings.Contains(s.lower, st.id)
 }
