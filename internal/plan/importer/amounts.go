@@ -2,13 +2,13 @@ package importer
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"holdfast/internal/calendar"
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // An amount is a length of time in a text.

@@ -1,9 +1,10 @@
 package importer
 
 import (
-	"regexp"
 	"strings"
 	"unicode"
+
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // A document is a policy, taken apart.

@@ -4,13 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"holdfast"
 	"holdfast/internal/plan"
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // A draft is the plan that is being proposed: values by path, each with its source.

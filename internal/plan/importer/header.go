@@ -2,9 +2,10 @@ package importer
 
 import (
 	"fmt"
-	"regexp"
 	"strings"
 	"time"
+
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 var (

@@ -1,9 +1,10 @@
 package importer
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // rules read values from one sentence each. They are tried on every sentence, in this

@@ -1,9 +1,10 @@
 package importer
 
 import (
-	"regexp"
 	"slices"
 	"strings"
+
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // roleWords are the roles that policies name.

@@ -1,8 +1,9 @@
 package importer
 
 import (
-	"regexp"
 	"strings"
+
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // heads of tables, in lower case.

@@ -2,7 +2,6 @@ package importer
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"holdfast"
 	"holdfast/internal/calendar"
 	"holdfast/internal/plan/controls"
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // Codes of what a document contradicts itself in: HF-I and the number of the tension

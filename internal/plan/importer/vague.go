@@ -1,8 +1,9 @@
 package importer
 
 import (
-	"regexp"
 	"strings"
+
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // vague are words that demand without saying how much.
