@@ -42,6 +42,10 @@ test-tools: ## install what the tests need
 test: test-tools ## run every test, and lint
 	@tools/test.sh
 
+.PHONY: soak-sync
+soak-sync: test-tools ## kill a synchronously protected PostgreSQL 200 times; takes some minutes
+	HOLDFAST_SYNC_KILLS=200 go test ./internal/source/postgres -run TestSynchronousLosesNothing -v -count=1 -timeout 60m
+
 .PHONY: lint
 lint: ## go vet and staticcheck
 	go vet ./...

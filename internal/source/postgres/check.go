@@ -31,6 +31,7 @@ const (
 	CodeUnlogged     = "HF-PG14" // tables that the log does not carry
 	CodeNotStarted   = "HF-PG15" // the server starts, stops or has no room for a connection
 	CodeRemoteApply  = "HF-PG16" // synchronous_commit=remote_apply waits for a replay that never comes
+	CodeSync         = "HF-PG17" // what it means that the server waits for us
 	CodeOther        = "HF-PG99" // anything else that the server or the network says
 )
 
@@ -104,9 +105,7 @@ func (s *Source) check(ctx context.Context) []holdfast.Finding {
 	if settings["data_checksums"] == "off" {
 		add(CodeNoChecksums, warn, "stop the server in a maintenance window and run pg_checksums --enable", "page checksums are off: damage on the server's disk would be copied unnoticed")
 	}
-	if settings["synchronous_commit"] == "remote_apply" && settings["synchronous_standby_names"] != "" {
-		add(CodeRemoteApply, warn, "use synchronous_commit = on (remote flush) if holdfast is among the synchronous standbys", "synchronous_commit is remote_apply: it waits for a replay, and holdfast keeps the log without replaying it")
-	}
+	fs = append(fs, s.checkSync(settings)...)
 	fs = append(fs, s.checkSlot(ctx, c, settings)...)
 	rows, err := s.query(ctx, "SELECT count(*) FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'")
 	if err == nil && len(rows) == 1 && rows[0][0] != "0" {
