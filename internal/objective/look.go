@@ -15,7 +15,7 @@ import (
 func Look(p *plan.Plan, f Facts) Overview {
 	o := Overview{
 		At: f.Now, Organisation: p.Org.Name, PlanDigest: p.Digest(), Scenarios: Scenarios(p),
-		Services: []ServiceOverview{}, Stores: []StoreOverview{}, Locations: []LocationOverview{}, Order: [][]string{},
+		Services: make([]ServiceOverview, 0, len(p.Services)), Stores: make([]StoreOverview, 0, len(p.Stores)), Locations: []LocationOverview{}, Order: [][]string{},
 	}
 	order, err := p.RecoveryOrder()
 	if err != nil {
@@ -37,12 +37,13 @@ func Look(p *plan.Plan, f Facts) Overview {
 	for i := range o.Stores {
 		stores[o.Stores[i].ID] = &o.Stores[i]
 	}
-	for _, id := range slices.Sorted(maps.Keys(p.Services)) {
+	services := slices.Sorted(maps.Keys(p.Services))
+	slices.SortStableFunc(services, func(a, b string) int { return wave[a] - wave[b] })
+	for _, id := range services {
 		s := lookService(clock, id, o.Scenarios, stores)
 		s.Wave = wave[id]
 		o.Services = append(o.Services, s)
 	}
-	slices.SortStableFunc(o.Services, func(a, b ServiceOverview) int { return a.Wave - b.Wave })
 	o.Locations = k.lookLocations(o.Stores)
 	for _, l := range o.Locations {
 		if !l.Reachable {

@@ -403,3 +403,43 @@ func BenchmarkEnumerate200(b *testing.B) {
 		}
 	}
 }
+
+// Facts of another instant: nothing that came later is known in the past, and in the future work
+// goes on, while proofs age.
+func TestFactsOfAnotherInstant(t *testing.T) {
+	p, f := template(t), healthy()
+	past := f.MovedTo(ago(2*24*time.Hour + time.Hour))
+	if len(past.Proofs) != 1 || past.Proofs[0].ID != "1" {
+		t.Errorf("%+v", past.Proofs)
+	}
+	s := ask(t, p, past, true, "host:this-host")
+	db, uploads := store(t, s, "db"), store(t, s, "uploads")
+	if db.Loss.Age.Duration() != 0 || db.State != FateBack || uploads.State != FateNever {
+		t.Errorf("two days ago the log reached to the instant and no snapshot of uploads was there: %+v, %+v", db.Loss, uploads.Why)
+	}
+	if !s.At.Equal(past.Now) {
+		t.Errorf("it is about %s", s.At)
+	}
+	future := f.MovedTo(noon.Add(365 * 24 * time.Hour))
+	s = ask(t, p, future, true, "host:this-host")
+	if db := store(t, s, "db"); db.Loss.Age.Duration() != 2*time.Second || db.Known != TimeEstimated {
+		t.Errorf("in a year copies are as old as now, and the drill is too old to count: %+v", db.Fate)
+	}
+	if !reflect.DeepEqual(f, healthy()) {
+		t.Error("the facts were changed")
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		d := time.Duration(rapid.IntRange(-10*24*60, 10*24*60).Draw(t, "minutes")) * time.Minute
+		m := f.MovedTo(noon.Add(d))
+		for _, c := range m.Copies {
+			for _, w := range c.Windows {
+				if w.To.After(m.Now) || w.From.After(w.To) {
+					t.Fatalf("moved by %s: %+v", d, w)
+				}
+			}
+			if c.Frontier != nil && c.Frontier.CaughtUp.After(m.Now) {
+				t.Fatalf("moved by %s: %+v", d, c.Frontier)
+			}
+		}
+	})
+}
