@@ -351,9 +351,13 @@ func (c Collector) roots(ctx context.Context) (rooted, error) {
 			scopes[scope] = nil
 		}
 	}
+	received := map[string][]string{} // the names alone say which snapshots were here
 	if err := c.At.store.List(ctx, "receipts/", func(o Object) error {
-		if parts := strings.Split(o.Name, "/"); len(parts) == 3 && scopes[parts[1]] == nil {
-			scopes[parts[1]] = nil
+		if parts := strings.Split(o.Name, "/"); len(parts) == 3 {
+			if _, ok := scopes[parts[1]]; !ok {
+				scopes[parts[1]] = nil
+			}
+			received[parts[1]] = append(received[parts[1]], parts[2])
 		}
 		return nil
 	}); err != nil {
@@ -361,14 +365,14 @@ func (c Collector) roots(ctx context.Context) (rooted, error) {
 	}
 	for _, scope := range slices.Sorted(maps.Keys(scopes)) {
 		receipts, err := c.At.Receipts(ctx, scope)
-		if err != nil {
+		if err != nil && !IsDamage(err) {
 			return out, err
 		}
 		removals, err := c.At.Removals(ctx, scope)
 		if err != nil {
 			return out, err
 		}
-		if missed := Omitted(scope, scopes[scope], receipts, removals, c.Known[scope]); len(missed) > 0 {
+		if missed := Omitted(scope, scopes[scope], receipts, removals, append(received[scope], c.Known[scope]...)); len(missed) > 0 {
 			return out, fmt.Errorf("%s (%d in all): %w", missed[0], len(missed), ErrIncompleteList)
 		}
 		for _, r := range removals {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast"
 	"holdfast/internal/db"
@@ -120,6 +121,9 @@ func (m *Module) mendAt(ctx context.Context, name string, places map[string]plac
 
 // mend tries every other location.
 func (m *Module) mend(ctx context.Context, r *Repair, t *target, places map[string]place, apply bool) error {
+	if strings.HasPrefix(t.object, "receipts/") {
+		return m.mendReceipt(ctx, r, t, places, apply)
+	}
 	to := places[r.Location].at
 	why := []error{errors.New("no other location within reach has it whole")}
 	for _, name := range slices.Sorted(maps.Keys(places)) {
@@ -138,6 +142,55 @@ func (m *Module) mend(ctx context.Context, r *Repair, t *target, places map[stri
 		why = append(why, fmt.Errorf("%q: %w", name, err))
 	}
 	r.Why = holdfast.Sentence(errors.Join(why...))
+	return nil
+}
+
+// mendReceipt signs a receipt again, with the time that the state remembers, or the
+// first receipt elsewhere where that is later: who can write to the state must not be
+// able to end a term early.
+func (m *Module) mendReceipt(ctx context.Context, r *Repair, t *target, places map[string]place, apply bool) error {
+	id := t.needed[0]
+	to := places[r.Location].at
+	man, err := to.Manifest(ctx, t.store, id)
+	if err == nil {
+		err = man.Verify(m.cfg.Trusted()...)
+	}
+	if err == nil {
+		err = to.Check(ctx, man)
+	}
+	copies, cerr := m.cfg.Copies(ctx, t.store)
+	if err != nil || cerr != nil {
+		r.Why = holdfast.Sentence(errors.Join(err, cerr))
+		return ctx.Err()
+	}
+	var at time.Time
+	for _, c := range copies {
+		if c.Snapshot == id && c.Location == r.Location {
+			at = c.Received
+		}
+	}
+	for _, pl := range places {
+		if pl.err != nil {
+			continue
+		}
+		receipts, err := pl.at.Receipts(ctx, t.store)
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		for _, rc := range receipts {
+			if rc.Snapshot == id && rc.Verify(m.cfg.Key.Public()) == nil && rc.Received.After(at) {
+				at = rc.Received
+			}
+		}
+	}
+	if r.From = "the vault's memory"; !apply {
+		return nil
+	}
+	if err := to.RepairReceipt(ctx, repo.Receipt{Scope: t.store, Snapshot: id, Manifest: man.Hash(), Place: r.Location, Received: at, Vault: m.cfg.Key.Name()}, m.cfg.Key); err != nil {
+		r.From, r.Why = "", err.Error()
+		return ctx.Err()
+	}
+	r.Done = true
 	return nil
 }
 

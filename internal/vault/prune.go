@@ -285,6 +285,9 @@ func (m *Module) early(ctx context.Context, held *plan.Plan, q PruneRequest, rep
 				}
 				continue
 			}
+			if j == len(s.Decided)-1 {
+				return refuse("make another backup first", "snapshot %s is the newest at %q: the next one may build on it", d.Snapshot, s.Location)
+			}
 			if t, err := terms(held, q.Store, rep.At); err == nil && len(t.Holds) > 0 {
 				return refuse("release the hold first: take it out of the plan", "snapshot %s is %s", d.Snapshot, d.Why)
 			}

@@ -256,6 +256,11 @@ func (m *Module) targets(ctx context.Context, name string, r *repo.Repository) (
 				}
 			}
 		}
+		got, err := m.receiptTargets(ctx, name, r, store, listed)
+		if err != nil {
+			return nil, nil, err
+		}
+		targets = append(targets, got...)
 		more, err := m.logTargets(ctx, r, store, listed, known)
 		if err != nil {
 			return nil, nil, err
@@ -307,6 +312,53 @@ func (m *Module) omitted(ctx context.Context, name string, r *repo.Repository, s
 	}
 	missed := repo.Omitted(store, listed, receipts, removals, known)
 	return slices.DeleteFunc(missed, func(x repo.Missed) bool { return slices.Contains(ids, x.Snapshot) }), nil
+}
+
+// receiptTargets are the receipts that the state remembers of listed snapshots: without
+// one a copy does not count.
+func (m *Module) receiptTargets(ctx context.Context, name string, r *repo.Repository, store string, listed []*repo.Manifest) (targets []*target, err error) {
+	copies, err := m.cfg.Copies(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	whole := func(ctx context.Context) (map[string]bool, error) {
+		receipts, err := r.Receipts(ctx, store)
+		if err != nil && !repo.IsDamage(err) {
+			return nil, err
+		}
+		out := map[string]bool{}
+		for _, rc := range receipts {
+			out[rc.Snapshot] = rc.Verify(m.cfg.Key.Public()) == nil
+		}
+		return out, nil
+	}
+	now, err := whole(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, man := range listed {
+		if !slices.ContainsFunc(copies, func(c Copy) bool { return c.Snapshot == man.ID && c.Location == name && !c.Received.IsZero() }) {
+			continue
+		}
+		object := "receipts/" + store + "/" + man.ID
+		first := true
+		targets = append(targets, &target{object: object, store: store, needed: []string{man.ID}, read: func(ctx context.Context) (string, error) {
+			if !first { // it was mended meanwhile
+				if now, err = whole(ctx); err != nil {
+					return object, err
+				}
+			}
+			first = false
+			switch ok, there := now[man.ID]; {
+			case !there:
+				return object, fmt.Errorf("receipt of %s: damaged, or it does %w", man.ID, fs.ErrNotExist)
+			case !ok:
+				return object, fmt.Errorf("receipt of %s: %w", man.ID, repo.ErrUntrusted)
+			}
+			return object, nil
+		}})
+	}
+	return targets, nil
 }
 
 // logTargets groups the pieces of a store's log. A group that was larger once, and of

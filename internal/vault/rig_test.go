@@ -117,7 +117,7 @@ func rigOn(t *testing.T, d *db.DB, edits ...string) *rig {
 			for l, s := range r.places {
 				for _, n := range s.Names() {
 					if id, ok := strings.CutPrefix(n, "receipts/"+store+"/"); ok && !r.gone[l+" "+id] {
-						out = append(out, Copy{Snapshot: id, Location: l, Complete: true})
+						out = append(out, Copy{Snapshot: id, Location: l, Complete: true, Received: noon})
 					}
 				}
 			}

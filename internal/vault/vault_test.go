@@ -86,6 +86,11 @@ func TestEarly(t *testing.T) {
 	eachRig(t, func(t *testing.T, r *rig) {
 		ms := r.days(3)
 		q := PruneRequest{Store: "db", Snapshot: ms[1].ID, By: "ana", Why: "holds data of a customer who left"}
+		newest := q
+		newest.Snapshot = ms[2].ID
+		if _, err := r.m.run(t.Context(), newest); !errors.Is(err, holdfast.ErrRefused) {
+			t.Error("the newest may be asked for:", err)
+		}
 		rep := r.prune(q)
 		if rep.Request == nil || r.listed("near") != 3 {
 			t.Fatal(rep.Request)
@@ -161,6 +166,9 @@ func TestVerifyAndRepair(t *testing.T) {
 		s.Set(object(ms[1]), nil)
 		s.Set(object(ms[2]), s.Bytes(object(ms[2]))[:1000])
 		s.Set("snapshots/db/"+ms[3].ID, nil)
+		receipt := s.Bytes("receipts/db/" + ms[0].ID)
+		receipt[200] ^= 1
+		s.Set("receipts/db/"+ms[0].ID, receipt)
 		v := verify("far")
 		var got []string
 		for _, d := range v.Damage {
@@ -170,18 +178,18 @@ func TestVerifyAndRepair(t *testing.T) {
 			}
 		}
 		slices.Sort(got)
-		want := []string{"damaged " + object(ms[0]), "damaged " + object(ms[2]), "missing " + object(ms[1]), "omitted snapshots/db/" + ms[3].ID}
+		want := []string{"damaged " + object(ms[0]), "damaged " + object(ms[2]), "missing " + object(ms[1]), "omitted snapshots/db/" + ms[3].ID, "damaged receipts/db/" + ms[0].ID}
 		slices.Sort(want)
 		if !slices.Equal(got, want) {
 			t.Errorf("found %q, want %q", got, want)
 		}
-		if len(r.told) != 4 || r.facts(FactDamage) != 4 {
+		if len(r.told) != 5 || r.facts(FactDamage) != 5 {
 			t.Errorf("told %q", r.told)
 		}
 		if v := verify("near"); len(v.Damage) != 0 {
 			t.Errorf("the other location: %+v", v.Damage)
 		}
-		if verify("far"); r.facts(FactDamage) != 4 {
+		if verify("far"); r.facts(FactDamage) != 5 {
 			t.Error("the same damage was reported twice")
 		}
 		// Nothing may be deleted where a listing is not complete.
@@ -190,16 +198,19 @@ func TestVerifyAndRepair(t *testing.T) {
 		}
 		places := r.m.places(ctx, r.plan)
 		look, err := r.m.mendAt(ctx, "far", places, false)
-		if err != nil || len(look) != 4 || slices.ContainsFunc(look, func(x Repair) bool { return x.Done || x.From != "near" }) {
+		if err != nil || len(look) != 5 || slices.ContainsFunc(look, func(x Repair) bool { return x.Done || x.From == "" }) {
 			t.Fatalf("%+v, %v", look, err)
 		}
 		before := len(s.Names())
 		done, err := r.m.mendAt(ctx, "far", places, true)
-		if err != nil || len(done) != 4 || slices.ContainsFunc(done, func(x Repair) bool { return !x.Done }) || len(s.Names()) != before+4 {
+		if err != nil || len(done) != 5 || slices.ContainsFunc(done, func(x Repair) bool { return !x.Done }) || len(s.Names()) != before+5 {
 			t.Fatalf("%+v, %v", done, err)
 		}
 		if v := verify("far"); len(v.Damage) != 0 {
 			t.Errorf("after the repair: %+v", v.Damage)
+		}
+		if rep := r.prune(PruneRequest{}); slices.ContainsFunc(rep.Shelves[0].Decided, func(d Decision) bool { return d.Received.IsZero() }) {
+			t.Error("a mended receipt does not count")
 		}
 		if r.listed("far") != 4 {
 			t.Error("not all is listed and complete")
