@@ -769,19 +769,3 @@ func TestCancel(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
-
-func TestProgress(t *testing.T) {
-	b := newBench(t)
-	b.write("a", strings.Repeat("a", 1000))
-	w, err := repo.NewWriter(t.Context(), repo.WriterConfig{
-		Places: []repo.Place{{Name: "here", Repo: b.r}}, Scope: "uploads", Kind: "files", Recipients: b.keys.Recipients(),
-		Signer: b.keys.Signer, MAC: b.keys.MAC,
-	})
-	must(t, err)
-	defer w.Abort()
-	var last holdfast.Progress
-	must(t, b.source(Config{}).Snapshot(t.Context(), w, func(p holdfast.Progress) { last = p }))
-	if last.Done != 1000 || last.Unit != "bytes" {
-		t.Errorf("%+v", last)
-	}
-}

@@ -63,9 +63,15 @@ func newWalk(s *Source, w *repo.Writer, progress func(holdfast.Progress)) *walk 
 }
 
 func (k *walk) tell() {
-	if k.progress != nil {
-		k.progress(holdfast.Progress{Stage: "files", Done: k.report.Bytes, Unit: "bytes"})
+	if k.progress == nil {
+		return
 	}
+	p := holdfast.Progress{Stage: "files", Done: k.report.Bytes, Unit: "bytes"}
+	// The last snapshot says about how much there is; beyond that nobody knows.
+	if parent := k.w.Parent(); parent != nil && parent.Bytes > p.Done {
+		p.Total = parent.Bytes
+	}
+	k.progress(p)
 }
 
 // problem records a path that is not stored as it should be.
