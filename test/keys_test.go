@@ -188,3 +188,56 @@ func TestCustody(t *testing.T) {
 		t.Logf("back from two shares and one location in %s", time.Since(began).Round(time.Millisecond))
 	})
 }
+
+// Keys are replaced three times, by the plan alone; what was made before and after each
+// reads with the keys of its time, and with no others.
+func TestRotation(t *testing.T) {
+	t.Run("ENC-04 older backups stay readable after rotation", func(t *testing.T) {
+		w := filesOnly(t)
+		w.run(t, "location", "init", "--all").want(t, 0)
+		pair := []string{filepath.Join(w.dir, "keys", "runner.age"), filepath.Join(w.dir, "keys", "recovery.age")}
+		type epoch struct {
+			keys     []string
+			snapshot string
+			content  tree
+		}
+		var epochs []epoch
+		newest := regexp.MustCompile(`snapshot (\S+Z-[0-9a-f]{8})`)
+		for i := range 4 {
+			if i > 0 { // the content stays as it is but for one file
+				next := []string{filepath.Join(w.root, fmt.Sprintf("a%d.age", i)), filepath.Join(w.root, fmt.Sprintf("b%d.age", i))}
+				for n, file := range next {
+					was, err := os.ReadFile(pair[n])
+					if err != nil {
+						t.Fatal(err)
+					}
+					old := regexp.MustCompile(`age1[0-9a-z]+`).FindString(string(was))
+					recipient := strings.TrimSpace(hf(t, "key", "create", file).want(t, 0).out)
+					edit(t, w.plan(), func(s string) string { return strings.ReplaceAll(s, old, recipient) })
+				}
+				pair = next
+			}
+			write(t, filepath.Join(w.uploads, fmt.Sprintf("new-%d.txt", i)), "content\n", 0o644)
+			e := w.run(t, "backup", "uploads").want(t, 0)
+			m := newest.FindStringSubmatch(e.out)
+			if m == nil {
+				t.Fatalf("no snapshot is named: %v", e)
+			}
+			epochs = append(epochs, epoch{pair, m[1], treeOf(t, w.uploads)})
+		}
+		restore := func(e epoch, key, to string) ending {
+			return w.run(t, "restore", "uploads", "--snapshot", e.snapshot, "--key", key, "--to", filepath.Join(w.root, to))
+		}
+		for i, e := range epochs {
+			for n, key := range e.keys {
+				to := fmt.Sprintf("back-%d-%d", i, n)
+				restore(e, key, to).want(t, 0)
+				e.content.unchanged(t, filepath.Join(w.root, to))
+			}
+			// A key that was taken out reads nothing that is made after it, and a new one
+			// nothing that was made before.
+			other := epochs[(i+1)%len(epochs)]
+			restore(e, other.keys[0], fmt.Sprintf("no-%d", i)).refuses(t, 1, "no key that was given opens", "--key FILE")
+		}
+	})
+}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -65,11 +66,15 @@ const (
 // openCache opens the cache of a scope. Another writer that holds it makes this
 // run one without memory, not an error: two writers of one source are slow and
 // right.
-func openCache(dir, repository, scope string) (*cache, error) {
+//
+// Each set of recipients has a cache of its own. A snapshot that built on packs of
+// another set could not be read with a new key, and could still be read with one that was
+// taken out: after a rotation everything is stored anew, once.
+func openCache(dir, repository, scope string, to []seal.Recipient) (*cache, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	c := &cache{dir: filepath.Join(dir, repository, scope)}
+	c := &cache{dir: filepath.Join(dir, repository, scope, recipientSet(to))}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
@@ -86,6 +91,17 @@ func openCache(dir, repository, scope string) (*cache, error) {
 		}
 	}
 	return c, nil
+}
+
+// recipientSet names a set of recipients, in whatever order and however often it lists them.
+func recipientSet(to []seal.Recipient) string {
+	var names []string
+	for _, r := range to {
+		names = append(names, r.String())
+	}
+	slices.Sort(names)
+	h := seal.Hash([]byte(strings.Join(slices.Compact(names), "\n")))
+	return "to-" + hex.EncodeToString(h[:8])
 }
 
 func (c *cache) lastSnapshot() lastSnapshot {

@@ -89,7 +89,12 @@ func TestIndexOfATerabyteFitsIntoMemory(t *testing.T) {
 	)
 	defer debug.SetGCPercent(debug.SetGCPercent(50)) // as the program sets it
 	v := &vast{marker: fmt.Appendf(nil, `{"format":1,"repository":"r1","created":"2026-11-22T10:15:30Z","recipients":[]}`+"\n"), size: 32 << 20}
-	dir := filepath.Join(t.TempDir(), "r1", "files")
+	id, err := seal.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := []seal.Recipient{id.Recipient()}
+	dir := filepath.Join(t.TempDir(), "r1", "files", recipientSet(to))
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -127,16 +132,12 @@ func TestIndexOfATerabyteFitsIntoMemory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := seal.GenerateIdentity()
-	if err != nil {
-		t.Fatal(err)
-	}
 	var before, after runtime.MemStats
 	runtime.GC()
 	debug.FreeOSMemory()
 	runtime.ReadMemStats(&before)
-	w, err := NewWriter(t.Context(), WriterConfig{Places: []Place{{"here", r}}, Scope: "files", Kind: "files", Recipients: []seal.Recipient{id.Recipient()}, AllowOne: true,
-		Signer: key, MAC: seal.MACKey{1}, CacheDir: filepath.Dir(filepath.Dir(dir)), Clock: time.Now})
+	w, err := NewWriter(t.Context(), WriterConfig{Places: []Place{{"here", r}}, Scope: "files", Kind: "files", Recipients: to, AllowOne: true,
+		Signer: key, MAC: seal.MACKey{1}, CacheDir: filepath.Dir(filepath.Dir(filepath.Dir(dir))), Clock: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (w *Writer) survey(ctx context.Context) error {
 	newest := "" // object name
 	at := []*placeState{}
 	var err error
-	if w.cache, err = openCache(w.cfg.CacheDir, w.repoID, w.cfg.Scope); err != nil {
+	if w.cache, err = openCache(w.cfg.CacheDir, w.repoID, w.cfg.Scope, w.cfg.Recipients); err != nil {
 		return err
 	}
 	for _, pl := range w.cfg.Places {
