@@ -234,7 +234,7 @@ func (m *making) services() {
 		s := Step{ID: "check-" + id, Kind: StepCheck, Title: "Check that " + id + " is usable", Service: id, Basis: holdfast.Estimated, Estimate: checkTime,
 			Why: "its probe decides, not the end of the restore"}
 		if !m.in.Services[id].Checked {
-			s.Why = "the plan declares no probe for it: it counts as usable when what it needs is back"
+			s.Why = "the plan declares no probe for it: it counts as usable when what it needs is back and people have done what its runbook puts before"
 			s.Estimate = 0
 		}
 		for _, n := range slices.Sorted(slices.Values(m.in.Services[id].Needs)) {
