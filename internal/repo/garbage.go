@@ -338,13 +338,15 @@ func (r rooted) log(l LogInfo) bool {
 // read may need anything.
 func (c Collector) roots(ctx context.Context) (rooted, error) {
 	out := rooted{packs: map[packID]bool{}, logs: map[string][]LogNeed{}, gone: map[string]bool{}}
-	all, err := c.At.Manifests(ctx, "")
-	if err != nil {
-		return out, fmt.Errorf("a snapshot that cannot be read may need anything: %w", err)
-	}
-	scopes := map[string][]*Manifest{}
-	for _, m := range all {
-		scopes[m.Scope] = append(scopes[m.Scope], m)
+	scopes := map[string][]Link{}
+	if err := c.At.eachManifest(ctx, func(m *Manifest, err error) error {
+		if err != nil {
+			return fmt.Errorf("a snapshot that cannot be read may need anything: %w", err)
+		}
+		scopes[m.Scope] = append(scopes[m.Scope], m.Link())
+		return c.need(&out, m)
+	}); err != nil {
+		return out, err
 	}
 	for scope := range c.Known {
 		if _, ok := scopes[scope]; !ok {
@@ -384,29 +386,59 @@ func (c Collector) roots(ctx context.Context) (rooted, error) {
 		}
 	}
 	for _, o := range c.Others {
-		more, err := o.Manifests(ctx, "")
-		if err != nil && len(more) == 0 {
-			continue // it needs itself only; Replicate builds on nothing that is doomed here
-		}
-		all = append(all, more...)
-	}
-	for _, m := range all {
-		for _, p := range m.Packs {
-			id, err := parsePackID(p.ID)
+		// One that does not answer, or cannot be read, needs itself only: Replicate
+		// builds on nothing that is doomed here.
+		if err := o.eachManifest(ctx, func(m *Manifest, err error) error {
 			if err != nil {
-				return out, err
+				return nil
 			}
-			out.packs[id] = true
+			return c.need(&out, m)
+		}); err != nil && ctx.Err() != nil {
+			return out, err
 		}
-		if c.Log == nil {
-			continue
-		}
-		if n, ok := c.Log(m); ok {
-			out.logs[m.Scope] = append(out.logs[m.Scope], n)
-			delete(out.gone, m.Scope+"/"+n.Lineage)
+	}
+	for scope, needs := range out.logs {
+		for _, n := range needs {
+			delete(out.gone, scope+"/"+n.Lineage)
 		}
 	}
 	return out, nil
+}
+
+// need notes what a snapshot needs.
+func (c Collector) need(out *rooted, m *Manifest) error {
+	for _, p := range m.Packs {
+		id, err := parsePackID(p.ID)
+		if err != nil {
+			return err
+		}
+		out.packs[id] = true
+	}
+	if c.Log != nil {
+		if n, ok := c.Log(m); ok {
+			out.logs[m.Scope] = append(out.logs[m.Scope], n)
+		}
+	}
+	return nil
+}
+
+// eachManifest reads every manifest, one at a time: all of them together may be larger
+// than the memory. fn gets the manifest or why it cannot be read.
+func (r *Repository) eachManifest(ctx context.Context, fn func(m *Manifest, err error) error) error {
+	names, err := r.snapshotNames(ctx, "")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		m, err := r.manifest(ctx, name)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err := fn(m, err); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // openSets reads the sets of tombstones that have not ended. With keys, only those

@@ -182,16 +182,26 @@ func (m Missed) String() string {
 	return fmt.Sprintf("snapshot %s of %q is not listed: %s", cmp.Or(m.Snapshot, "of unknown id"), m.Scope, m.Why)
 }
 
+// A Link is what a chain of snapshots is made of.
+type Link struct {
+	ID       string
+	Hash     string // Manifest.Hash
+	Previous string
+}
+
+// Link returns the snapshot's link in the chain of its scope.
+func (m *Manifest) Link() Link { return Link{m.ID, m.Hash(), m.Previous} }
+
 // Omitted finds snapshots of one scope that a listing left out: those that a
 // listed or removed successor names, that a receipt was given for, or that the
 // caller remembers, unless the vault removed them. A chain may have one loose end,
 // at its oldest listed snapshot: a place that was added later has never held what
 // came before. It is pure.
-func Omitted(scope string, listed []*Manifest, receipts []Receipt, removals []Removal, known []string) []Missed {
+func Omitted(scope string, listed []Link, receipts []Receipt, removals []Removal, known []string) []Missed {
 	here, hashes, ids := map[string]bool{}, map[string]bool{}, map[string]string{}
 	oldest := ""
 	for _, m := range listed {
-		here[m.ID], hashes[m.Hash()] = true, true
+		here[m.ID], hashes[m.Hash] = true, true
 		if oldest == "" || m.ID < oldest {
 			oldest = m.ID
 		}

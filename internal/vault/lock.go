@@ -39,13 +39,12 @@ func (m *Module) renew(ctx context.Context, held *plan.Plan, name string, pl pla
 			continue
 		}
 		for _, d := range s.Decided {
-			man := s.manifests[d.Snapshot]
-			if !d.Keep || man == nil || d.Received.IsZero() {
+			if !d.Keep || d.Received.IsZero() {
 				continue
 			}
 			until := l.S3.Lock.AddTo(d.Received, 1, held.Location())
-			for _, p := range man.Packs {
-				if object := "packs/" + p.ID[:2] + "/" + p.ID; until.After(need[object]) {
+			for _, object := range s.manifests[d.Snapshot].packs {
+				if until.After(need[object]) {
 					need[object] = until
 				}
 			}

@@ -29,8 +29,16 @@ type Shelf struct {
 	Gone     int                `json:"gone"`            // removed now
 	Err      string             `json:"error,omitempty"` // why nothing was decided or removed
 
-	manifests map[string]*repo.Manifest
+	manifests map[string]listed
 	elsewhere map[string]repo.Removed // by hash: removed at other locations, perhaps never held here
+}
+
+// listed is what is remembered of a manifest while a shelf is decided about: all of
+// them together may be larger than the memory.
+type listed struct {
+	repo.Link
+	lineage string   // of the log that it needs
+	packs   []string // objects, where the location locks
 }
 
 // Going counts the snapshots that would go.
@@ -229,20 +237,38 @@ func (m *Module) shelves(ctx context.Context, held *plan.Plan, store string, b p
 		if q.Location != "" && q.Location != name {
 			continue
 		}
-		s := Shelf{Store: store, Location: name, manifests: map[string]*repo.Manifest{}, elsewhere: elsewhere}
+		s := Shelf{Store: store, Location: name, manifests: map[string]listed{}, elsewhere: elsewhere}
 		signs.Location = name
 		if err := places[name].err; err != nil {
 			s.Err = err.Error()
 			rep.Shelves = append(rep.Shelves, s)
 			continue
 		}
-		ms, err := places[name].at.Manifests(ctx, store)
+		ids, err := places[name].at.SnapshotIDs(ctx, store)
 		if err != nil {
-			s.Err = err.Error() // what can be read is decided; Collect deletes nothing here
+			s.Err = err.Error()
 		}
+		locks := held.Locations[name].S3 != nil && !held.Locations[name].S3.Lock.IsZero()
 		var points []Point
-		for _, man := range ms {
-			s.manifests[man.ID] = man
+		for _, id := range ids {
+			man, err := places[name].at.Manifest(ctx, store, id)
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err != nil {
+				s.Err = err.Error() // what can be read is decided; Collect deletes nothing here
+				continue
+			}
+			l := listed{Link: man.Link()}
+			if n, ok := m.cfg.Log(man); ok {
+				l.lineage = n.Lineage
+			}
+			for _, p := range man.Packs {
+				if locks {
+					l.packs = append(l.packs, "packs/"+p.ID[:2]+"/"+p.ID)
+				}
+			}
+			s.manifests[man.ID] = l
 			p := Point{Snapshot: man.ID, Created: man.Created, Bytes: man.Bytes, Files: man.Files, Proven: man.ID == proven}
 			if here[name][man.ID] && man.Verify(m.cfg.Trusted()...) == nil {
 				p.Received = first[man.ID]
@@ -332,7 +358,7 @@ func (m *Module) catchUp(ctx context.Context, places map[string]place, s *Shelf)
 	}
 	var lost []string
 	for _, c := range copies {
-		if c.Location == s.Location && c.Complete && s.manifests[c.Snapshot] == nil {
+		if c.Location == s.Location && c.Complete && s.manifests[c.Snapshot].ID == "" {
 			lost = append(lost, c.Snapshot)
 		}
 	}
@@ -384,12 +410,8 @@ func (m *Module) clear(ctx context.Context, places map[string]place, rep *Report
 	}
 	c := repo.Removal{Scope: s.Store, Place: s.Location, At: rep.At, Vault: m.cfg.Key.Name()}
 	for _, d := range s.Decided {
-		if man := s.manifests[d.Snapshot]; !d.Keep && man != nil {
-			r := repo.Removed{Snapshot: d.Snapshot, Manifest: man.Hash(), Previous: man.Previous, Why: d.Why}
-			if n, ok := m.cfg.Log(man); ok {
-				r.Log = n.Lineage
-			}
-			c.Snapshots = append(c.Snapshots, r)
+		if man, ok := s.manifests[d.Snapshot]; !d.Keep && ok {
+			c.Snapshots = append(c.Snapshots, repo.Removed{Snapshot: d.Snapshot, Manifest: man.Hash, Previous: man.Previous, Log: man.lineage, Why: d.Why})
 		}
 	}
 	c.Snapshots = append(c.Snapshots, strangers...)
@@ -402,7 +424,7 @@ func (m *Module) clear(ctx context.Context, places map[string]place, rep *Report
 		if err != nil {
 			s.Err = err.Error()
 		}
-		gone = slices.DeleteFunc(gone, func(id string) bool { return s.manifests[id] == nil })
+		gone = slices.DeleteFunc(gone, func(id string) bool { return s.manifests[id].ID == "" })
 		if s.Gone += len(gone); len(gone) == 0 && err == nil {
 			continue
 		}
@@ -447,7 +469,7 @@ func (s *Shelf) strangers(ctx context.Context, at *repo.Repository) ([]repo.Remo
 		}
 	}
 	for _, man := range s.manifests {
-		accounted[man.Hash()] = true
+		accounted[man.Hash] = true
 		todo = append(todo, man.Previous)
 	}
 	var out []repo.Removed

@@ -310,7 +310,11 @@ func (m *Module) omitted(ctx context.Context, name string, r *repo.Repository, s
 			known = append(known, c.Snapshot)
 		}
 	}
-	missed := repo.Omitted(store, listed, receipts, removals, known)
+	var links []repo.Link
+	for _, man := range listed {
+		links = append(links, man.Link())
+	}
+	missed := repo.Omitted(store, links, receipts, removals, known)
 	return slices.DeleteFunc(missed, func(x repo.Missed) bool { return slices.Contains(ids, x.Snapshot) }), nil
 }
 
