@@ -187,3 +187,26 @@ stores:
 		t.Errorf("only %v are reached", reached)
 	}
 }
+
+// What people type is answered or refused with a way out; it never panics.
+func FuzzWhatPeopleAsk(f *testing.F) {
+	for _, s := range []string{"services.api.rto", "stores.db", "HF-L2 stores.db", "hf-l14 .", "region:eu-1", "person:", "control-plane", ":", "near", "services..rto", "\x00.\xff.x"} {
+		f.Add(s)
+	}
+	p := parse(f, company)
+	f.Fuzz(func(t *testing.T, s string) {
+		if _, err := Explain(p, Facts{Now: noon}, false, s); err != nil && holdfast.Hint(err) == "" {
+			t.Errorf("explain %q: %v has no way out", s, err)
+		}
+		q, err := QuestionOf(p, []string{s}, "")
+		if err != nil {
+			if holdfast.Hint(err) == "" {
+				t.Errorf("lose %q: %v has no way out", s, err)
+			}
+			return
+		}
+		if _, err := Simulate(p, Facts{Now: noon}, q); err != nil {
+			t.Errorf("lose %q: %v", s, err)
+		}
+	})
+}
