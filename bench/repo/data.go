@@ -8,8 +8,9 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
-	"runtime"
+	"strings"
 )
 
 // The mixed data: what this machine has of programs, libraries and sources, then
@@ -24,8 +25,13 @@ const (
 
 // makeMixed fills dir with about mb megabytes.
 func makeMixed(ctx context.Context, dir string, mb int, r *rand.Rand) error {
+	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOROOT: %w", err)
+	}
+	goroot := strings.TrimSpace(string(out))
 	budget := int64(mb) * 1_000_000 * partTrees / 100
-	for _, tree := range []string{filepath.Join(runtime.GOROOT(), "src"), runtime.GOROOT(), "/usr/lib", "/usr/share", "/usr/bin"} {
+	for _, tree := range []string{filepath.Join(goroot, "src"), goroot, "/usr/lib", "/usr/share", "/usr/bin"} {
 		if err := copyTree(ctx, tree, filepath.Join(dir, "trees", fmt.Sprint(len(tree))), &budget); err != nil {
 			return err
 		}
@@ -199,20 +205,4 @@ func makeSmall(ctx context.Context, dir string, n int, r *rand.Rand) error {
 		}
 	}
 	return nil
-}
-
-// changeSmall alters one file in a thousand.
-func changeSmall(dir string, r *rand.Rand) error {
-	seen := 0
-	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		if seen++; seen%1000 != 0 {
-			return nil
-		}
-		b := make([]byte, 300)
-		fillRandom(b, r)
-		return os.WriteFile(p, b, 0o644)
-	})
 }

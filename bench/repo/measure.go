@@ -13,7 +13,7 @@ import (
 )
 
 // A series is what one tool cost, run by run.
-type series struct{ first, second, restore, verify []cost }
+type series struct{ first, second, restore []cost }
 
 // mixed measures backups, restores and verification of about 3 GB.
 func (b *bench) mixed(ctx context.Context) error {

@@ -81,7 +81,7 @@ func (l *linter) approvals() {
 			continue // one person is enough, after a delay and with a look afterwards
 		}
 		if n := seats(""); n < a.People {
-			l.fail(codeApproval, path, fmt.Sprintf("name fewer roles, give them to more people, or add \"fallback: {delay: 1d, review_within: 7d}\""),
+			l.fail(codeApproval, path, "name fewer roles, give them to more people, or add \"fallback: {delay: 1d, review_within: 7d}\"",
 				"%q needs %d different people, and %s are held by %d: %s", act, a.People, several(orPeople(roles)), n, strings.Join(people, ", "))
 			continue
 		}
