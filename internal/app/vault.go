@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
+	"syscall"
 	"time"
 
 	"holdfast"
@@ -242,8 +244,27 @@ func (a *App) shares(name string) map[string][]string {
 				out[f.what] = append(out[f.what], other)
 			}
 		}
+		// Whatever the plan calls them, two folders of one disk are lost together.
+		if l.Kind == plan.KindDir && o.Kind == plan.KindDir && sameDisk(a.Plan.Resolve(l.Path), a.Plan.Resolve(o.Path)) {
+			out["disk"] = append(out["disk"], other)
+		}
 	}
 	return out
+}
+
+// sameDisk reports whether two folders that are there lie on one file system.
+func sameDisk(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	if err != nil {
+		return false
+	}
+	p, ok := x.Sys().(*syscall.Stat_t)
+	q, ok2 := y.Sys().(*syscall.Stat_t)
+	return ok && ok2 && p.Dev == q.Dev
 }
 
 // credential is what opens a location: the name that the plan gives it, or the file.
