@@ -91,6 +91,9 @@ func (k *walk) readFile(ctx context.Context, d *os.File, name, path string, last
 	if k.s.reading != nil {
 		k.s.reading(path)
 	}
+	if !last && midway(d, f, name) {
+		return true, nil
+	}
 	e.Sparse = sparse(fd, &st)
 	c := &content{f: f, before: st, left: st.Size, last: last}
 	err = k.w.Add(ctx, e, k.s.cfg.Pace.Reader(ctx, c))

@@ -44,6 +44,19 @@ func inUse(names []string, name string) bool {
 	return false
 }
 
+// midway reports whether an open file is a database of SQLite in the middle of a
+// transaction: its journal came after the directory was listed, and without it half of
+// the transaction may be in the file. A journal that comes later still is no matter:
+// what its transaction writes to the file is a change while it is read.
+func midway(d, f *os.File, name string) bool {
+	magic := make([]byte, len(sqliteMagic))
+	if _, err := f.ReadAt(magic, 0); err != nil || string(magic) != sqliteMagic {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Fstatat(int(d.Fd()), name+"-journal", &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
 // copiedWith reports whether a path is the log of a database that was copied with
 // what lies in it.
 func (k *walk) copiedWith(p string) bool {
