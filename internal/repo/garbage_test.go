@@ -209,8 +209,8 @@ func TestGarbageNeverCostsAListedSnapshot(t *testing.T) {
 				rt.Fatalf("collect: %v", err)
 			}
 		}
-		acts := []string{"begin", "begin", "finish", "finish", "remove", "remove", "collect", "collect", "collect far", "pass", "pass", "pass", "copy", "refuse", "hide", "fault", "honest"}
-		for range rapid.IntRange(5, 40).Draw(rt, "acts") {
+		acts := []string{"begin", "begin", "finish", "finish", "remove", "remove", "collect", "collect", "collect", "collect far", "pass", "pass", "pass", "copy", "refuse", "hide", "fault", "honest", "honest", "honest"}
+		for range rapid.IntRange(5, 60).Draw(rt, "acts") {
 			switch rapid.SampledFrom(acts).Draw(rt, "act") {
 			case "begin":
 				begin()
@@ -234,7 +234,7 @@ func TestGarbageNeverCostsAListedSnapshot(t *testing.T) {
 			case "collect far":
 				collect(far)
 			case "pass":
-				v.now = v.now.Add(time.Duration(rapid.IntRange(1, 40).Draw(rt, "hours")) * time.Hour)
+				v.now = v.now.Add(time.Duration(rapid.IntRange(1, 60).Draw(rt, "hours")) * time.Hour)
 			case "copy":
 				from, to := near, far
 				if rapid.Bool().Draw(rt, "back") {
@@ -258,6 +258,14 @@ func TestGarbageNeverCostsAListedSnapshot(t *testing.T) {
 			case "honest":
 				lies.keeps, lies.hides, faults.N = nil, nil, 0
 			}
+			v.whole(rt, v.at(rt, v.store), truth)
+			v.whole(rt, far, truth)
+		}
+		// Whatever happened: in the end the place is honest, and what nothing needs goes.
+		lies.keeps, lies.hides, faults.N = nil, nil, 0
+		for range 3 {
+			v.now = v.now.Add(repo.GarbageWait + time.Hour)
+			collect(near, far)
 			v.whole(rt, v.at(rt, v.store), truth)
 			v.whole(rt, far, truth)
 		}
