@@ -319,6 +319,7 @@ func TestPlansThatCannotBeMade(t *testing.T) {
 		in.Lost = []string{"db", "uploads"}
 		in.Stores["uploads"] = Store{Locked: "no key is left"}
 		in.Services = map[string]Service{"api": {Needs: []string{"db"}}, "files": {Needs: []string{"uploads"}}, "web": {Needs: []string{"api", "files"}}}
+		in.Down = []string{"api", "web"} // they were seen to be down, too
 		p, err := Make(in)
 		if err != nil {
 			t.Fatal(err)
