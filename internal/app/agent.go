@@ -62,7 +62,7 @@ func agentKeys(p *plan.Plan) (out []seal.VerifyKey) {
 
 // writerOf is the key that signs the snapshots of a store.
 func (a *App) writerOf(store string) seal.VerifyKey {
-	if ag := a.Plan.Stores[store].Agent; ag != nil {
+	if ag := a.Plan().Stores[store].Agent; ag != nil {
 		k, err := seal.ParseVerifyKey(ag.Key)
 		if err != nil {
 			return seal.VerifyKey{} // which verifies nothing: loud at every snapshot

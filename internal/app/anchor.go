@@ -62,7 +62,7 @@ func (a *App) Anchor(ctx context.Context) error {
 		return err
 	}
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(a.Plan.Locations)) {
+	for _, name := range slices.Sorted(maps.Keys(a.Plan().Locations)) {
 		if err := a.anchorAt(ctx, name, tree, signed); err != nil {
 			errs = append(errs, fmt.Errorf("location %q: %w", name, err))
 		}
@@ -91,7 +91,7 @@ func (a *App) anchorAt(ctx context.Context, name string, tree ledger.Tree, signe
 // reach. It comes before the first fact of a process: what a state restored from an
 // older copy would write next would be a second history.
 func (a *App) extendsAnchors(ctx context.Context) error {
-	for _, name := range slices.Sorted(maps.Keys(a.Plan.Locations)) {
+	for _, name := range slices.Sorted(maps.Keys(a.Plan().Locations)) {
 		err := func() error {
 			ctx, cancel := context.WithTimeout(ctx, anchorWithin)
 			defer cancel()
@@ -208,7 +208,7 @@ func (a *App) AcceptLoss(ctx context.Context, by, reason string) (n int, err err
 	if err != nil {
 		return 0, err
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.Plan.Locations)) {
+	for _, name := range slices.Sorted(maps.Keys(a.Plan().Locations)) {
 		r, err := a.Places.Open(ctx, name)
 		if err != nil {
 			a.opt.Log.Warn("location not asked for anchors", "location", name, "err", err)

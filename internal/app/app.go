@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast"
@@ -57,7 +58,6 @@ type Work struct {
 // App is one running Holdfast: everything on one workspace, in one process.
 type App struct {
 	opt    Options
-	Plan   *plan.Plan // in force
 	Keys   Keys
 	Places *Places
 
@@ -71,10 +71,7 @@ type App struct {
 	Custody    *survive.Module
 	Vault      *vault.Module
 
-	proposed *plan.Plan         // as it is written; the one in force unless it waits
-	waiting  []holdfast.Finding // why it waits
-
-	stores map[string]adapter
+	force  atomic.Pointer[inForce]
 	hooked sync.Map // keys of troubles that are signalled, for the watchdog to clear
 	survey survey
 	old    sync.Map // plans that were in force, by digest; what is in it is never changed
@@ -86,9 +83,13 @@ type App struct {
 	cancel   context.CancelFunc
 }
 
+// Plan is the plan in force. It changes while the server runs, so what asks twice may
+// get two answers: whoever needs one plan keeps it.
+func (a *App) Plan() *plan.Plan { return a.force.Load().plan }
+
 // trusted are the keys whose manifests and receipts are ours.
 func (a *App) trusted() []seal.VerifyKey {
-	return append(agentKeys(a.Plan), a.Keys.Source.Public(), a.Keys.Vault.Public())
+	return append(agentKeys(a.Plan()), a.Keys.Source.Public(), a.Keys.Vault.Public())
 }
 
 // vaultKeys are the keys whose receipts count.
@@ -114,9 +115,11 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 			err = errors.Join(err, a.close())
 		}
 	}()
-	if a.Plan, err = plan.Load(opt.Workspace.Plan()); err != nil {
+	written, err := plan.Load(opt.Workspace.Plan())
+	if err != nil {
 		return nil, err
 	}
+	a.force.Store(&inForce{plan: written, proposed: written})
 	if err := os.MkdirAll(opt.Workspace.State(), 0o700); err != nil {
 		return nil, unwritable(opt.Workspace, err)
 	}
@@ -132,11 +135,10 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 	if err := a.openState(ctx); err != nil {
 		return nil, err
 	}
-	a.settlePlan(ctx)
-	a.Places = NewPlaces(a.Plan, a.trusted()...)
-	if err := a.openStores(); err != nil {
-		return nil, err
-	}
+	next := a.settlePlan(ctx, written)
+	next.stores = a.openStores(next.plan, nil)
+	a.force.Store(&next)
+	a.Places = NewPlaces(next.plan, a.trusted()...)
 	a.wire()
 	return a, nil
 }
@@ -167,7 +169,7 @@ func (a *App) openState(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if a.Ledger, err = ledger.Open(a.DB, ledger.Config{Origin: origin(a.Plan), Signer: signer, Clock: a.opt.Clock}); err != nil {
+	if a.Ledger, err = ledger.Open(a.DB, ledger.Config{Origin: origin(a.Plan()), Signer: signer, Clock: a.opt.Clock}); err != nil {
 		return err
 	}
 	if _, err := a.Ledger.Size(ctx); err != nil {
@@ -282,10 +284,10 @@ func (a *App) notePlan(ctx context.Context, tx *db.Tx) error {
 	if err != nil {
 		return err
 	}
-	if len(last) == 1 && last[0].Plan == a.Plan.Digest() {
+	if len(last) == 1 && last[0].Plan == a.Plan().Digest() {
 		return nil
 	}
-	return a.fact(ctx, tx, factPlan, "plan", planFact{a.Plan.Plan.ID, a.Plan.Plan.Version, a.Plan.Digest(), string(a.Plan.Source())})
+	return a.fact(ctx, tx, factPlan, "plan", planFact{a.Plan().Plan.ID, a.Plan().Plan.Version, a.Plan().Digest(), string(a.Plan().Source())})
 }
 
 const factPlan = "plan.in-force"
@@ -311,7 +313,7 @@ type facts struct{ a *App }
 
 // Append satisfies the Ledger interface of every module.
 func (f facts) Append(ctx context.Context, tx *db.Tx, fact ledger.Fact) (int64, error) {
-	fact.Plan = f.a.Plan.Digest()
+	fact.Plan = f.a.Plan().Digest()
 	switch fact.Type {
 	case backup.FactReceipt, backup.FactCopied:
 		f.a.DB.Notify(ctx, tx, surveyChannel)

@@ -34,7 +34,9 @@ controls:
 	o := objective.Overview{At: now, Stores: []objective.StoreOverview{{ID: "db", LastDrill: &objective.DrillView{ID: "d1", At: now.Add(-time.Hour), Outcome: holdfast.Passed, Rung: holdfast.L3}}, {ID: "old"}}}
 	want := map[string]holdfast.Posture{"1": holdfast.PostureProved, "2": holdfast.PostureUnknown, "3": holdfast.PostureClaimed, "4": holdfast.PostureClaimed,
 		"5": holdfast.PostureUnknown, "6": holdfast.PostureUnknown}
-	got := (&App{Plan: p}).controls(o, "", nil)
+	var a App
+	a.force.Store(&inForce{plan: p})
+	got := a.controls(o, "", nil)
 	if len(got) != len(want) {
 		t.Fatalf("%d controls", len(got))
 	}

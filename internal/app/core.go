@@ -19,7 +19,7 @@ import (
 // Points is what is known of a store's recovery points, asked of the locations now.
 func (a *App) Points(ctx context.Context, store string) (api.Points, error) {
 	out := api.Points{Store: store}
-	ws, away, err := Windows(ctx, a.Plan, store, a.opt)
+	ws, away, err := Windows(ctx, a.Plan(), store, a.opt)
 	if err != nil {
 		return out, err
 	}
@@ -37,7 +37,7 @@ func (a *App) Backup(ctx context.Context, store, reason string) (asked api.Asked
 		return asked, holdfast.WithHint(fmt.Errorf("store %q is not in the plan, or nothing protects it: %w", store, holdfast.ErrUsage),
 			"the protected stores are %s", strings.Join(a.protected(), ", "))
 	}
-	if a.Plan.Stores[store].Agent != nil {
+	if a.Plan().Stores[store].Agent != nil {
 		return asked, byAgent(store)
 	}
 	if reason == "" {
@@ -68,7 +68,7 @@ func (a *App) protected() []string {
 
 // person refuses names that the plan does not know.
 func (a *App) person(by string) error {
-	if _, ok := a.Plan.People[by]; !ok {
+	if _, ok := a.Plan().People[by]; !ok {
 		return holdfast.WithHint(fmt.Errorf("%q is not a person of the plan: %w", by, holdfast.ErrRefused), "the plan's people stand under \"people\"")
 	}
 	return nil
@@ -137,11 +137,11 @@ func (a *App) mayActivate(by string) error {
 	if err := a.person(by); err != nil {
 		return err
 	}
-	for _, role := range a.Plan.Activation.By {
-		r := a.Plan.Roles[role]
+	for _, role := range a.Plan().Activation.By {
+		r := a.Plan().Roles[role]
 		if r.Holder == by || r.Deputy == by {
 			return nil
 		}
 	}
-	return holdfast.WithHint(fmt.Errorf("%q may not activate the plan: %w", by, holdfast.ErrRefused), "activation.by of the plan names the roles that may: %s", strings.Join(a.Plan.Activation.By, ", "))
+	return holdfast.WithHint(fmt.Errorf("%q may not activate the plan: %w", by, holdfast.ErrRefused), "activation.by of the plan names the roles that may: %s", strings.Join(a.Plan().Activation.By, ", "))
 }

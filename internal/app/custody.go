@@ -14,9 +14,9 @@ import (
 // custodians are the read keys of the plan in force, and who keeps them.
 func (a *App) custodians() []survive.Key {
 	var out []survive.Key
-	for _, id := range slices.Sorted(maps.Keys(a.Plan.Keys)) {
-		k := a.Plan.Keys[id]
-		c := survive.Key{ID: id, Recipient: k.Recipient, Seals: slices.Contains(a.Plan.Repository.EncryptTo, id), Offline: k.Offline}
+	for _, id := range slices.Sorted(maps.Keys(a.Plan().Keys)) {
+		k := a.Plan().Keys[id]
+		c := survive.Key{ID: id, Recipient: k.Recipient, Seals: slices.Contains(a.Plan().Repository.EncryptTo, id), Offline: k.Offline}
 		for _, h := range k.Holders {
 			c.Holders = append(c.Holders, survive.Holder{Name: h, Recipient: k.Recipient})
 		}
@@ -50,7 +50,7 @@ func (a *App) KeyHolders(ctx context.Context) (api.Keys, error) {
 	if err != nil {
 		return api.Keys{}, err
 	}
-	return api.Keys{Holders: ss, Findings: survive.Findings(ss, func(key string) bool { return !a.Plan.Keys[key].Challenge.IsZero() })}, nil
+	return api.Keys{Holders: ss, Findings: survive.Findings(ss, func(key string) bool { return !a.Plan().Keys[key].Challenge.IsZero() })}, nil
 }
 
 // Challenges lists the challenges that are not answered.

@@ -47,8 +47,8 @@ func (a *App) Evidence(ctx context.Context, e api.Export) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := evidence.Input{Company: a.Plan.Org.Name, Framework: e.Framework, From: e.From, To: e.To, Made: a.opt.Clock(), Log: a.Ledger,
-		Findings: slices.Concat(plan.Check(a.Plan, a.opt.Clock()), o.Findings)}
+	in := evidence.Input{Company: a.Plan().Org.Name, Framework: e.Framework, From: e.From, To: e.To, Made: a.opt.Clock(), Log: a.Ledger,
+		Findings: slices.Concat(plan.Check(a.Plan(), a.opt.Clock()), o.Findings)}
 	if in.Plans, err = a.plansInForce(ctx); err != nil {
 		return nil, err
 	}
@@ -68,7 +68,7 @@ func (a *App) Evidence(ctx context.Context, e api.Export) ([]byte, error) {
 	}
 	in.Posture = postures(o, rests)
 	in.Controls = a.controls(o, e.Framework, rests)
-	return evidence.Build(ctx, in, evidence.Signing{Evidence: a.Keys.Evidence, Log: a.Keys.Log.Public(), Origin: origin(a.Plan)})
+	return evidence.Build(ctx, in, evidence.Signing{Evidence: a.Keys.Evidence, Log: a.Keys.Log.Public(), Origin: origin(a.Plan())})
 }
 
 // plansInForce are the versions of the plan, each from when it was in force.
@@ -274,18 +274,18 @@ func (a *App) controls(o objective.Overview, framework string, rests map[string]
 		last[s.ID] = s
 	}
 	var out []evidence.Control
-	for _, key := range slices.Sorted(maps.Keys(a.Plan.Controls)) {
+	for _, key := range slices.Sorted(maps.Keys(a.Plan().Controls)) {
 		fw, id, _ := strings.Cut(key, "/")
 		if framework != "" && fw != framework {
 			continue
 		}
-		c := evidence.Control{Framework: fw, ID: id, By: a.Plan.Controls[key], Posture: holdfast.PostureProved}
+		c := evidence.Control{Framework: fw, ID: id, By: a.Plan().Controls[key], Posture: holdfast.PostureProved}
 		var why []string
 		note := func(p holdfast.Posture, format string, args ...any) {
 			c.Posture, why = objective.Worst(c.Posture, p), append(why, fmt.Sprintf(format, args...))
 		}
 		for _, by := range c.By {
-			kind, name := a.Plan.Proof(by)
+			kind, name := a.Plan().Proof(by)
 			if kind == "" {
 				note(holdfast.PostureUnknown, "%s is not in the plan", by)
 				continue
@@ -294,7 +294,7 @@ func (a *App) controls(o objective.Overview, framework string, rests map[string]
 				note(unmeasured(kind), "%s %s: %s", kind, name, said(kind))
 				continue
 			}
-			for _, st := range a.Plan.Drills[name].Of {
+			for _, st := range a.Plan().Drills[name].Of {
 				d := last[st].LastDrill
 				if d != nil {
 					c.Facts = append(c.Facts, rests[fmt.Sprintf("%s %s", objective.ProofDrill, d.ID)]...)
@@ -304,7 +304,7 @@ func (a *App) controls(o objective.Overview, framework string, rests map[string]
 					note(holdfast.PostureUnknown, "%s was never drilled", st)
 				case d.Outcome != holdfast.Passed:
 					note(holdfast.PostureFailed, "drill %s of %s: %s", d.ID, st, d.Outcome)
-				case o.At.Sub(d.At) > a.Plan.Drills[name].Fresh():
+				case o.At.Sub(d.At) > a.Plan().Drills[name].Fresh():
 					note(holdfast.PostureOverdue, "drill %s of %s is %s old", d.ID, st, holdfast.FormatDuration(o.At.Sub(d.At)))
 				default:
 					note(holdfast.PostureProved, "drill %s of %s reached %s", d.ID, st, d.Rung)

@@ -36,7 +36,7 @@ type hands struct{ a *App }
 func (h hands) Restore(ctx context.Context, run string, s recovery.Step, progress func(holdfast.Progress)) (recovery.Outcome, error) {
 	a := h.a
 	began := a.opt.Clock()
-	st := a.Plan.Stores[s.Store]
+	st := a.Plan().Stores[s.Store]
 	if st.Recover == nil {
 		return recovery.Outcome{}, holdfast.WithHint(fmt.Errorf("store %q: the plan does not say where to recover it: %w", s.Store, holdfast.ErrRefused),
 			"add \"recover: {to: …}\" to stores.%s, or bring it back by hand with \"holdfast restore %s --to DIR\"", s.Store, s.Store)
@@ -49,7 +49,7 @@ func (h hands) Restore(ctx context.Context, run string, s recovery.Step, progres
 	if err != nil {
 		return recovery.Outcome{}, err
 	}
-	to := a.Plan.Resolve(st.Recover.To)
+	to := a.Plan().Resolve(st.Recover.To)
 	req := source.Request{Target: s.Target, Dir: to, Runner: account.Outliving(), Progress: progress}
 	if st.Recover.Start != nil {
 		req.Serve = &source.Serve{Listen: st.Recover.Start.Listen, Port: st.Recover.Start.Port, Options: st.Recover.Start.Options}
@@ -207,7 +207,7 @@ func moveAside(path, run string, src source.Store) error {
 
 // Usable asks a service's probe.
 func (h hands) Usable(ctx context.Context, service string) (string, error) {
-	p := h.a.Plan.Services[service].Probe
+	p := h.a.Plan().Services[service].Probe
 	if p == nil {
 		return "no probe declared: usable as far as what it needs is back", nil
 	}
@@ -271,8 +271,8 @@ func firstLine(b []byte) string {
 // It runs after the restore of the store is recorded as done, so the note beside it
 // has no use any more.
 func (h hands) Protected(ctx context.Context, store string, since time.Time) (string, error) {
-	if r := h.a.Plan.Stores[store].Recover; r != nil {
-		if err := os.Remove(noteOf(h.a.Plan.Resolve(r.To))); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if r := h.a.Plan().Stores[store].Recover; r != nil {
+		if err := os.Remove(noteOf(h.a.Plan().Resolve(r.To))); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", err
 		}
 	}
@@ -312,7 +312,7 @@ func (a *App) protectedSince(ctx context.Context, store string, since time.Time)
 		return false, noBackupYet, nil
 	}
 	why = "new backup countersigned at " + strings.Join(at, ", ")
-	policy := a.Plan.Backups[a.Plan.Stores[store].Protect]
+	policy := a.Plan().Backups[a.Plan().Stores[store].Protect]
 	if policy.Log == nil {
 		return true, why, nil
 	}

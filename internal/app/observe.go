@@ -22,9 +22,9 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 	if err != nil {
 		return objective.Overview{}, err
 	}
-	o := objective.Look(a.Plan, f)
+	o := objective.Look(a.Plan(), f)
 	k, err := a.KeyHolders(ctx)
-	o.Findings = slices.Concat(o.Findings, k.Findings, a.waiting)
+	o.Findings = slices.Concat(o.Findings, k.Findings, a.force.Load().waiting)
 	return o, err
 }
 
@@ -32,7 +32,7 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 	seen := a.look(ctx)
 	f := objective.Facts{Now: a.opt.Clock(), NextDrill: map[string]time.Time{}}
-	for _, name := range slices.Sorted(maps.Keys(a.Plan.Locations)) {
+	for _, name := range slices.Sorted(maps.Keys(a.Plan().Locations)) {
 		l := seen[name]
 		lf := objective.LocationFact{Location: name, Reachable: l.err == nil && !l.at.IsZero(), Seen: l.at, Answered: l.answered}
 		if l.err != nil {
@@ -64,7 +64,7 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 		if err != nil {
 			return f, err
 		}
-		f.Proofs = append(f.Proofs, recoveryProofs(a.Plan, r, inc)...)
+		f.Proofs = append(f.Proofs, recoveryProofs(a.Plan(), r, inc)...)
 	}
 	if f.Versions, err = a.versions(ctx); err != nil {
 		return f, err
@@ -88,7 +88,7 @@ func (a *App) versions(ctx context.Context) ([]objective.Version, error) {
 		if err := decodeFact(f, &v); err != nil {
 			return nil, err
 		}
-		p := a.Plan
+		p := a.Plan()
 		if v.Digest != p.Digest() {
 			known, ok := a.old.Load(v.Digest)
 			if !ok {
@@ -125,8 +125,8 @@ func (a *App) copyFacts(ctx context.Context, seen map[string]located, ds []drill
 			h, v := held[at], seen[name].stores[p.Store]
 			c := objective.Copy{Store: p.Store, Location: name, Windows: slices.Clone(v.windows), Received: h.Received, Verified: read[drill.Read(at)]}
 			switch {
-			case a.stores[p.Store].err != nil:
-				c.Err = a.stores[p.Store].err.Error()
+			case a.force.Load().stores[p.Store].err != nil:
+				c.Err = a.force.Load().stores[p.Store].err.Error()
 			case v.err != nil:
 				c.Err = v.err.Error()
 			}
@@ -265,7 +265,7 @@ func storeParts(r recovery.Run, s recovery.Done, inc incident.Incident) holdfast
 
 // nextDrills reads from the slots when each store is drilled next.
 func (a *App) nextDrills(ctx context.Context, f *objective.Facts) error {
-	for name, d := range a.Plan.Drills {
+	for name, d := range a.Plan().Drills {
 		slots, err := a.Jobs.Slots(ctx, drillSchedule(name), f.Now, f.Now.AddDate(1, 0, 0))
 		if err != nil {
 			return err

@@ -36,7 +36,7 @@ func (p pages) Overview(ctx context.Context, _ time.Time) (web.Overview, error) 
 		return web.Overview{}, err
 	}
 	v := web.FromObjective(o)
-	v.Plan = p.a.Plan.Plan.ID + " " + p.a.Plan.Plan.Version
+	v.Plan = p.a.Plan().Plan.ID + " " + p.a.Plan().Plan.Version
 	v.Findings = p.findings(o)
 	for i := range v.Answers {
 		v.Answers[i].Where = p.where(v.Answers[i].Location)
@@ -55,13 +55,13 @@ func (p pages) Overview(ctx context.Context, _ time.Time) (web.Overview, error) 
 }
 
 // Policy is the plan in force as the document that people read.
-func (p pages) Policy() render.Document { return render.Make(p.a.Plan, render.Options{}) }
+func (p pages) Policy() render.Document { return render.Make(p.a.Plan(), render.Options{}) }
 
 // findings are what keeps the answer from being given, and what the plan itself
 // promises and cannot keep.
 func (p pages) findings(o objective.Overview) []holdfast.Finding {
 	out := slices.Clone(o.Findings)
-	for _, f := range plan.Check(p.a.Plan, o.At) {
+	for _, f := range plan.Check(p.a.Plan(), o.At) {
 		if !slices.ContainsFunc(out, func(x holdfast.Finding) bool { return x.Code == f.Code && x.Subject == f.Subject }) {
 			out = append(out, f)
 		}
@@ -81,7 +81,7 @@ func (p pages) findings(o objective.Overview) []holdfast.Finding {
 
 // where is what a person calls a location's place.
 func (p pages) where(location string) string {
-	l := p.a.Plan.Locations[location]
+	l := p.a.Plan().Locations[location]
 	return strings.Join(slices.DeleteFunc([]string{l.Provider, l.Region, l.Domain}, func(s string) bool { return s == "" }), ", ")
 }
 
@@ -233,15 +233,15 @@ func (p pages) Drills(ctx context.Context, now time.Time) ([]web.DrillLine, erro
 	for _, d := range ds {
 		out = append(out, drillLine(d))
 	}
-	for _, name := range slices.Sorted(maps.Keys(p.a.Plan.Drills)) {
-		d := p.a.Plan.Drills[name]
+	for _, name := range slices.Sorted(maps.Keys(p.a.Plan().Drills)) {
+		d := p.a.Plan().Drills[name]
 		slots, err := p.a.Jobs.Slots(ctx, drillSchedule(name), now.AddDate(0, -3, 0), now.AddDate(0, 3, 0))
 		if err != nil {
 			return nil, err
 		}
 		expected := false
 		for _, s := range slots {
-			l := web.DrillLine{Name: name, Subject: strings.Join(d.Of, ", "), At: s.Due, State: web.RunMissed, Rung: holdfast.RungNone, Goal: p.a.Plan.DrillRung(name, d.Of[0]), Why: s.Note}
+			l := web.DrillLine{Name: name, Subject: strings.Join(d.Of, ", "), At: s.Due, State: web.RunMissed, Rung: holdfast.RungNone, Goal: p.a.Plan().DrillRung(name, d.Of[0]), Why: s.Note}
 			if s.State == job.SlotExpected && !expected {
 				expected, l.State = true, web.RunExpected
 			} else if s.State != job.SlotMissed {
@@ -346,7 +346,7 @@ func (p pages) StartDrill(ctx context.Context, name string, _ time.Time) (string
 	if d, err := p.a.declared(name); err == nil {
 		req.Name, req.Pick, req.Goal, stores = name, d.Pick, d.Goal, d.Stores
 	} else {
-		req.Goal = p.a.Plan.DrillRung("", name)
+		req.Goal = p.a.Plan().DrillRung("", name)
 	}
 	first := ""
 	for _, req.Store = range stores {

@@ -10,7 +10,7 @@ import (
 
 // Simulate answers what would happen if some things were lost, from the plan and everything observed.
 func (a *App) Simulate(ctx context.Context, r api.Simulation) (objective.Simulation, error) {
-	q, err := objective.QuestionOf(a.Plan, r.Lose, r.Scenario)
+	q, err := objective.QuestionOf(a.Plan(), r.Lose, r.Scenario)
 	if err != nil {
 		return objective.Simulation{}, err
 	}
@@ -19,7 +19,7 @@ func (a *App) Simulate(ctx context.Context, r api.Simulation) (objective.Simulat
 		return objective.Simulation{}, err
 	}
 	q.Observed, q.Runs, q.Seed = true, r.Runs, r.Seed
-	return objective.Simulate(a.Plan, f, q)
+	return objective.Simulate(a.Plan(), f, q)
 }
 
 // Enumerate answers it for every single thing and every pair.
@@ -28,7 +28,7 @@ func (a *App) Enumerate(ctx context.Context, at time.Time) (objective.Enumeratio
 	if err != nil {
 		return objective.Enumeration{}, err
 	}
-	return objective.Enumerate(a.Plan, f, true)
+	return objective.Enumerate(a.Plan(), f, true)
 }
 
 // Explain says why something is as it is, down to facts and lines of the plan.
@@ -37,7 +37,7 @@ func (a *App) Explain(ctx context.Context, selector string) (objective.Explanati
 	if err != nil {
 		return objective.Explanation{}, err
 	}
-	return objective.Explain(a.Plan, f, true, selector)
+	return objective.Explain(a.Plan(), f, true, selector)
 }
 
 // observedAt is what is known, moved to another instant; zero is now.

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -43,15 +44,26 @@ const (
 // freshSlack is what a snapshot may be late before it counts as missing.
 const freshSlack = 2
 
-func (a *App) openStores() error {
-	a.stores = map[string]adapter{}
-	for id := range a.Plan.Stores {
+// openStores opens the stores of a plan. Adapters of before whose settings are the same
+// stay: a log that flows goes on flowing.
+func (a *App) openStores(p *plan.Plan, before *inForce) map[string]adapter {
+	out := map[string]adapter{}
+	for id, st := range p.Stores {
+		if before != nil && before.stores[id].err == nil && sameAdapter(before.plan.Stores[id], st) {
+			out[id] = before.stores[id]
+			continue
+		}
 		opt := a.opt
-		opt.Offline = opt.Offline || a.Plan.Stores[id].Agent != nil // we only bring it back
-		st, err := OpenStore(a.Plan, id, filepath.Join(opt.Workspace.spool(), id), opt)
-		a.stores[id] = adapter{st, err}
+		opt.Offline = opt.Offline || st.Agent != nil // we only bring it back
+		opened, err := OpenStore(p, id, filepath.Join(opt.Workspace.spool(), id), opt)
+		out[id] = adapter{opened, err}
 	}
-	return nil
+	return out
+}
+
+// sameAdapter reports whether two stores are opened in the same way.
+func sameAdapter(a, b plan.Store) bool {
+	return a.Kind == b.Kind && (a.Agent == nil) == (b.Agent == nil) && reflect.DeepEqual(a.Postgres, b.Postgres) && reflect.DeepEqual(a.Files, b.Files)
 }
 
 // OpenStore makes the adapter of one store of a plan.
@@ -101,7 +113,7 @@ func postgresDSN(p *plan.Plan, st *plan.PostgresStore) (string, error) {
 
 // source satisfies the modules' need for adapters.
 func (a *App) source(id string) (source.Store, error) {
-	ad, ok := a.stores[id]
+	ad, ok := a.force.Load().stores[id]
 	if !ok {
 		return nil, fmt.Errorf("store %q is not in the plan in force", id)
 	}
@@ -111,9 +123,9 @@ func (a *App) source(id string) (source.Store, error) {
 // policies are what the plan in force says about each protected store.
 func (a *App) policies() []backup.Policy {
 	var out []backup.Policy
-	for _, id := range slices.Sorted(maps.Keys(a.Plan.Stores)) {
-		st := a.Plan.Stores[id]
-		b, ok := a.Plan.Backups[st.Protect]
+	for _, id := range slices.Sorted(maps.Keys(a.Plan().Stores)) {
+		st := a.Plan().Stores[id]
+		b, ok := a.Plan().Backups[st.Protect]
 		if !ok {
 			continue
 		}
@@ -127,39 +139,39 @@ func (a *App) policies() []backup.Policy {
 // time, so that work that does not happen is a fact.
 func (a *App) schedules() []job.Schedule {
 	var out []job.Schedule
-	loc := a.Plan.Location()
+	loc := a.Plan().Location()
 	for _, p := range a.policies() {
 		if p.Agent {
 			out = append(out, arrivals(p.Store))
 			continue
 		}
-		b := a.Plan.Backups[a.Plan.Stores[p.Store].Protect]
+		b := a.Plan().Backups[a.Plan().Stores[p.Store].Protect]
 		every := b.Every
 		out = append(out, job.Schedule{Name: backupSchedule(p.Store), Kind: backup.KindSnapshot, Args: backup.SnapshotJob(p.Store, "scheduled").Args,
 			Every: every, Location: loc, Deadline: every.Interval(), Missed: job.MissedOnce, Queue: "backup",
 			Key: backup.SnapshotJob(p.Store, "").Key})
 	}
-	for _, id := range slices.Sorted(maps.Keys(a.Plan.Drills)) {
-		d := a.Plan.Drills[id]
+	for _, id := range slices.Sorted(maps.Keys(a.Plan().Drills)) {
+		d := a.Plan().Drills[id]
 		out = append(out, job.Schedule{Name: drillSchedule(id), Kind: drill.KindScheduled, Args: drill.ScheduledArgs{Drill: id}, Queue: "drill-slots",
 			Every: d.Every, Location: loc, Deadline: d.Every.Interval(), Missed: job.MissedOnce})
 	}
-	return append(out, challengeSchedules(a.Plan)...)
+	return append(out, challengeSchedules(a.Plan())...)
 }
 
 // subject is a store as a drill sees it.
 func (a *App) subject(id string) (drill.Subject, error) {
-	st, ok := a.Plan.Stores[id]
+	st, ok := a.Plan().Stores[id]
 	if !ok {
 		return drill.Subject{}, holdfast.WithHint(fmt.Errorf("store %q is not in the plan: %w", id, holdfast.ErrUsage),
-			"the plan's stores are %s", strings.Join(slices.Sorted(maps.Keys(a.Plan.Stores)), ", "))
+			"the plan's stores are %s", strings.Join(slices.Sorted(maps.Keys(a.Plan().Stores)), ", "))
 	}
 	src, err := a.source(id)
 	if err != nil {
 		return drill.Subject{}, err
 	}
-	b := a.Plan.Backups[st.Protect]
-	sub := drill.Subject{Kind: string(st.Kind), Owner: a.Plan.Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, FreshFor: freshSlack * b.Every.Interval()}
+	b := a.Plan().Backups[st.Protect]
+	sub := drill.Subject{Kind: string(st.Kind), Owner: a.Plan().Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, FreshFor: freshSlack * b.Every.Interval()}
 	last, _, err := a.Drills.LastPassed(context.Background(), id)
 	if err != nil {
 		return sub, err
@@ -195,7 +207,7 @@ func (a *App) identities(ctx context.Context, purpose string) ([]seal.Identity, 
 // recipients are the keys that every backup is sealed to.
 func (a *App) recipients() []seal.Recipient {
 	var out []seal.Recipient
-	for _, text := range a.Plan.EncryptTo() {
+	for _, text := range a.Plan().EncryptTo() {
 		if r, err := seal.ParseRecipient(text); err == nil { // a bad one is refused by check and by the writer's minimum
 			out = append(out, r)
 		}

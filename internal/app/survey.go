@@ -69,7 +69,7 @@ func (s *survey) put(name string, l located) {
 func (s *survey) run(ctx context.Context, a *App) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	for name := range a.Plan.Locations {
+	for name := range a.Plan().Locations {
 		wg.Go(func() {
 			wake, stop := a.DB.Listen(surveyChannel)
 			defer stop()
@@ -130,7 +130,7 @@ func (a *App) lookAt(ctx context.Context, name string, stores []string) {
 	r, err := a.Places.Open(ctx, name)
 	if l.err = err; err == nil {
 		l.answered = l.at
-		for id, ad := range a.stores {
+		for id, ad := range a.force.Load().stores {
 			if ad.err != nil || stores != nil && !slices.Contains(stores, id) {
 				continue
 			}
@@ -151,7 +151,7 @@ func (a *App) lookAt(ctx context.Context, name string, stores []string) {
 func (a *App) look(ctx context.Context) map[string]located {
 	seen := a.survey.all()
 	var wg sync.WaitGroup
-	for name := range a.Plan.Locations {
+	for name := range a.Plan().Locations {
 		if seen[name].at.IsZero() {
 			wg.Go(func() {
 				ctx, cancel := context.WithTimeout(ctx, firstLook)

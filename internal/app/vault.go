@@ -41,7 +41,7 @@ func (a *App) vaultSchedules() []job.Schedule {
 		if err != nil {
 			panic(err) // a constant
 		}
-		out = append(out, job.Schedule{Name: s.name, Kind: s.in.Kind, Args: s.in.Args, Every: every, Location: a.Plan.Location(), Deadline: every.Interval(), Missed: job.MissedOnce, Queue: s.in.Queue, Key: s.in.Key})
+		out = append(out, job.Schedule{Name: s.name, Kind: s.in.Kind, Args: s.in.Args, Every: every, Location: a.Plan().Location(), Deadline: every.Interval(), Missed: job.MissedOnce, Queue: s.in.Queue, Key: s.in.Key})
 	}
 	return out
 }
@@ -207,8 +207,8 @@ func (a *App) Locations(ctx context.Context) ([]api.Location, error) {
 		most[at.Store] = max(most[at.Store], h.Snapshots)
 	}
 	var out []api.Location
-	for _, name := range slices.Sorted(maps.Keys(a.Plan.Locations)) {
-		l := a.Plan.Locations[name]
+	for _, name := range slices.Sorted(maps.Keys(a.Plan().Locations)) {
+		l := a.Plan().Locations[name]
 		o := api.Location{Name: name, Kind: string(l.Kind), Address: a.Places.where(name), Domain: l.DomainOr(), Provider: l.Provider, Account: l.Account, Region: l.Region, Jurisdiction: l.Jurisdiction,
 			Owner: l.Owner, Locked: l.S3 != nil && !l.S3.Lock.IsZero(), Reading: reads[name], Shares: a.shares(name)}
 		if _, err := a.Places.Open(ctx, name); err != nil {
@@ -229,10 +229,10 @@ func (a *App) Locations(ctx context.Context) ([]api.Location, error) {
 // shares says what a location has in common with others, so that both can be lost
 // at once.
 func (a *App) shares(name string) map[string][]string {
-	l := a.Plan.Locations[name]
+	l := a.Plan().Locations[name]
 	out := map[string][]string{}
-	for _, other := range slices.Sorted(maps.Keys(a.Plan.Locations)) {
-		o := a.Plan.Locations[other]
+	for _, other := range slices.Sorted(maps.Keys(a.Plan().Locations)) {
+		o := a.Plan().Locations[other]
 		if other == name {
 			continue
 		}
@@ -245,7 +245,7 @@ func (a *App) shares(name string) map[string][]string {
 			}
 		}
 		// Whatever the plan calls them, two folders of one disk are lost together.
-		if l.Kind == plan.KindDir && o.Kind == plan.KindDir && sameDisk(a.Plan.Resolve(l.Path), a.Plan.Resolve(o.Path)) {
+		if l.Kind == plan.KindDir && o.Kind == plan.KindDir && sameDisk(a.Plan().Resolve(l.Path), a.Plan().Resolve(o.Path)) {
 			out["disk"] = append(out["disk"], other)
 		}
 	}

@@ -231,7 +231,7 @@ func (a *App) failedRun(ctx context.Context, p backup.Policy) (trouble, bool, er
 // missedRun: the newest slot that is over was not used, and no backup came since.
 func (a *App) missedRun(ctx context.Context, p backup.Policy) (trouble, bool, error) {
 	now := a.opt.Clock()
-	every := a.Plan.Backups[a.Plan.Stores[p.Store].Protect].Every.Interval()
+	every := a.Plan().Backups[a.Plan().Stores[p.Store].Protect].Every.Interval()
 	slots, err := a.Jobs.Slots(ctx, backupSchedule(p.Store), now.Add(-missedFor*every), now)
 	if err != nil {
 		return trouble{}, false, err
@@ -263,7 +263,7 @@ const (
 
 // staleLog: nothing newer arrives at any location, though the store answers.
 func (a *App) staleLog(p backup.Policy, fronts map[backup.Spot]backup.Frontier) (trouble, bool) {
-	b := a.Plan.Backups[a.Plan.Stores[p.Store].Protect]
+	b := a.Plan().Backups[a.Plan().Stores[p.Store].Protect]
 	if !p.Log || b.Log == nil {
 		return trouble{}, false
 	}

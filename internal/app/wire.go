@@ -68,7 +68,7 @@ func (a *App) wire() {
 		Box: a.box, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
 	})
 	a.Vault = vault.New(vault.Config{
-		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Plan: func() *plan.Plan { return a.Plan }, Proposed: func() *plan.Plan { return a.proposed }, Place: a.Places.Open, Copies: a.remembered, Removed: a.Backups.Forget, Damaged: a.damaged, Vetoed: a.vetoed,
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Plan: a.Plan, Proposed: func() *plan.Plan { return a.force.Load().proposed }, Place: a.Places.Open, Copies: a.remembered, Removed: a.Backups.Forget, Damaged: a.damaged, Vetoed: a.vetoed,
 		Proven: a.provenSnapshot, Log: postgres.LogNeed, Key: a.Keys.Vault, Trusted: a.trusted, Within: readWithin, Clock: a.opt.Clock, Logger: a.opt.Log,
 	})
 	a.Recoveries = recovery.New(recovery.Config{
@@ -88,11 +88,11 @@ func (a *App) storeLost(ctx context.Context, tx *db.Tx, l backup.Loss) error {
 	inc, err := a.Incidents.Signal(ctx, tx, incident.Signal{
 		Source: "probe", Dedup: "store-lost:" + l.Store, Store: l.Store, Title: "Store " + l.Store + " is lost", Kind: kindAvailability, Began: l.LastOK, At: l.DetectedAt, Detail: l.Error,
 	})
-	if err != nil || !a.Plan.Activation.Automatically(plan.EventStoreLost) {
+	if err != nil || !a.Plan().Activation.Automatically(plan.EventStoreLost) {
 		return err
 	}
 	in := a.activation(inc.ID, "")
-	in.RunAt = l.DetectedAt.Add(a.Plan.Activation.ConfirmAfter.Approx())
+	in.RunAt = l.DetectedAt.Add(a.Plan().Activation.ConfirmAfter.Approx())
 	_, err = a.Jobs.Enqueue(ctx, tx, in)
 	return err
 }
@@ -103,7 +103,7 @@ func (a *App) storeFound(ctx context.Context, tx *db.Tx, store string, at time.T
 
 // incidentOpened acknowledges at once what the machine answers itself.
 func (a *App) incidentOpened(ctx context.Context, tx *db.Tx, inc incident.Incident) error {
-	if !a.Plan.Activation.Automatically(plan.EventStoreLost) || inc.Kind != kindAvailability {
+	if !a.Plan().Activation.Automatically(plan.EventStoreLost) || inc.Kind != kindAvailability {
 		return nil
 	}
 	_, err := a.Incidents.Advance(ctx, tx, inc.ID, incident.Move{To: incident.Assessment, Actor: "holdfast", Reason: "the plan lets the machine answer the loss of a store"})
@@ -270,7 +270,7 @@ func (a *App) wavering(ctx context.Context) (string, error) {
 
 // recoveryInput gathers what the planner asks for.
 func (a *App) recoveryInput(ctx context.Context, inc incident.Incident, lost []string) (planner.Input, error) {
-	in := planner.Declared(a.Plan)
+	in := planner.Declared(a.Plan())
 	in.Now, in.Disruption, in.Parent, in.Lost = a.opt.Clock(), inc.OccurredAt, inc.Recovery, lost
 	for _, id := range lost {
 		st, err := a.offers(ctx, id, in.Away)
@@ -299,7 +299,7 @@ func (a *App) offers(ctx context.Context, id string, away map[string]string) (pl
 	if err != nil {
 		return out, err
 	}
-	for _, l := range a.Plan.Backups[a.Plan.Stores[id].Protect].Copies.Names() {
+	for _, l := range a.Plan().Backups[a.Plan().Stores[id].Protect].Copies.Names() {
 		r, err := a.Places.Open(ctx, l)
 		if err != nil {
 			away[l] = err.Error()
@@ -373,14 +373,14 @@ func (a *App) drillPassed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
 
 // declared is a drill of the plan.
 func (a *App) declared(name string) (drill.Declared, error) {
-	d, ok := a.Plan.Drills[name]
+	d, ok := a.Plan().Drills[name]
 	if !ok {
 		return drill.Declared{}, holdfast.WithHint(fmt.Errorf("drill %q is not in the plan: %w", name, holdfast.ErrUsage),
-			"the plan's drills are %s", strings.Join(slices.Sorted(maps.Keys(a.Plan.Drills)), ", "))
+			"the plan's drills are %s", strings.Join(slices.Sorted(maps.Keys(a.Plan().Drills)), ", "))
 	}
 	out := drill.Declared{Stores: d.Of, Pick: string(d.PickOr()), Goal: holdfast.L8}
 	for _, s := range d.Of {
-		out.Goal = min(out.Goal, a.Plan.DrillRung(name, s))
+		out.Goal = min(out.Goal, a.Plan().DrillRung(name, s))
 	}
 	return out, nil
 }
@@ -388,12 +388,12 @@ func (a *App) declared(name string) (drill.Declared, error) {
 // impact judges what the loss of a store means: the tighter the time to recover,
 // the louder the call.
 func (a *App) impact(store string) incident.Impact {
-	im := incident.Impact{Severity: incident.SEV3, Commander: a.Plan.Person("incident_commander", false)}
+	im := incident.Impact{Severity: incident.SEV3, Commander: a.Plan().Person("incident_commander", false)}
 	if store == "" {
 		return im
 	}
-	im.Services = a.Plan.ServicesOf(store)
-	switch rto := a.Plan.Promise(store).RTO; {
+	im.Services = a.Plan().ServicesOf(store)
+	switch rto := a.Plan().Promise(store).RTO; {
 	case rto > 0 && rto <= 4*time.Hour:
 		im.Severity = incident.SEV1
 	case rto > 0 && rto <= 24*time.Hour:
