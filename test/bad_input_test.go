@@ -17,6 +17,7 @@ const soon = 30 * time.Second
 // A database that cannot be protected as it is says so at once, in one sentence,
 // also to the one who only asks.
 func TestDatabaseThatCannotBeProtected(t *testing.T) {
+	t.Parallel()
 	c := shared.get(t)
 	own, err := newCluster(t.Context()) // its settings are spoiled
 	if err != nil {
@@ -126,6 +127,7 @@ func TestDatabaseThatCannotBeProtected(t *testing.T) {
 // What is wrong in the plan is named with its line and column, before anything is
 // done, by every command that reads it.
 func TestPlanThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name, old, new, sentence, hint string
 	}{
@@ -200,6 +202,7 @@ func (w workspace) restores(t *testing.T, location string) {
 // A location that cannot take a copy does not keep the other from being complete,
 // never lists an incomplete copy, and is caught up when it can.
 func TestLocationThatCannotTakeACopy(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		name          string
 		prepare       func(t *testing.T, w workspace) // before the repositories are made
@@ -277,6 +280,7 @@ func TestLocationThatCannotTakeACopy(t *testing.T) {
 // A location where nothing can be made says so, and nothing is made elsewhere by
 // mistake.
 func TestLocationThatCannotBeMade(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	mountTmpfs(t, filepath.Join(w.root, "ro"), "size=1m")
 	if err := syscall.Mount("tmpfs", filepath.Join(w.root, "ro"), "tmpfs", syscall.MS_REMOUNT|syscall.MS_RDONLY, "size=1m"); err != nil {
@@ -292,6 +296,7 @@ func TestLocationThatCannotBeMade(t *testing.T) {
 }
 
 func TestAnotherRepositoryIsThere(t *testing.T) {
+	t.Parallel()
 	one, two := filesOnly(t), filesOnly(t)
 	one.run(t, "location", "init", "--all").want(t, 0)
 	edit(t, two.plan(), func(s string) string { return strings.Replace(s, two.near, one.near, 1) })
@@ -308,6 +313,7 @@ func TestAnotherRepositoryIsThere(t *testing.T) {
 // A state that is full or cannot be written keeps nothing half-done, and works
 // again when there is room.
 func TestStateWithoutRoom(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	w.run(t, "location", "init", "--all").want(t, 0)
 	w.run(t, "backup", "uploads").want(t, 0)
@@ -351,6 +357,7 @@ func TestStateWithoutRoom(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	w.run(t, "location", "init", "--all").want(t, 0)
 	w.run(t, "backup", "uploads").want(t, 0)
@@ -400,6 +407,7 @@ func TestKeys(t *testing.T) {
 }
 
 func TestSecondServer(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	w.run(t, "location", "init", "--all").want(t, 0)
 	first := serve(t, w.dir)
@@ -414,6 +422,7 @@ func TestSecondServer(t *testing.T) {
 }
 
 func TestListensOnLoopbackOnly(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	for _, address := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:7878", "example.com:80"} {
 		w.run(t, "serve", "--listen", address).refuses(t, 4, `listening on .* is refused`, `ssh -L`)
@@ -426,6 +435,7 @@ func TestListensOnLoopbackOnly(t *testing.T) {
 }
 
 func TestRestoreThatCannotBe(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	w.run(t, "location", "init", "--all").want(t, 0)
 	to := filepath.Join(w.root, "out")
@@ -473,6 +483,7 @@ func TestRestoreThatCannotBe(t *testing.T) {
 }
 
 func TestUnknownNames(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	w.run(t, "location", "init", "--all").want(t, 0)
 	before := treeOf(t, w.near)

@@ -19,6 +19,7 @@ import (
 // first look, before there is any backup, to the recovery after a disaster. What
 // people set in motion, they press; what changes, they see without reloading.
 func TestPagesOfTheProduct(t *testing.T) {
+	t.Parallel()
 	w := newKillWorld(t, "")
 	w.serve()
 	b := &reader{t: t, w: w, browser: webtest.Chromium(t)}

@@ -18,6 +18,7 @@ var update = flag.Bool("update", false, "write the examples anew")
 // The example is what "holdfast init" writes, so that whoever reads it in the
 // repository reads the plan that he will get.
 func TestExampleIsTheTemplate(t *testing.T) {
+	t.Parallel()
 	const path = "../examples/small-company.yaml"
 	want := plan.Template(plan.Values{})
 	if *update {
@@ -43,6 +44,7 @@ var profiles = map[string]string{
 
 // Every example can be read, and begins with a comment that says whose it is.
 func TestExamplesAreRead(t *testing.T) {
+	t.Parallel()
 	all, err := filepath.Glob("../examples/*.yaml")
 	if err != nil || len(all) != len(profiles)+1 {
 		t.Fatalf("%d examples: %v", len(all), err)
@@ -65,6 +67,7 @@ func TestExamplesAreRead(t *testing.T) {
 // database and folder are backed up. Two are drilled as well: restored, started and
 // asked; a drill takes too long for all.
 func TestExamplesRun(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("restores five databases")
 	}
@@ -99,6 +102,7 @@ func TestExamplesRun(t *testing.T) {
 // What check says of the example is only that the keys must be the company's own: the
 // placeholders that stand for them are no two keys.
 func TestExampleKeepsItsPromises(t *testing.T) {
+	t.Parallel()
 	p, err := plan.Load("../examples/small-company.yaml")
 	if err != nil {
 		t.Fatal(err)

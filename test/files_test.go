@@ -33,6 +33,7 @@ func (w workspace) snapshotsOf(t *testing.T, location string) (ids []string) {
 }
 
 func TestFiles(t *testing.T) {
+	t.Parallel()
 	t.Run("BKP-21 killed at any moment, every listed point restores", func(t *testing.T) {
 		w := filesOnly(t)
 		w.run(t, "location", "init", "--all").want(t, 0)

@@ -114,6 +114,7 @@ func attacker(t *testing.T, file string) *http.Client {
 }
 
 func TestWritersOnlyWrite(t *testing.T) {
+	t.Parallel()
 	s := splitDuties(t)
 	secret := "the quick brown invoice 4711 of a customer"
 	write(t, filepath.Join(s.host.uploads, "invoice.txt"), strings.Repeat(secret, 200), 0o644)

@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -69,6 +70,30 @@ func (e ending) String() string {
 // commandLimit ends a command that hangs, so that the test can say so.
 const commandLimit = 3 * time.Minute
 
+// clocks says by how much the clock of a test's commands is moved, by the test's name.
+var clocks sync.Map
+
+// later moves the clock of the commands and servers that this test starts from here on.
+func later(t *testing.T, d time.Duration) {
+	t.Helper()
+	name := t.Name()
+	if _, moved := clocks.Swap(name, d); !moved {
+		t.Cleanup(func() { clocks.Delete(name) })
+	}
+}
+
+// environment is what the product finds in a test: no workspace but the one it is
+// told, a purpose, and the clock of the test or of the test that it is a part of.
+func environment(t *testing.T) []string {
+	env := append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=", "HOLDFAST_PURPOSE=test")
+	for name := t.Name(); name != ""; name = name[:max(0, strings.LastIndexByte(name, '/'))] {
+		if d, ok := clocks.Load(name); ok {
+			return append(env, fmt.Sprintf("HOLDFAST_CLOCK=%s", d))
+		}
+	}
+	return env
+}
+
 // hf runs the product.
 func hf(t *testing.T, args ...string) ending {
 	t.Helper()
@@ -76,7 +101,7 @@ func hf(t *testing.T, args ...string) ending {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, binary, args...)
 	cmd.Dir = t.TempDir()
-	cmd.Env = append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=", "HOLDFAST_PURPOSE=test")
+	cmd.Env = environment(t)
 	var out, errout bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errout
 	began := time.Now()
@@ -285,7 +310,7 @@ func serve(t *testing.T, dir string) *serving {
 	t.Helper()
 	s := &serving{out: &output{}, err: &output{}, gone: make(chan struct{})}
 	s.cmd = exec.Command(binary, "--dir", dir, "serve", "--listen", "127.0.0.1:0")
-	s.cmd.Env = append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=", "HOLDFAST_PURPOSE=test")
+	s.cmd.Env = environment(t)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.err
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := s.cmd.Start(); err != nil {
@@ -334,30 +359,49 @@ type cluster struct {
 
 const password = "a long random password"
 
-// shared is the cluster that most tests use.
-var shared lazyCluster
+// shared are the clusters that most tests use, each lent to one test at a time.
+var shared clusters
 
-type lazyCluster struct {
-	once sync.Once
-	c    *cluster
-	err  error
+type clusters struct {
+	mu        sync.Mutex
+	idle, all []*cluster
 }
 
-func (l *lazyCluster) get(t *testing.T) *cluster {
+// get lends a cluster until the test ends; it may hold what earlier tests wrote.
+func (s *clusters) get(t *testing.T) *cluster {
 	t.Helper()
-	l.once.Do(func() { l.c, l.err = newCluster(context.Background()) })
-	if l.err != nil {
-		t.Fatal(l.err)
+	c, err := s.take()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return l.c
+	t.Cleanup(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.idle = append(s.idle, c)
+	})
+	return c
 }
 
-func (l *lazyCluster) stop() {
-	if l.c == nil {
-		return
+func (s *clusters) take() (*cluster, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n := len(s.idle); n > 0 {
+		c := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		return c, nil
 	}
-	if err := l.c.stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "the shared cluster:", err)
+	c, err := newCluster(context.Background())
+	if err == nil {
+		s.all = append(s.all, c)
+	}
+	return c, err
+}
+
+func (s *clusters) stop() {
+	for _, c := range s.all {
+		if err := c.stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "a shared cluster:", err)
+		}
 	}
 }
 
@@ -382,12 +426,7 @@ func newCluster(ctx context.Context) (*cluster, error) {
 		if err := postgres.Initdb(ctx, c.account, c.bin, filepath.Join(dir, "data"), "--data-checksums"); err != nil {
 			return err
 		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		c.port = l.Addr().(*net.TCPAddr).Port
-		if err := l.Close(); err != nil {
+		if c.port, err = freePort(); err != nil {
 			return err
 		}
 		// The superuser connects with a password as well: a test is not the account
@@ -419,6 +458,30 @@ func newCluster(ctx context.Context) (*cluster, error) {
 		}
 	}
 	return c, nil
+}
+
+// nextPort is where the search for a port goes on. It stays below the range from
+// which the kernel draws, so that no connection of a test beside takes a server's
+// port before that listens; processes begin at different places.
+var nextPort atomic.Int32
+
+func init() { nextPort.Store(int32(12000 + os.Getpid()%18000)) }
+
+// freePort returns a port that nobody in this process was given before, and that is
+// free now.
+func freePort() (int, error) {
+	const tries = 1000
+	var last error
+	for range tries {
+		port := int(nextPort.Add(1))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil {
+			last = err
+			continue
+		}
+		return port, l.Close()
+	}
+	return 0, last
 }
 
 // readmeSQL is step 2 of the README.

@@ -46,6 +46,7 @@ func (w workspace) keyState(t *testing.T, status int, key, holder string) keySta
 }
 
 func TestCustody(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	recovery := filepath.Join(w.dir, "keys", "recovery.age")
 	shares := filepath.Join(w.root, "shares")
@@ -192,6 +193,7 @@ func TestCustody(t *testing.T) {
 // Keys are replaced three times, by the plan alone; what was made before and after each
 // reads with the keys of its time, and with no others.
 func TestRotation(t *testing.T) {
+	t.Parallel()
 	t.Run("ENC-04 older backups stay readable after rotation", func(t *testing.T) {
 		w := filesOnly(t)
 		w.run(t, "location", "init", "--all").want(t, 0)

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -96,22 +95,14 @@ func newKillWorld(t *testing.T, state string) *killWorld {
 	if w.account, err = sandbox.Unprivileged(t.Context(), ""); err != nil {
 		t.Fatal(err)
 	}
-	w.port = killPort(t)
+	if w.port, err = freePort(); err != nil {
+		t.Fatal(err)
+	}
 	w.startDatabase()
 	w.write(filepath.Join(w.uploads(), "first.txt"), strings.Repeat("first\n", 1000))
 	w.workspace()
 	w.startWriter()
 	return w
-}
-
-func killPort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 func (w *killWorld) dataDir() string { return filepath.Join(w.dir, "pgdata") }

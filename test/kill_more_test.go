@@ -36,6 +36,7 @@ func (w *killWorld) terminate(what string) {
 
 // An orderly end interrupts what runs, and it goes on after the next start.
 func TestTerminatedServerGoesOn(t *testing.T) {
+	t.Parallel()
 	k := &killer{killWorld: newKillWorld(t, ""), took: map[string]time.Duration{}, gone: map[int]bool{}}
 	k.serve()
 	id := k.backup("db")
@@ -94,6 +95,7 @@ func (w *killWorld) refused(dir string, want ...string) {
 
 // A second server on the same workspace would fight for the slot and the sandboxes.
 func TestSecondServerIsRefused(t *testing.T) {
+	t.Parallel()
 	w := newKillWorld(t, "")
 	w.serve()
 	pid := strconv.Itoa(w.server.cmd.Process.Pid)
@@ -105,6 +107,7 @@ func TestSecondServerIsRefused(t *testing.T) {
 
 // The state on PostgreSQL works as the file does, survives kills, and is one server's.
 func TestStateOnPostgreSQL(t *testing.T) {
+	t.Parallel()
 	k := &killer{killWorld: newKillWorld(t, dbtest.Postgres(t)), took: map[string]time.Duration{"backup of db": 2 * time.Second, "drill": 4 * time.Second}, gone: map[int]bool{}}
 	k.serve()
 	copied := filepath.Join(k.dir, "copy") // the same keys and plan, as after a move to another machine

@@ -29,6 +29,7 @@ import (
 // HOLDFAST_SOAK=N does N rounds instead of the few of an ordinary run, and
 // HOLDFAST_SEED repeats a schedule.
 func TestKilledServerGoesOn(t *testing.T) {
+	t.Parallel()
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv("HOLDFAST_SEED"); s != "" {
 		var err error

@@ -100,6 +100,7 @@ func (w workspace) reaches(t *testing.T, at time.Time, locations int) {
 
 // A stranger follows the README on a PostgreSQL and a folder of his own.
 func TestOwnSystem(t *testing.T) {
+	t.Parallel()
 	c := shared.get(t)
 	w := forCluster(t, c)
 	c.sql(t, "CREATE TABLE ledger (n int PRIMARY KEY, at timestamptz)")

@@ -27,6 +27,7 @@ func (w workspace) inForce(t *testing.T) (digest, waits string) {
 // An edit of the plan that weakens it does not take effect until the people of the plan
 // before it have signed for it.
 func TestWeakeningTakesNoEffectUnsigned(t *testing.T) {
+	t.Parallel()
 	w, keys := vaultWorkspace(t)
 	before, waits := w.inForce(t)
 	if before == "" || waits != "" {
@@ -69,6 +70,7 @@ func TestWeakeningTakesNoEffectUnsigned(t *testing.T) {
 
 // A plan with a day of its own is in force from that day.
 func TestPlanWaitsForItsDay(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	w.run(t, "location", "init", "--all").want(t, 0)
 	before, _ := w.inForce(t)

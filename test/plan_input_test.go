@@ -25,6 +25,7 @@ func peak(t *testing.T, args ...string) (status int, bytes int64) {
 // A plan of 10,000 services and 10,000 stores is checked, and hostile files of any size
 // are refused, in half a gigabyte.
 func TestPlansOfAnySizeFitIntoMemory(t *testing.T) {
+	t.Parallel()
 	const most = 500 << 20
 	dir := t.TempDir()
 	file := func(name string, b []byte) string {
@@ -66,6 +67,7 @@ func TestPlansOfAnySizeFitIntoMemory(t *testing.T) {
 }
 
 func TestScope(t *testing.T) {
+	t.Parallel()
 	t.Run("what is left out, with its reason", func(t *testing.T) {
 		w := filesOnly(t)
 		edit(t, w.plan(), func(s string) string {

@@ -97,6 +97,7 @@ func says(t *testing.T, fs []finding, code, subject string, words ...string) {
 }
 
 func TestInventoryRows(t *testing.T) {
+	t.Parallel()
 	t.Run("INV-01 a register of every item, with every field", func(t *testing.T) {
 		d := newDraft(t)
 		kinds := map[string]string{
@@ -186,6 +187,7 @@ func TestInventoryRows(t *testing.T) {
 }
 
 func TestObjectiveRowsOfThePlan(t *testing.T) {
+	t.Parallel()
 	t.Run("OBJ-07 a contract tighter than what is declared", func(t *testing.T) {
 		d := newDraft(t)
 		d.change(t, "  critical: {rto: 4h, rpo: 15m, mtd: 1d}", "  critical: {rto: 12h, rpo: 15m, mtd: 1d}")
@@ -219,6 +221,7 @@ func TestObjectiveRowsOfThePlan(t *testing.T) {
 }
 
 func TestSupplierRowsOfThePlan(t *testing.T) {
+	t.Parallel()
 	supplied := func(t *testing.T, supplier string) draft {
 		d := newDraft(t)
 		d.change(t, "needs: {db: hard, uploads: hard}", "needs: {db: hard, uploads: hard, hosting: hard}")
@@ -273,6 +276,7 @@ func TestSupplierRowsOfThePlan(t *testing.T) {
 }
 
 func TestPeopleRowsOfThePlan(t *testing.T) {
+	t.Parallel()
 	t.Run("ROL-01 a critical role without a holder", func(t *testing.T) {
 		d := newDraft(t)
 		d.add(t, "incidents:\n  roles: {commander: incident_commander, technical: technical_lead}\noncall: {primary: [founder-a], ack_within: 15m}\n")
@@ -373,6 +377,7 @@ exceptions:
 }
 
 func TestPolicyRowsOfThePlan(t *testing.T) {
+	t.Parallel()
 	industrial := profile(t, "industrial-remote-access")
 	volunteers := profile(t, "volunteer-vms")
 	t.Run("POL-02 the header is unlike the history", func(t *testing.T) {

@@ -14,6 +14,7 @@ import (
 // A database in which nothing happens can be brought back to any instant up to some
 // seconds ago, from each location alone.
 func TestIdleDatabase(t *testing.T) {
+	t.Parallel()
 	f := protect(t)
 	f.cluster.sql(t, "INSERT INTO ledger VALUES (1, clock_timestamp())")
 	instant := f.cluster.clock(t).Add(3 * time.Second) // the commit is in its piece by then
@@ -56,6 +57,7 @@ func (w workspace) incidentOf(t *testing.T, kind, store string) (incidentSeen, b
 }
 
 func TestLogLossRows(t *testing.T) {
+	t.Parallel()
 	f := protect(t)
 	t.Run("PIT-04 a piece of log is deleted", func(t *testing.T) {
 		before := len(logPieces(t, f.near)) // up to the end of the base
@@ -98,6 +100,7 @@ func TestLogLossRows(t *testing.T) {
 }
 
 func TestBackupTroubleRows(t *testing.T) {
+	t.Parallel()
 	c := shared.get(t)
 	f := firm{workspace: forCluster(t, c), cluster: c}
 	edit(t, f.plan(), func(s string) string {
@@ -133,14 +136,10 @@ func TestBackupTroubleRows(t *testing.T) {
 		f.run(t, "backup", "db").want(t, 1)
 		until(t, "an incident about the failed backup", func() bool { _, ok := f.incidentOf(t, "backup-failed", "db"); return ok })
 		c.sql(t, "ALTER ROLE holdfast REPLICATION")
-		// Whoever starts the work stands still.
-		if err := f.server.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
-		<-time.After(25 * time.Second) // two slots, and nothing can be waited for
-		if err := f.server.cmd.Process.Signal(syscall.SIGCONT); err != nil {
-			t.Fatal(err)
-		}
+		// Nobody was there to start the work: two slots pass without a server.
+		f.server.stop(t)
+		later(t, 25*time.Second)
+		f.server = serve(t, f.dir)
 		until(t, "an incident about the backup that did not happen", func() bool { _, ok := f.incidentOf(t, "backup-missed", "uploads"); return ok })
 		kinds := map[string]int{}
 		for _, i := range f.incidents(t) {
@@ -153,6 +152,7 @@ func TestBackupTroubleRows(t *testing.T) {
 }
 
 func TestMistakeRows(t *testing.T) {
+	t.Parallel()
 	f := protect(t)
 	c := f.cluster
 	type event struct {

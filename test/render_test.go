@@ -53,6 +53,7 @@ var (
 func words(html string) string { return spaces.ReplaceAllString(tag.ReplaceAllString(html, " "), " ") }
 
 func TestRenderRows(t *testing.T) {
+	t.Parallel()
 	t.Run("BKP-16 the document of schedules is the configuration that runs", func(t *testing.T) {
 		w := filesOnly(t)
 		check := func(every, not string) {
@@ -158,6 +159,7 @@ func TestRenderRows(t *testing.T) {
 // What is rendered can be imported: the objectives and schedules are those of the plan
 // that it came from, and what was proposed loads.
 func TestRenderedPolicyIsImported(t *testing.T) {
+	t.Parallel()
 	w := initAt(t, place(t), "host=127.0.0.1 port=1 user=holdfast dbname=app")
 	doc := filepath.Join(w.root, "policy.md")
 	w.run(t, "render", "-o", doc).want(t, 0)
@@ -185,6 +187,7 @@ func TestRenderedPolicyIsImported(t *testing.T) {
 
 // What no rule reads is said, and what is no text is refused at once.
 func TestImportSaysWhatItCannotRead(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	policy := filepath.Join(dir, "policy.md")
 	write(t, policy, "# Example Ltd: Plan\n\nThe RTO of the shop is 4 hours.\nAfter 17 days something happens to the tapes.\nEverybody shall be careful.\nReviews are done periodically.\n", 0o644)
@@ -233,6 +236,7 @@ func TestImportSaysWhatItCannotRead(t *testing.T) {
 
 // The HTML is one file that everybody can read, on a screen, a phone and paper.
 func TestRenderedPageInBrowser(t *testing.T) {
+	t.Parallel()
 	dir := place(t)
 	hf(t, "render", abs(t, "../examples/two-person-ai.yaml"), "--format", "html", "--style", "E", "-o", filepath.Join(dir, "policy.html")).want(t, 0)
 	hf(t, "render", abs(t, "../examples/two-person-ai.yaml"), "--format", "print", "--sheet", "ciso", "-o", filepath.Join(dir, "sheet.html")).want(t, 0)

@@ -54,6 +54,7 @@ func one(t *testing.T, fs []finding, code string) finding {
 }
 
 func TestPlanRows(t *testing.T) {
+	t.Parallel()
 	plain := func(t *testing.T) workspace {
 		t.Helper()
 		return initAt(t, place(t), "host=127.0.0.1 port=1 user=holdfast dbname=app")
@@ -202,6 +203,7 @@ type window struct {
 func at(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func TestPointInTimeRows(t *testing.T) {
+	t.Parallel()
 	f := protect(t)
 	before := f.cluster.clock(t)
 	f.cluster.commit(t, "ledger", 1_000_000)
@@ -306,6 +308,7 @@ func logPieces(t *testing.T, location string) (out []string) {
 }
 
 func TestSecondLocationRows(t *testing.T) {
+	t.Parallel()
 	f := protect(t)
 	t.Run("STO-13 each location in turn, the other one cut off", func(t *testing.T) {
 		f.server.stop(t)
@@ -381,6 +384,7 @@ func TestSecondLocationRows(t *testing.T) {
 }
 
 func TestIntegrityRows(t *testing.T) {
+	t.Parallel()
 	c := shared.get(t)
 	f := firm{workspace: forCluster(t, c), cluster: c}
 	for _, q := range []string{"CREATE TABLE entries (n int PRIMARY KEY, amount int NOT NULL)", "CREATE TABLE customers (n int)", "INSERT INTO customers VALUES (1)", "INSERT INTO entries VALUES (1, 5), (2, -5)"} {
@@ -513,6 +517,7 @@ func unzipTo(t *testing.T, pack, dir string) {
 }
 
 func TestSealedRows(t *testing.T) {
+	t.Parallel()
 	f := protect(t)
 	const plaintext = "the quick brown invoice 4711 of a customer"
 	f.cluster.sql(t, "CREATE TABLE secrets (what text)")

@@ -57,6 +57,7 @@ type measured struct {
 }
 
 func TestSimulationOfAPlan(t *testing.T) {
+	t.Parallel()
 	t.Run("OBJ-11 target and limit give three verdicts", func(t *testing.T) {
 		path := filepath.Join(place(t), "plan.yaml")
 		for hours, want := range map[int]string{20: "within", 30: "inside limit", 50: "over"} {
@@ -126,6 +127,7 @@ runbooks: {rebuild: {detect: 1m, steps: {restore: {restore: config, est: %dh}}}}
 }
 
 func TestObjectivesOverTime(t *testing.T) {
+	t.Parallel()
 	w := filesOnly(t)
 	edit(t, w.plan(), func(s string) string {
 		s = strings.Replace(s, `recover: {to: "recovered/uploads"}`, `recover: {to: "`+w.uploads+`"}`, 1)
@@ -339,6 +341,7 @@ stores:
 
 // The loss of a store is computed at every moment, for each scenario, from what is left.
 func TestExposureNow(t *testing.T) {
+	t.Parallel()
 	f := protect(t)
 	f.server.stop(t)
 	edit(t, f.plan(), func(s string) string {

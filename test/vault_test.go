@@ -48,20 +48,14 @@ func (p pruning) going() (n int) {
 	return n
 }
 
-// later moves the clock of the commands that follow: hours from now.
-func later(t *testing.T, hours int) {
-	t.Helper()
-	t.Setenv("HOLDFAST_CLOCK", fmt.Sprintf("%dh", hours))
-}
-
 // night lets the night of a day pass, in steps in which the vault sees its clock run.
 func (w workspace) night(t *testing.T, from, to int) {
 	t.Helper()
 	for h := from; h < to; h += 20 {
-		later(t, h)
+		later(t, time.Duration(h)*time.Hour)
 		w.run(t, "prune", "--json")
 	}
-	later(t, to)
+	later(t, time.Duration(to)*time.Hour)
 }
 
 func (w workspace) prune(t *testing.T, status int, args ...string) (p pruning) {
@@ -148,6 +142,7 @@ func (w workspace) waitingFor(t *testing.T) string {
 const dayHours = 24
 
 func TestRetentionRows(t *testing.T) {
+	t.Parallel()
 	t.Run("STO-05 thirty days, at least or exactly", func(t *testing.T) {
 		w, _ := vaultWorkspace(t)
 		edit(t, w.plan(), func(s string) string {
@@ -156,7 +151,7 @@ func TestRetentionRows(t *testing.T) {
 		w.backup(t)
 		w.backup(t)
 		old := listed(t, w.near)
-		later(t, 29*dayHours)
+		later(t, 29*dayHours*time.Hour)
 		w.backup(t)
 		w.run(t, "drill", "uploads", "--pick", "latest").want(t, 0)
 		if p := w.prune(t, 0, "--apply"); p.going() != 0 || !slices.Equal(listed(t, w.near)[:2], old) {
@@ -327,6 +322,7 @@ func TestRetentionRows(t *testing.T) {
 // Two people signed, the shell is root's, and the credentials are the store's own
 // administrator's: what the lock holds stays.
 func TestLockRows(t *testing.T) {
+	t.Parallel()
 	t.Run("STO-08 nobody deletes, overwrites or unlocks before the term", func(t *testing.T) {
 		server := locationtest.StartS3(t)
 		w, keys := vaultWorkspace(t)
@@ -398,6 +394,7 @@ func TestLockRows(t *testing.T) {
 }
 
 func TestVerifyRows(t *testing.T) {
+	t.Parallel()
 	t.Run("STO-12 each location is verified on its own", func(t *testing.T) {
 		w, _ := vaultWorkspace(t)
 		big := make([]byte, 300_000)
@@ -453,7 +450,7 @@ func TestVerifyRows(t *testing.T) {
 		s := serve(t, w.dir) // writes the slots of the nights to come
 		s.stop(t)
 		flipLargest(t, filepath.Join(w.near, "packs"))
-		later(t, 10*dayHours)
+		later(t, 10*dayHours*time.Hour)
 		serve(t, w.dir)
 		var is []struct {
 			Title      string
@@ -496,6 +493,7 @@ func flipLargest(t *testing.T, dir string) {
 // A database with a log: the base from before the window carries the log through it,
 // and log and bases from before that one go.
 func TestLogRetentionRows(t *testing.T) {
+	t.Parallel()
 	t.Run("PIT-08 on day 30 the oldest base still rolls forward", func(t *testing.T) {
 		c := shared.get(t)
 		w := forCluster(t, c)
@@ -521,7 +519,7 @@ func TestLogRetentionRows(t *testing.T) {
 		// clock stands still meanwhile, so positions in the log say how far.
 		var commits []string
 		for i, day := range []int{0, 15, 31, 45} {
-			later(t, day*dayHours)
+			later(t, time.Duration(day)*dayHours*time.Hour)
 			s := serve(t, w.dir)
 			w.run(t, "backup", "db").want(t, 0)
 			c.commit(t, "kept", i)

@@ -103,7 +103,7 @@ func results(o options, stdin io.Reader, stderr io.Writer) (*Results, error) {
 		defer f.Close()
 		return ReadResults(f)
 	}
-	args := []string{"test", "-json", "-count=1", "-p=2", "-timeout=40m"}
+	args := []string{"test", "-json", "-count=1", "-p=2", "-parallel=4", "-timeout=40m"}
 	if o.run != "" {
 		args = append(args, "-run", o.run)
 	}
