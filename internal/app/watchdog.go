@@ -228,7 +228,7 @@ func (a *App) failedRun(ctx context.Context, p backup.Policy) (trouble, bool, er
 	return trouble{kind: incident.KindBackupFailed, store: p.Store, since: failed.At, title: "Backup of " + p.Store + " failed", detail: data.Error}, true, nil
 }
 
-// missedRun: the newest slot that is over was not used, and no backup came since.
+// missedRun: a slot was not used, and no backup came since, or only just.
 func (a *App) missedRun(ctx context.Context, p backup.Policy) (trouble, bool, error) {
 	now := a.opt.Clock()
 	every := a.Plan().Backups[a.Plan().Stores[p.Store].Protect].Every.Interval()
@@ -238,7 +238,7 @@ func (a *App) missedRun(ctx context.Context, p backup.Policy) (trouble, bool, er
 	}
 	var last job.Slot
 	for _, s := range slots {
-		if s.State == job.SlotMissed || !s.Finished.IsZero() {
+		if s.State == job.SlotMissed {
 			last = s
 		}
 	}
