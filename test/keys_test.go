@@ -12,18 +12,9 @@ import (
 )
 
 // keyUses are the facts about uses of read keys, from an evidence pack.
-func (w workspace) keyUses(t *testing.T) (out []string) {
+func (w workspace) keyUses(t *testing.T) []string {
 	t.Helper()
-	dir := t.TempDir()
-	pack := filepath.Join(dir, "pack.zip")
-	w.run(t, "evidence", "export", "--from", "2020-01-01", "--out", pack).want(t, 0)
-	unzipTo(t, pack, dir)
-	for _, line := range strings.Split(treeOf(t, dir)["log.ndjson"], "\n") {
-		if strings.Contains(line, `"key.used"`) {
-			out = append(out, line)
-		}
-	}
-	return out
+	return w.factsOf(t, "key.used")
 }
 
 // A keyState is one line of "key list --json".

@@ -232,6 +232,8 @@ func (a *App) startAsked(ctx context.Context, work Work) error {
 	if len(work.Jobs) == 0 {
 		return nil
 	}
+	// Also where no server ever runs: what a plan promised before is not taken back unsigned.
+	a.adoptPlan(ctx)
 	if err := a.DB.Tx(ctx, func(tx *db.Tx) error { return a.notePlan(ctx, tx) }); err != nil {
 		return err
 	}

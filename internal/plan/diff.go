@@ -64,6 +64,20 @@ func (c Change) Signing() bool {
 	return slices.Contains([]string{"people", "roles", "approvals"}, section) || c.Path == "plan.approvers" || c.Path == "org.team"
 }
 
+// Encryption reports whether the change is about who can read the backups, or about what
+// guards them on their way to a location.
+func (c Change) Encryption() bool {
+	switch section, rest, _ := cut(c.Path); section {
+	case "keys":
+		return true
+	case "repository":
+		return slices.ContainsFunc([]string{"encrypt_to", "allow_one_recipient", "tls_min"}, func(f string) bool { return strings.HasPrefix(rest, f) })
+	case "locations":
+		return slices.ContainsFunc([]string{".insecure", ".ca_file", ".host_key", ".known_hosts"}, func(f string) bool { return strings.HasSuffix(c.Path, f) })
+	}
+	return false
+}
+
 // Weakens returns the changes that weaken something.
 func Weakens(changes []Change) []Change {
 	return slices.DeleteFunc(slices.Clone(changes), func(c Change) bool { return c.Effect != Weaker })

@@ -68,11 +68,15 @@ type Credential struct {
 
 // The acts that Holdfast asks an approval for.
 const (
-	ActChange     = "change-plan" // a plan that weakens nothing
-	ActWeaken     = "weaken-plan" // a plan that weakens something: see [Diff]
-	ActDelete     = "delete"      // deletion before its time, release of a hold
-	ActObjectives = "objectives"  // a value of an objective
-	ActException  = "exception-"  // and the risk: exception-low, exception-medium, …
+	ActChange = "change-plan" // a plan that weakens nothing
+	ActWeaken = "weaken-plan" // a plan that weakens something: see [Diff]
+	// ActEncryption is a plan that changes who can read the backups, or what guards them on
+	// their way: see [Change.Encryption]. A plan that names nobody for it asks those of
+	// ActWeaken.
+	ActEncryption = "change-encryption"
+	ActDelete     = "delete"     // deletion before its time, release of a hold
+	ActObjectives = "objectives" // a value of an objective
+	ActException  = "exception-" // and the risk: exception-low, exception-medium, …
 )
 
 // An Approval says who agrees to an act.
@@ -129,7 +133,7 @@ func (p *Plan) Approval(act string) Approval {
 		if act == ActChange {
 			a.People = 1
 		}
-		if act == ActDelete {
+		if act == ActDelete || act == ActEncryption {
 			if w, ok := p.Approvals[ActWeaken]; ok {
 				a = w
 			}

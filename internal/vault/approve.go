@@ -296,31 +296,9 @@ func (m *Module) Take(ctx context.Context, tx *db.Tx, id string, a Act) error {
 }
 
 func (m *Module) take(ctx context.Context, tx *db.Tx, held *plan.Plan, id string, a Act) error {
-	r, err := m.request(ctx, tx, id)
+	r, err := m.ready(ctx, tx, held, id, a)
 	if err != nil {
 		return err
-	}
-	if err := m.live(r); err != nil {
-		return err
-	}
-	a = a.normal()
-	if !r.Act.same(a) || r.Text != r.text(held.Repository.ID) {
-		return refuse("ask for it as it is now", "request %s is for another act than this one", id)
-	}
-	signatures := r.Signatures
-	r.Signatures = nil
-	for _, s := range signatures {
-		if _, why := m.mayNotSign(held, r, s.By, []byte(s.Text)); why != nil {
-			return why
-		}
-		r.Signatures = append(r.Signatures, s)
-	}
-	m.settle(held, &r)
-	if r.State != StateApproved {
-		return refuse(fmt.Sprintf("\"holdfast approve %s\" shows what to sign; who may: %s", id, r.Rule), "request %s has %d signatures, and needs more", id, len(signatures))
-	}
-	if now := m.cfg.Clock(); now.Before(r.NotBefore) {
-		return refuse(fmt.Sprintf("wait, or have a second person sign; \"holdfast approve %s --reject\" stops it", id), "request %s was signed by one person and waits until %s", id, utc(r.NotBefore))
 	}
 	r.State, r.Used = StateUsed, m.cfg.Clock().UTC()
 	if err := m.save(ctx, tx, r); err != nil {
@@ -330,7 +308,38 @@ func (m *Module) take(ctx context.Context, tx *db.Tx, held *plan.Plan, id string
 	for _, s := range r.Signatures {
 		by = append(by, s.By)
 	}
-	return m.fact(ctx, tx, FactUsed, a.Subject, "holdfast", map[string]any{"request": id, "act": a, "signed_by": by, "review_by": r.ReviewBy})
+	return m.fact(ctx, tx, FactUsed, a.Subject, "holdfast", map[string]any{"request": id, "act": r.Act, "signed_by": by, "review_by": r.ReviewBy})
+}
+
+// ready returns a request that may be used up now for exactly this act, or says why it
+// may not.
+func (m *Module) ready(ctx context.Context, tx *db.Tx, held *plan.Plan, id string, a Act) (Request, error) {
+	r, err := m.request(ctx, tx, id)
+	if err != nil {
+		return Request{}, err
+	}
+	if err := m.live(r); err != nil {
+		return Request{}, err
+	}
+	if !r.Act.same(a.normal()) || r.Text != r.text(held.Repository.ID) {
+		return Request{}, refuse("ask for it as it is now", "request %s is for another act than this one", id)
+	}
+	signatures := r.Signatures
+	r.Signatures = nil
+	for _, s := range signatures {
+		if _, why := m.mayNotSign(held, r, s.By, []byte(s.Text)); why != nil {
+			return Request{}, why
+		}
+		r.Signatures = append(r.Signatures, s)
+	}
+	m.settle(held, &r)
+	if r.State != StateApproved {
+		return Request{}, refuse(fmt.Sprintf("\"holdfast approve %s\" shows what to sign; who may: %s", id, r.Rule), "request %s has %d signatures, and needs more", id, len(signatures))
+	}
+	if now := m.cfg.Clock(); now.Before(r.NotBefore) {
+		return Request{}, refuse(fmt.Sprintf("wait, or have a second person sign; \"holdfast approve %s --reject\" stops it", id), "request %s was signed by one person and waits until %s", id, utc(r.NotBefore))
+	}
+	return r, nil
 }
 
 // Reject ends a request. Anybody of the plan may: it keeps, and deletes nothing.

@@ -78,30 +78,43 @@ func (m *Module) adopt(ctx context.Context, tx *db.Tx) ([]holdfast.Finding, erro
 	case held.Digest() == now.Digest():
 		return nil, nil
 	}
-	act := asks(held, now, m.cfg.Clock())
+	acts := asks(held, now, m.cfg.Clock())
 	if from := begins(now); m.cfg.Clock().Before(from) {
 		return []holdfast.Finding{{Code: CodePending, Severity: holdfast.SeverityNote, Subject: "plan.effective",
 			Message: fmt.Sprintf("the plan of version %q is in force from %s; until then the one before it is", now.Plan.Version, now.Plan.Effective),
 			Hint:    "wait for the day; what it weakens is asked for then"}}, nil
 	}
-	if len(act.Does) == 0 {
+	if len(acts) == 0 {
 		return nil, m.hold(ctx, tx, now, "it weakens nothing")
 	}
-	r, err := m.lastFor(ctx, tx, act)
-	if err != nil {
-		return nil, err
+	var requests []string
+	var waits []holdfast.Finding
+	for _, act := range acts {
+		r, err := m.lastFor(ctx, tx, act)
+		if err != nil {
+			return nil, err
+		}
+		if r.State != StateRejected { // who said no is not asked again at once
+			if r, err = m.ask(ctx, tx, held, act, "holdfast"); err != nil {
+				return nil, err
+			}
+		}
+		requests = append(requests, r.ID)
+		if _, why := m.ready(ctx, tx, held, r.ID, act); why != nil {
+			waits = append(waits, holdfast.Finding{Code: CodePending, Severity: holdfast.SeverityWarning, Subject: "plan",
+				Message: fmt.Sprintf("the plan before goes on, since the new one needs approval: %s", strings.Join(act.Does, "; ")),
+				Hint:    fmt.Sprintf("\"holdfast approve %s\" shows what to sign, and who may; or take the change back", r.ID)})
+		}
 	}
-	if r.State != StateRejected { // who said no is not asked again at once
-		if r, err = m.ask(ctx, tx, held, act, "holdfast"); err != nil {
+	if len(waits) > 0 { // one that is signed for alone is not used up
+		return waits, nil
+	}
+	for i, act := range acts {
+		if err := m.take(ctx, tx, held, requests[i], act); err != nil {
 			return nil, err
 		}
 	}
-	if err := m.take(ctx, tx, held, r.ID, act); err == nil {
-		return nil, m.hold(ctx, tx, now, "signed for: request "+r.ID)
-	}
-	return []holdfast.Finding{{Code: CodePending, Severity: holdfast.SeverityWarning, Subject: "plan",
-		Message: fmt.Sprintf("the plan before goes on, since the new one needs approval: %s", strings.Join(act.Does, "; ")),
-		Hint:    fmt.Sprintf("\"holdfast approve %s\" shows what to sign, and who may; or take the change back", r.ID)}}, nil
+	return nil, m.hold(ctx, tx, now, "signed for: request "+strings.Join(requests, ", "))
 }
 
 func (m *Module) proposed() *plan.Plan {
@@ -119,18 +132,36 @@ func begins(p *plan.Plan) time.Time {
 	return p.Plan.Effective.Begin(p.Location())
 }
 
-// asks returns the act that people must sign before a plan takes the place of the one
-// that is held. It does nothing if nobody need sign. A held plan that says who approves
-// changes wants that for every change.
-func asks(held, next *plan.Plan, now time.Time) Act {
-	act := Act{Kind: plan.ActWeaken, Subject: "plan", Plan: next.Digest(), Does: Weaker(held, next, now)}
-	if _, declared := held.Approvals[plan.ActChange]; declared && len(act.Does) == 0 && HasSigners(held) {
-		act.Kind = plan.ActChange
-		for _, c := range plan.Diff(held, next) {
-			act.Does = append(act.Does, c.String())
+// asks returns the acts that people must sign before a plan takes the place of the one
+// that is held; none if nobody need sign. A held plan that says who approves changes of
+// encryption wants an act of its own for those, and one that says who approves changes
+// wants one for every change.
+func asks(held, next *plan.Plan, now time.Time) (acts []Act) {
+	weak := Act{Kind: plan.ActWeaken, Subject: "plan", Plan: next.Digest()}
+	secret := Act{Kind: plan.ActEncryption, Subject: "plan", Plan: next.Digest()}
+	_, apart := held.Approvals[plan.ActEncryption]
+	for _, c := range weaker(held, next, now) {
+		if apart && c.Encryption() {
+			secret.Does = append(secret.Does, c.String())
+			continue
+		}
+		weak.Does = append(weak.Does, c.String())
+	}
+	for _, a := range []Act{weak, secret} {
+		if len(a.Does) > 0 {
+			acts = append(acts, a)
 		}
 	}
-	return act
+	if _, declared := held.Approvals[plan.ActChange]; declared && len(acts) == 0 && HasSigners(held) {
+		all := Act{Kind: plan.ActChange, Subject: "plan", Plan: next.Digest()}
+		for _, c := range plan.Diff(held, next) {
+			all.Does = append(all.Does, c.String())
+		}
+		if len(all.Does) > 0 {
+			acts = append(acts, all)
+		}
+	}
+	return acts
 }
 
 // InForce returns which of the plan that is held and the one that is proposed is in
@@ -194,18 +225,24 @@ func terms(p *plan.Plan, store string, now time.Time) (Terms, error) {
 // may be taken out.
 func Weaker(old, new *plan.Plan, now time.Time) []string {
 	var out []string
-	for _, c := range plan.Weakens(plan.Diff(old, new)) {
-		if c.Signing() && !HasSigners(old) {
-			continue
-		}
-		if id, ok := strings.CutPrefix(c.Path, "holds."); ok {
-			if h, declared := old.Holds[id]; declared && !old.Held(h, now) && (h.From.IsZero() || !now.Before(h.From.Begin(old.Location()))) {
-				continue
-			}
-		}
+	for _, c := range weaker(old, new, now) {
 		out = append(out, c.String())
 	}
 	return out
+}
+
+func weaker(old, new *plan.Plan, now time.Time) []plan.Change {
+	return slices.DeleteFunc(plan.Weakens(plan.Diff(old, new)), func(c plan.Change) bool {
+		if c.Signing() && !HasSigners(old) {
+			return true
+		}
+		id, ok := strings.CutPrefix(c.Path, "holds.")
+		if !ok {
+			return false
+		}
+		h, declared := old.Holds[id]
+		return declared && !old.Held(h, now) && (h.From.IsZero() || !now.Before(h.From.Begin(old.Location())))
+	})
 }
 
 // HasSigners reports whether anybody in the plan has a key to sign with.

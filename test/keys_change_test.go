@@ -1,0 +1,180 @@
+package test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// at runs the product on the workspace with its clock moved by so many hours. Unlike
+// later it may be used side by side with other tests.
+func (w workspace) at(t *testing.T, hours string, args ...string) ending {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), commandLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, binary, append([]string{"--dir", w.dir}, args...)...)
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=", "HOLDFAST_PURPOSE=test", "HOLDFAST_CLOCK="+hours+"h")
+	var out, errout bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errout
+	_ = cmd.Run() // its status is what it ended with
+	return ending{status: cmd.ProcessState.ExitCode(), out: out.String(), errout: clockSaid.ReplaceAllString(errout.String(), "")}
+}
+
+// newKey makes a read key and returns its file and its public half.
+func (w workspace) newKey(t *testing.T, name string) (file, recipient string) {
+	t.Helper()
+	file = filepath.Join(w.root, name)
+	return file, strings.TrimSpace(hf(t, "key", "create", file).want(t, 0).out)
+}
+
+// recipientOf is the public half of a key of the workspace.
+func (w workspace) recipientOf(t *testing.T, role string) string {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(w.dir, "keys", role))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`age1[0-9a-z]+`).FindString(string(b))
+}
+
+var clockSaid = regexp.MustCompile(`(?m)^holdfast: the clock is moved .*\n`)
+
+var snapshotNamed = regexp.MustCompile(`snapshot (\S+Z-[0-9a-f]{8})`)
+
+// copied copies the folder and returns the snapshot's name.
+func (w workspace) copied(t *testing.T) string {
+	t.Helper()
+	e := w.run(t, "backup", "uploads").want(t, 0)
+	m := snapshotNamed.FindStringSubmatch(e.out)
+	if m == nil {
+		t.Fatalf("no snapshot is named: %v", e)
+	}
+	return m[1]
+}
+
+// opens reports whether a key brings a snapshot back.
+func (w workspace) opens(t *testing.T, snapshot, key string) bool {
+	t.Helper()
+	e := w.run(t, "restore", "uploads", "--snapshot", snapshot, "--key", key, "--to", filepath.Join(t.TempDir(), "back"))
+	if e.status != 0 && !strings.Contains(e.errout, "no key that was given opens") {
+		t.Fatalf("the restore ends otherwise: %v", e)
+	}
+	return e.status == 0
+}
+
+// Who can read the backups changes only when those agree whom the plan names for it, and
+// until then backups go on for the keys before.
+func TestRecipientsChangeBySignature(t *testing.T) {
+	t.Parallel()
+	t.Run("ENC-10 cryptographic settings wait for both approvers", func(t *testing.T) {
+		w, keys := vaultWorkspace(t)
+		edit(t, w.plan(), func(s string) string {
+			s = strings.Replace(s, "\nroles:\n", "\nroles:\n  security_officer: {holder: ana, deputy: eve}\n  policy_owner: {holder: ben, deputy: founder-b}\n", 1)
+			return s + "\napprovals:\n  change-encryption: {roles: [security_officer, policy_owner]}\n"
+		})
+		w.copied(t)
+		file, recipient := w.newKey(t, "next.age")
+		old := w.recipientOf(t, "runner.age")
+		// Two changes at once, each with people of its own: who may weaken a schedule may not
+		// change who reads.
+		edit(t, w.plan(), func(s string) string {
+			return strings.Replace(strings.ReplaceAll(s, old, recipient), "every: 1w", "every: 1mo", 1)
+		})
+		backedUp := func() string { write(t, filepath.Join(w.uploads, "more.txt"), recipient, 0o600); return w.copied(t) }
+		pending := func(signed string) {
+			t.Helper()
+			snapshot := backedUp()
+			if w.opens(t, snapshot, file) || !w.opens(t, snapshot, filepath.Join(w.dir, "keys", "runner.age")) {
+				t.Fatalf("%s signed, and the new key is in use", signed)
+			}
+		}
+		_, waits := w.inForce(t)
+		if !strings.Contains(waits, "holdfast approve") {
+			t.Fatalf("nothing is asked for: %q", waits)
+		}
+		pending("nobody")
+		asked := w.requests(t, "open")
+		if len(asked) != 2 || !strings.Contains(asked["change-encryption"].Text, "keys.key-a.recipient") || strings.Contains(asked["weaken-plan"].Text, "keys.") {
+			t.Fatalf("asked for: %+v", asked)
+		}
+		secret, weak := asked["change-encryption"].ID, asked["weaken-plan"].ID
+		w.sign(t, secret, "founder-a", keys["founder-a"], "", 4) // approves plans, and not this
+		w.sign(t, secret, "ana", keys["ana"], "", 4)
+		pending("one of two")
+		w.sign(t, secret, "ben", keys["ben"], "", 0)
+		pending("both, and nobody for the drills,")
+		w.sign(t, weak, "ana", keys["ana"], "", 4)
+		w.sign(t, weak, "founder-a", keys["founder-a"], "", 0)
+		if _, waits := w.inForce(t); waits != "" {
+			t.Fatalf("all have signed, and it waits: %s", waits)
+		}
+		if snapshot := backedUp(); !w.opens(t, snapshot, file) || w.opens(t, snapshot, filepath.Join(w.dir, "keys", "runner.age")) {
+			t.Error("all have signed, and backups go on for the old key")
+		}
+		if facts := w.factsOf(t, "approval.used"); len(facts) != 2 || !strings.Contains(facts[0]+facts[1], "change-encryption") {
+			t.Errorf("what was signed for is no fact: %v", facts)
+		}
+	})
+	t.Run("a small team has one, a day, and a review", func(t *testing.T) {
+		w, keys := vaultWorkspace(t)
+		edit(t, w.plan(), func(s string) string { return strings.Replace(s, "\norg:\n", "\norg:\n  team: small\n", 1) })
+		w.copied(t)
+		file, recipient := w.newKey(t, "next.age")
+		edit(t, w.plan(), func(s string) string {
+			return strings.Replace(strings.Replace(s, "keys:\n", "keys:\n  third: {recipient: "+recipient+", holders: [eve]}\n", 1), "encrypt_to: [", "encrypt_to: [third, ", 1)
+		})
+		w.inForce(t)
+		id := w.requests(t, "open")["weaken-plan"].ID
+		w.sign(t, id, "ana", keys["ana"], "", 0)
+		if w.opens(t, w.copied(t), file) {
+			t.Fatal("one person alone gave a key to everything at once")
+		}
+		w.at(t, "25", "prune", "--json")
+		if e := w.at(t, "25", "backup", "uploads"); e.status != 0 || !w.opens(t, snapshotNamed.FindStringSubmatch(e.out)[1], file) {
+			t.Fatalf("a day passed, and the plan still waits: %v", e)
+		}
+		w.at(t, "26", "approve", id, "--by", "ana", "--review", "--note", "I looked").refuses(t, 4, "signed it", "somebody else")
+		w.at(t, "26", "approve", id, "--by", "ben", "--review", "--note", "the key belongs to Eve").want(t, 0)
+	})
+}
+
+// A request is what "approve --json" lists.
+type request struct {
+	ID, State, Text string
+	Act             struct{ Kind string }
+}
+
+// requests are those in a state, by what they are for.
+func (w workspace) requests(t *testing.T, state string) map[string]request {
+	t.Helper()
+	var rs []request
+	w.run(t, "approve", "--json").want(t, 0).object(t, &rs)
+	out := map[string]request{}
+	for _, r := range rs {
+		if r.State == state {
+			out[r.Act.Kind] = r
+		}
+	}
+	return out
+}
+
+// factsOf are the facts of a kind, from an evidence pack.
+func (w workspace) factsOf(t *testing.T, kind string) (out []string) {
+	t.Helper()
+	dir := t.TempDir()
+	pack := filepath.Join(dir, "pack.zip")
+	w.run(t, "evidence", "export", "--from", "2020-01-01", "--out", pack).want(t, 0)
+	unzipTo(t, pack, dir)
+	for _, line := range strings.Split(treeOf(t, dir)["log.ndjson"], "\n") {
+		if strings.Contains(line, `"`+kind+`"`) {
+			out = append(out, line)
+		}
+	}
+	return out
+}
