@@ -9,6 +9,10 @@ set -euo pipefail
 AXE=4.14.1
 # The S3 server that the tests of locations start: internal/location/locationtest.
 VERSITYGW=v1.8.0
+# The JSON schema of OSCAL, which its authors publish in no registry; this module
+# carries it, and nothing else of the module is used.
+OSCAL=1.2.1
+OSCAL_FROM=github.com/defenseunicorns/go-oscal@v0.7.1
 # The peer of the repository's benchmark; borg is the distribution's.
 RESTIC=v0.18.0
 
@@ -81,6 +85,15 @@ objectstore() {
 	(cd "$dir" && GOFLAGS='' CGO_ENABLED=0 GOBIN=$dir go install "github.com/versity/versitygw/cmd/versitygw@$VERSITYGW") >&2
 }
 
+oscal() {
+	local file=$HOLDFAST_TEST_TOOLS/oscal-$OSCAL.json source
+	[[ -s $file ]] && return
+	say "fetching the schema of OSCAL $OSCAL"
+	mkdir -p "$HOLDFAST_TEST_TOOLS"
+	source=$(cd / && GOFLAGS='' go mod download -json "$OSCAL_FROM" | sed -n 's/.*"Dir": "\(.*\)".*/\1/p')
+	command install -m 0644 "$source/src/internal/schemas/oscal_complete_schema-${OSCAL//./-}.json" "$file"
+}
+
 # restic is built where its source lies: a module source need not list versions, so
 # "go install" cannot look for a newer one.
 restic() {
@@ -111,6 +124,7 @@ test)
 	need ca-certificates test -s /etc/ssl/certs/ca-certificates.crt
 	install
 	axe
+	oscal
 	objectstore
 	tools/test-postgres.sh
 	;;

@@ -246,6 +246,13 @@ func (b *builder) pages(context.Context) error {
 	if b.files[fileIndex], err = b.index(); err != nil {
 		return err
 	}
+	results, err := b.oscal()
+	if err != nil {
+		return err
+	}
+	if results != nil {
+		b.files[fileOSCAL] = results
+	}
 	b.files[fileScript] = []byte(verifyScript)
 	b.files[fileVerify] = []byte(b.instructions())
 	return nil
