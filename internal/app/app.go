@@ -71,7 +71,11 @@ type App struct {
 	Custody    *survive.Module
 	Vault      *vault.Module
 
-	force  atomic.Pointer[inForce]
+	force   atomic.Pointer[inForce]
+	opened  string        // how the plan looked on disk when it was read first
+	carried *inForce      // what runs fits this one; of Start and then watchPlan
+	signed  chan struct{} // somebody signed, and a plan may wait for it
+
 	hooked sync.Map // keys of troubles that are signalled, for the watchdog to clear
 	survey survey
 	old    sync.Map // plans that were in force, by digest; what is in it is never changed
@@ -88,8 +92,10 @@ type App struct {
 func (a *App) Plan() *plan.Plan { return a.force.Load().plan }
 
 // trusted are the keys whose manifests and receipts are ours.
-func (a *App) trusted() []seal.VerifyKey {
-	return append(agentKeys(a.Plan()), a.Keys.Source.Public(), a.Keys.Vault.Public())
+func (a *App) trusted() []seal.VerifyKey { return trustedBy(a.Plan(), a.Keys) }
+
+func trustedBy(p *plan.Plan, k Keys) []seal.VerifyKey {
+	return append(agentKeys(p), k.Source.Public(), k.Vault.Public())
 }
 
 // vaultKeys are the keys whose receipts count.
@@ -109,12 +115,14 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	a := &App{opt: opt}
+	a := &App{opt: opt, signed: make(chan struct{}, 1)}
+	a.survey.anew = make(chan struct{}, 1)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, a.close())
 		}
 	}()
+	a.opened = lookOf(opt.Workspace.Plan())
 	written, err := plan.Load(opt.Workspace.Plan())
 	if err != nil {
 		return nil, err
@@ -135,10 +143,13 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 	if err := a.openState(ctx); err != nil {
 		return nil, err
 	}
-	next := a.settlePlan(ctx, written)
+	next, err := a.settlePlan(ctx, written)
+	if err != nil {
+		next = inForce{plan: written, proposed: written}
+	}
 	next.stores = a.openStores(next.plan, nil)
 	a.force.Store(&next)
-	a.Places = NewPlaces(next.plan, a.trusted()...)
+	a.Places = NewPlaces(next.plan, trustedBy(next.plan, a.Keys)...)
 	a.wire()
 	return a, nil
 }
@@ -201,6 +212,7 @@ func (a *App) Start(ctx context.Context) error {
 		return a.startAsked(ctx, work)
 	}
 	a.adoptPlan(ctx)
+	a.warn(nil)
 	err := a.DB.Tx(ctx, func(tx *db.Tx) error {
 		if err := a.notePlan(ctx, tx); err != nil {
 			return err
@@ -220,6 +232,8 @@ func (a *App) Start(ctx context.Context) error {
 	if err := a.Backups.Start(ctx); err != nil {
 		return err
 	}
+	a.carried = a.force.Load()
+	a.wg.Go(func() { a.watchPlan(ctx) })
 	a.wg.Go(func() { a.survey.run(ctx, a) })
 	a.wg.Go(func() { a.anchor(ctx) })
 	a.wg.Go(func() { a.watchdog(ctx) })
@@ -238,7 +252,9 @@ func (a *App) startAsked(ctx context.Context, work Work) error {
 		return err
 	}
 	if work.Logs {
-		a.Backups.Follow(ctx)
+		if err := a.Backups.Follow(ctx); err != nil {
+			return err
+		}
 	}
 	return a.Jobs.Start(ctx)
 }

@@ -28,9 +28,9 @@ import (
 
 // Places opens the repositories at the locations of a plan.
 type Places struct {
+	mu    sync.Mutex // of everything below
 	plan  *plan.Plan
 	trust []seal.VerifyKey // who may have written what is read; none: anybody
-	mu    sync.Mutex
 	open  map[string]*repo.Repository
 	store map[string]repo.Store // with their connections
 }
@@ -41,20 +41,44 @@ func NewPlaces(p *plan.Plan, trust ...seal.VerifyKey) *Places {
 	return &Places{plan: p, trust: trust, open: map[string]*repo.Repository{}, store: map[string]repo.Store{}}
 }
 
+// adopt makes the locations those of another plan. What is opened and stays as it was is
+// kept, with its connections and what was learned of its packs.
+func (ps *Places) adopt(p *plan.Plan, trust ...seal.VerifyKey) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	for name := range moved(ps.plan, p) {
+		delete(ps.store, name) // who uses it still holds it; it is closed with the process
+		delete(ps.open, name)
+	}
+	if p.Repository.ID != ps.plan.Repository.ID || !slices.Equal(trust, ps.trust) {
+		clear(ps.open)
+	}
+	ps.plan, ps.trust = p, trust
+}
+
+// by returns the plan and who is trusted.
+func (ps *Places) by() (*plan.Plan, []seal.VerifyKey) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return ps.plan, ps.trust
+}
+
 // location returns a location of the plan.
 func (ps *Places) location(name string) (plan.Location, error) {
-	l, ok := ps.plan.Locations[name]
+	p, _ := ps.by()
+	l, ok := p.Locations[name]
 	if !ok {
-		return l, holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", name, holdfast.ErrUsage), "the plan's locations are %s", strings.Join(slices.Sorted(maps.Keys(ps.plan.Locations)), ", "))
+		return l, holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", name, holdfast.ErrUsage), "the plan's locations are %s", strings.Join(slices.Sorted(maps.Keys(p.Locations)), ", "))
 	}
 	return l, nil
 }
 
 // where is the address of a location.
 func (ps *Places) where(name string) string {
-	l := ps.plan.Locations[name]
+	p, _ := ps.by()
+	l := p.Locations[name]
 	if l.Kind == plan.KindDir {
-		return ps.plan.Resolve(l.Path)
+		return p.Resolve(l.Path)
 	}
 	return l.Address()
 }
@@ -127,13 +151,14 @@ func (ps *Places) Open(ctx context.Context, name string) (*repo.Repository, erro
 	if err != nil {
 		return nil, err
 	}
-	l := ps.plan.Locations[name]
+	p, trust := ps.by()
+	l := p.Locations[name]
 	if g, ok := s.(*gateway.Store); ok && g.Role() == gateway.Writer || l.S3 != nil && l.S3.WriteOnly {
-		return repo.Blind(s, ps.plan.Repository.ID)
+		return repo.Blind(s, p.Repository.ID)
 	}
 	r, err := repo.Open(ctx, s)
 	if l.Kind == plan.KindDir && errors.Is(err, location.ErrUnreachable) {
-		return nil, holdfast.WithHint(fmt.Errorf("%s: %w", ps.plan.Resolve(l.Path), location.ErrUnreachable),
+		return nil, holdfast.WithHint(fmt.Errorf("%s: %w", p.Resolve(l.Path), location.ErrUnreachable),
 			"mount the disk; if the location is new, \"holdfast location init %s\"", name)
 	}
 	if errors.Is(err, repo.ErrNotRepository) {
@@ -146,17 +171,19 @@ func (ps *Places) Open(ctx context.Context, name string) (*repo.Repository, erro
 	if err != nil {
 		return nil, err
 	}
-	if want := ps.plan.Repository.ID; want != "" && r.ID() != want {
+	if want := p.Repository.ID; want != "" && r.ID() != want {
 		return nil, holdfast.WithHint(fmt.Errorf("another repository is there: %q, and the plan says %q", r.ID(), want),
 			"check the location's path in the plan; backups are never mixed")
 	}
-	r.Trust(ps.trust...)
+	r.Trust(trust...)
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	if old := ps.open[name]; old != nil {
 		return old, nil // keeps what it has learned of packs
 	}
-	ps.open[name] = r
+	if ps.plan == p { // else it was opened by a plan that is not in force any more
+		ps.open[name] = r
+	}
 	return r, nil
 }
 
@@ -167,9 +194,10 @@ func (ps *Places) Init(ctx context.Context, name string, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	switch l := ps.plan.Locations[name]; l.Kind {
+	p, _ := ps.by()
+	switch l := p.Locations[name]; l.Kind {
 	case plan.KindDir:
-		err = dir.Make(ps.plan.Resolve(l.Path))
+		err = dir.Make(p.Resolve(l.Path))
 	case plan.KindS3:
 		// With a lock in the plan the bucket is made with object lock: it cannot be
 		// had later. A bucket that is there stays as it is.
@@ -180,7 +208,7 @@ func (ps *Places) Init(ctx context.Context, name string, now time.Time) error {
 	if err != nil {
 		return fmt.Errorf("location %q: %w", name, err)
 	}
-	err = repo.Init(ctx, s, repo.Settings{ID: ps.plan.Repository.ID, Created: now.UTC(), Recipients: ps.plan.EncryptTo()})
+	err = repo.Init(ctx, s, repo.Settings{ID: p.Repository.ID, Created: now.UTC(), Recipients: p.EncryptTo()})
 	if errors.Is(err, repo.ErrInitialised) {
 		return holdfast.WithHint(fmt.Errorf("location %q: another repository is at %s%w", name, ps.where(name), silent{err}),
 			"give the location a path of its own in the plan; backups are never mixed")
@@ -198,11 +226,12 @@ func (ps *Places) Probe(ctx context.Context, name string, clock func() time.Time
 	if err != nil {
 		return probe.Report{}, err
 	}
+	p, _ := ps.by()
 	var place probe.Place
 	id := newRepositoryID()[:16]
 	switch l.Kind {
 	case plan.KindDir:
-		place, err = dir.Probe(ps.plan.Resolve(l.Path), id)
+		place, err = dir.Probe(p.Resolve(l.Path), id)
 	case plan.KindS3:
 		place, err = s3.Probe(s3Config(l), id)
 	case plan.KindSFTP:

@@ -37,7 +37,7 @@ func (s *Server) URL() string { return s.url }
 // Serve starts the work and the listeners.
 func (a *App) Serve(ctx context.Context, l Listen) (*Server, error) {
 	p := pages{a, &pace{}}
-	pages, err := web.Handler(web.Config{Source: p, Stories: p, Commands: p, Policy: p.Policy, Clock: a.opt.Clock, Zone: a.Plan().Location(), Log: a.opt.Log})
+	pages, err := web.Handler(web.Config{Source: p, Stories: p, Commands: p, Policy: p.Policy, Clock: a.opt.Clock, Zone: func() *time.Location { return a.Plan().Location() }, Log: a.opt.Log})
 	if err != nil {
 		return nil, err
 	}

@@ -16,6 +16,7 @@ import (
 // log is since then is known from its frontier, and a receipt makes us look
 // again at the store that it is for.
 type survey struct {
+	anew chan struct{} // another plan is in force
 	mu   sync.Mutex
 	seen map[string]located // by location; what is in it is replaced and never changed
 }
@@ -64,9 +65,43 @@ func (s *survey) put(name string, l located) {
 	s.seen[name] = l
 }
 
-// run looks at every location until ctx ends. Each has its own goroutine: one
-// that hangs must not keep us from seeing the others.
+// again forgets what is not true any more under another plan, and looks anew.
+func (s *survey) again(moved map[string]bool, same func(store string) bool) {
+	s.mu.Lock()
+	for name, l := range s.seen {
+		if moved[name] {
+			delete(s.seen, name)
+			continue
+		}
+		l.stores = maps.Clone(l.stores)
+		maps.DeleteFunc(l.stores, func(store string, _ surveyed) bool { return !same(store) })
+		s.seen[name] = l
+	}
+	s.mu.Unlock()
+	select {
+	case s.anew <- struct{}{}:
+	default: // it looks anew already
+	}
+}
+
+// run looks at the locations of the plan in force until ctx ends.
 func (s *survey) run(ctx context.Context, a *App) {
+	for ctx.Err() == nil {
+		round, end := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		wg.Go(func() { s.round(round, a) })
+		select {
+		case <-ctx.Done():
+		case <-s.anew:
+		}
+		end()
+		wg.Wait()
+	}
+}
+
+// round looks at every location of one plan until ctx ends. Each has its own goroutine:
+// one that hangs must not keep us from seeing the others.
+func (s *survey) round(ctx context.Context, a *App) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for name := range a.Plan().Locations {

@@ -287,7 +287,14 @@ func (a *App) Requests(ctx context.Context) ([]vault.Request, error) { return a.
 func (a *App) Approve(ctx context.Context, id string, v api.Vote) (vault.Request, error) {
 	switch v.What {
 	case api.VoteSign:
-		return a.Vault.Sign(ctx, id, v.By, []byte(v.Signature))
+		r, err := a.Vault.Sign(ctx, id, v.By, []byte(v.Signature))
+		if err == nil {
+			select {
+			case a.signed <- struct{}{}:
+			default: // it is looked at already
+			}
+		}
+		return r, err
 	case api.VoteReject:
 		return a.Vault.Reject(ctx, id, v.By, v.Note)
 	case api.VoteReview:

@@ -130,10 +130,13 @@ type Loss struct {
 
 // A Module runs backups. Make it with New, then Start it.
 type Module struct {
-	cfg    Config
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
-	again  map[string]chan struct{} // by store: follow its log anew, now
+	cfg Config
+	wg  sync.WaitGroup // what the rounds began
+
+	mu      sync.Mutex // of what follows
+	rounds  map[string]*round
+	watches bool // whether stores are declared lost, or only their logs are followed
+	stopped bool
 }
 
 // New registers the job handlers. Nothing runs until Start.
@@ -167,53 +170,6 @@ type copyArgs struct {
 // SnapshotJob is the job that copies store now.
 func SnapshotJob(store, reason string) job.Insert {
 	return job.Insert{Kind: KindSnapshot, Key: KindSnapshot + ":" + store, Args: storeArgs{store, reason}, Queue: "backup"}
-}
-
-// Start follows the logs, watches the stores and asks the locations what they hold.
-func (m *Module) Start(ctx context.Context) error {
-	err := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
-		for _, p := range m.cfg.Policies() {
-			in := job.Insert{Kind: KindReconcile, Key: KindReconcile + ":" + p.Store, Args: storeArgs{Store: p.Store}}
-			if _, err := m.cfg.Jobs.Enqueue(ctx, tx, in); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("start backups: %w", err)
-	}
-	ctx = m.Follow(ctx)
-	for _, p := range m.cfg.Policies() {
-		if !p.Agent {
-			m.wg.Go(func() { m.watch(ctx, p) })
-		}
-	}
-	return nil
-}
-
-// Follow only follows the logs, until Stop: for a process that makes one backup and
-// must not declare anything lost. It returns the context of what it began.
-func (m *Module) Follow(ctx context.Context) context.Context {
-	ctx, m.cancel = context.WithCancel(ctx)
-	m.again = map[string]chan struct{}{}
-	for _, p := range m.cfg.Policies() {
-		m.again[p.Store] = make(chan struct{}, 1)
-	}
-	for _, p := range m.cfg.Policies() {
-		if p.Log && !p.Agent {
-			m.wg.Go(func() { m.follow(ctx, p) })
-		}
-	}
-	return ctx
-}
-
-// Stop ends what Start began and waits for it.
-func (m *Module) Stop() {
-	if m.cancel != nil {
-		m.cancel()
-	}
-	m.wg.Wait()
 }
 
 // policy returns the policy of one store.

@@ -97,23 +97,15 @@ func (m *Module) found(ctx context.Context, tx *db.Tx, store string, at time.Tim
 	return m.cfg.Found(ctx, tx, store, at)
 }
 
-// followAgain begins a new round of following a store's log at once: a store that
-// came back is not kept waiting for the stream's own patience.
-func (m *Module) followAgain(store string) {
-	select {
-	case m.again[store] <- struct{}{}:
-	default: // it is asked already, or nothing is followed
-	}
-}
-
 // refollow is how long to wait before a log is followed again after its
 // adapter gave up, and before locations that were away are asked again.
 const refollow = 5 * time.Second
 
 // follow keeps the log of a store flowing to every location within reach.
-func (m *Module) follow(ctx context.Context, p Policy) {
+func (m *Module) follow(ctx context.Context, r *round) {
+	p := r.policy
 	for {
-		err := m.followOnce(ctx, p)
+		err := m.followOnce(ctx, r)
 		if ctx.Err() != nil {
 			return
 		}
@@ -127,7 +119,7 @@ func (m *Module) follow(ctx context.Context, p Policy) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-m.again[p.Store]:
+		case <-r.again:
 		case <-time.After(refollow):
 		}
 	}
@@ -136,7 +128,8 @@ func (m *Module) follow(ctx context.Context, p Policy) {
 // errAnew ends one round of following because a location or the store came back.
 var errAnew = errors.New("the log is followed anew")
 
-func (m *Module) followOnce(ctx context.Context, p Policy) error {
+func (m *Module) followOnce(ctx context.Context, round *round) error {
+	p := round.policy
 	src, err := m.cfg.Source(p.Store)
 	if err != nil {
 		return err
@@ -164,7 +157,7 @@ func (m *Module) followOnce(ctx context.Context, p Policy) error {
 	m.wg.Go(func() {
 		select {
 		case <-ctx.Done():
-		case <-m.again[p.Store]:
+		case <-round.again:
 			cancel(errAnew)
 		}
 	})

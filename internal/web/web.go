@@ -40,10 +40,10 @@ type Config struct {
 	// Policy is the internal edition of the plan in force; nil: no such page.
 	Policy func() render.Document
 
-	Clock   func() time.Time // required: every page is made for an instant
-	Zone    *time.Location   // of the reader; nil is UTC
-	Refresh time.Duration    // DefaultRefresh when zero; whole seconds, at least one
-	Log     *slog.Logger     // nil discards
+	Clock   func() time.Time      // required: every page is made for an instant
+	Zone    func() *time.Location // of the reader; nil is UTC
+	Refresh time.Duration         // DefaultRefresh when zero; whole seconds, at least one
+	Log     *slog.Logger          // nil discards
 
 	// Hosts are the names under which the server is reached, without port.
 	// Loopback names and literal addresses are always taken. Any other name is
@@ -63,7 +63,7 @@ func Handler(c Config) (http.Handler, error) {
 		return nil, errors.New("web: Source and Clock are required")
 	}
 	if c.Zone == nil {
-		c.Zone = time.UTC
+		c.Zone = func() *time.Location { return time.UTC }
 	}
 	if c.Refresh == 0 {
 		c.Refresh = DefaultRefresh
@@ -161,7 +161,7 @@ func (s *site) host(next http.Handler) http.Handler {
 }
 
 func (s *site) frame(r *http.Request, section, title string, now time.Time) frame {
-	f := frame{clock: clock{now, s.Zone}, Title: title, Section: section, Path: r.URL.EscapedPath(),
+	f := frame{clock: clock{now, s.Zone()}, Title: title, Section: section, Path: r.URL.EscapedPath(),
 		Refresh: int(s.Refresh / time.Second), Version: holdfast.Version, Live: true}
 	switch r.URL.Query().Get("started") {
 	case "backup":
