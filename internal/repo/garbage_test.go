@@ -17,36 +17,6 @@ import (
 	"holdfast/internal/seal"
 )
 
-// A liar is a place that refuses to delete, or leaves names out of its listings
-// without a word.
-type liar struct {
-	repo.Store
-	keeps  func(name string) bool // deletes of these are refused
-	hides  func(name string) bool // these are not listed
-	during func(verb, name string)
-}
-
-var errKept = errors.New("locked until next year")
-
-func (l *liar) Delete(ctx context.Context, name string) error {
-	if l.during != nil {
-		l.during("delete", name)
-	}
-	if l.keeps != nil && l.keeps(name) {
-		return errKept
-	}
-	return l.Store.Delete(ctx, name)
-}
-
-func (l *liar) List(ctx context.Context, prefix string, fn func(repo.Object) error) error {
-	return l.Store.List(ctx, prefix, func(o repo.Object) error {
-		if l.hides != nil && l.hides(o.Name) {
-			return nil
-		}
-		return fn(o)
-	})
-}
-
 // vaultBed is a bed with a vault.
 type vaultBed struct {
 	*bed
@@ -137,7 +107,7 @@ func TestGarbageNeverCostsAListedSnapshot(t *testing.T) {
 		v := &vaultBed{bed: &bed{keys: keys, store: repotest.NewMemory()}, vault: vault, now: start}
 		v.clock = func() time.Time { v.now = v.now.Add(time.Second); return v.now }
 		other := repotest.NewMemory()
-		lies := &liar{Store: v.store}
+		lies := &repotest.Unruly{Store: v.store}
 		faults := &repotest.Faulty{Store: lies}
 		repotest.Init(ctx, t, v.store, "r1")
 		repotest.Init(ctx, t, other, "r1")
@@ -247,22 +217,22 @@ func TestGarbageNeverCostsAListedSnapshot(t *testing.T) {
 					}
 				}
 			case "refuse":
-				lies.keeps = func(string) bool { return true }
+				lies.Keeps = func(string) bool { return true }
 			case "hide":
 				n := rapid.IntRange(0, 3).Draw(rt, "hidden")
-				lies.hides = func(name string) bool {
+				lies.Hides = func(name string) bool {
 					return strings.HasPrefix(name, "snapshots/") && int(name[len(name)-1])%4 == n
 				}
 			case "fault":
 				faults.N, faults.Landed = faults.Calls()+rapid.IntRange(1, 12).Draw(rt, "call"), rapid.Bool().Draw(rt, "landed")
 			case "honest":
-				lies.keeps, lies.hides, faults.N = nil, nil, 0
+				lies.Keeps, lies.Hides, faults.N = nil, nil, 0
 			}
 			v.whole(rt, v.at(rt, v.store), truth)
 			v.whole(rt, far, truth)
 		}
 		// Whatever happened: in the end the place is honest, and what nothing needs goes.
-		lies.keeps, lies.hides, faults.N = nil, nil, 0
+		lies.Keeps, lies.Hides, faults.N = nil, nil, 0
 		for range 3 {
 			v.now = v.now.Add(repo.GarbageWait + time.Hour)
 			collect(near, far)
@@ -372,20 +342,20 @@ func TestDeletesRefused(t *testing.T) {
 	ctx := t.Context()
 	v, truth := garbageAt(t)
 	before := packsOf(v.store)
-	lies := &liar{Store: v.store, keeps: func(n string) bool { return strings.HasPrefix(n, "packs/") }}
+	lies := &repotest.Unruly{Store: v.store, Keeps: func(n string) bool { return strings.HasPrefix(n, "packs/") }}
 	r := v.at(t, lies)
 	for i := range 4 {
 		out, err := v.collector(r).Collect(ctx)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out.Deleted != 0 || packsOf(v.store) != before || i > 0 && (out.Refused == 0 || !strings.Contains(out.Why, errKept.Error())) {
+		if out.Deleted != 0 || packsOf(v.store) != before || i > 0 && (out.Refused == 0 || !strings.Contains(out.Why, repotest.ErrKept.Error())) {
 			t.Fatalf("round %d: %+v", i, out)
 		}
 		v.whole(t, r, truth)
 		v.now = v.now.Add(repo.GarbageWait)
 	}
-	lies.keeps = nil
+	lies.Keeps = nil
 	if out, err := v.collector(r).Collect(ctx); err != nil || out.Deleted == 0 || out.Refused != 0 {
 		t.Fatalf("%+v, %v", out, err)
 	}
@@ -419,7 +389,7 @@ func TestListingsThatLie(t *testing.T) {
 					}
 				}
 			}
-			r := v.at(t, &liar{Store: v.store, hides: func(n string) bool { return strings.HasPrefix(n, "snapshots/") && strings.HasSuffix(n, ids[tt.hides]) }})
+			r := v.at(t, &repotest.Unruly{Store: v.store, Hides: func(n string) bool { return strings.HasPrefix(n, "snapshots/") && strings.HasSuffix(n, ids[tt.hides]) }})
 			for range 3 {
 				c := v.collector(r)
 				if tt.known {
