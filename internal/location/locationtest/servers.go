@@ -89,6 +89,11 @@ func WithDomain(domain string) S3Option {
 	}
 }
 
+// WithDir keeps the buckets in a folder that the caller made.
+func WithDir(dir string) S3Option {
+	return func(s *S3, _ *[]string) { s.Dir = dir }
+}
+
 // StartS3 starts an S3 server on the loopback address, with versions of objects and
 // object lock. It ends with the test.
 func StartS3(t testing.TB, options ...S3Option) *S3 {
@@ -96,15 +101,15 @@ func StartS3(t testing.TB, options ...S3Option) *S3 {
 	program := s3Program(t)
 	s := &S3{Access: "holdfast-test", Secret: "not-a-secret-" + rand.Text(), Dir: filepath.Join(t.TempDir(), "buckets")}
 	versions, iam := filepath.Join(filepath.Dir(s.Dir), "versions"), filepath.Join(filepath.Dir(s.Dir), "iam")
-	for _, dir := range []string{s.Dir, versions, iam} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
 	addr := freeAddress(t)
 	global := []string{"--port", addr, "--iam-dir", iam, "--quiet", "--keep-alive"}
 	for _, o := range options {
 		o(s, &global)
+	}
+	for _, dir := range []string{s.Dir, versions, iam} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
 	}
 	scheme := "http"
 	if s.CAFile != "" {

@@ -2,13 +2,10 @@ package sftp_test
 
 import (
 	"errors"
-	"io"
 	"io/fs"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
@@ -16,41 +13,6 @@ import (
 	"holdfast/internal/location"
 	"holdfast/internal/location/locationtest"
 )
-
-// cutter passes connections on to a server, and cuts the first one after so many
-// bytes of the client or of the server.
-func cutter(t *testing.T, to string, fromClient, fromServer int64) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	var all sync.WaitGroup
-	t.Cleanup(func() { l.Close(); all.Wait() })
-	all.Go(func() {
-		for first := true; ; first = false {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			s, err := net.Dial("tcp", to)
-			if err != nil {
-				c.Close()
-				continue
-			}
-			pass := func(dst, src net.Conn, limit int64) {
-				defer c.Close()
-				defer s.Close()
-				if first && limit > 0 {
-					io.CopyN(dst, src, limit)
-					return
-				}
-				io.Copy(dst, src)
-			}
-			all.Go(func() { pass(s, c, fromClient) })
-			all.Go(func() { pass(c, s, fromServer) })
-		}
-	})
-	return l.Addr().String()
-}
 
 // Wherever the connection breaks, a put ends with the whole object there once, and
 // says so; or, where another one was first, with fs.ErrExist.
@@ -64,8 +26,9 @@ func TestPutWhereverTheConnectionBreaks(t *testing.T) {
 	try := func(fromClient, fromServer int64) {
 		n++
 		name := "packs/aa/" + string(rune('a'+n/26)) + string(rune('a'+n%26))
-		cut := cfg
-		cut.Addr = cutter(t, server.Addr, fromClient, fromServer)
+		cut, line := cfg, locationtest.NewLine(t, server.Addr)
+		cut.Addr = line.Addr
+		line.Cut(fromClient, fromServer, false)
 		if err := put(open(t, cut), name, body); err != nil {
 			// A break before anybody logged in is told, and nothing is there.
 			if !errors.Is(err, location.ErrUnreachable) {
@@ -79,16 +42,16 @@ func TestPutWhereverTheConnectionBreaks(t *testing.T) {
 		if got, err := get(open(t, cfg), name); err != nil || got != body {
 			t.Errorf("cut after %d and %d bytes: %d of %d bytes, %v", fromClient, fromServer, len(got), len(body), err)
 		}
-		cut.Addr = cutter(t, server.Addr, fromClient, fromServer)
+		line.Cut(fromClient, fromServer, false)
 		if err := put(open(t, cut), name, "another"); !errors.Is(err, fs.ErrExist) && !errors.Is(err, location.ErrUnreachable) {
 			t.Errorf("cut after %d and %d bytes: another content: %v", fromClient, fromServer, err)
 		}
 	}
 	for at := int64(500); at < 80_000; at = at*5/4 + 100 {
-		try(at, 0)
+		try(at, -1)
 	}
 	for at := int64(1500); at < 6000; at += 250 { // the answers: the last ones are those to link and sync
-		try(0, at)
+		try(-1, at)
 	}
 }
 
