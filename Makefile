@@ -46,6 +46,10 @@ test: test-tools ## run every test, and lint
 soak-sync: test-tools ## kill a synchronously protected PostgreSQL 200 times; takes some minutes
 	HOLDFAST_SYNC_KILLS=200 go test ./internal/source/postgres -run TestSynchronousLosesNothing -v -count=1 -timeout 60m
 
+.PHONY: soak-locations
+soak-locations: test-tools ## break every kind of location at every call, with more draws than a test; takes some minutes
+	HOLDFAST_LOCATION_SEEDS=$(or $(SEEDS),5) go test ./internal/location -run TestFaultMatrix -v -count=1 -timeout 60m
+
 .PHONY: lint
 lint: ## go vet and staticcheck
 	go vet ./...

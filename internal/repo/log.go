@@ -164,7 +164,9 @@ func (r *Repository) putSealed(ctx context.Context, name string, h logHeader, da
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		there, rerr := r.logHeader(ctx, name, -1)
+		// All of it is read: a place that tore the put leaves a header that is ours and
+		// half of the rest.
+		there, rerr := r.storedLog(ctx, name)
 		switch {
 		case rerr == nil && there.Match == h.Match && there.Plain == h.Plain:
 			return nil
@@ -175,6 +177,19 @@ func (r *Repository) putSealed(ctx context.Context, name string, h logHeader, da
 		}
 	}
 	return fmt.Errorf("put %q: %w", name, err)
+}
+
+// storedLog reads the header of a log object that is there as a whole.
+func (r *Repository) storedLog(ctx context.Context, name string) (logHeader, error) {
+	b, err := readObject(ctx, r.store, name, maxLogObject)
+	if err != nil {
+		return logHeader{}, err
+	}
+	p, err := splitLog(b, r.id, name, nil)
+	if err != nil {
+		return logHeader{}, fmt.Errorf("%q: %w", name, err)
+	}
+	return p.logHeader, nil
 }
 
 func sealLog(repository, name string, h logHeader, data []byte, keys LogKeys) ([]byte, error) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -171,15 +172,43 @@ func (w *Writer) findPrevious(ctx context.Context, newest string, at []*placeSta
 			w.before = p.memory.Hash()
 			return nil
 		}
-		raw, err := readObject(ctx, p.Repo.store, newest, maxManifest)
+		m, err := p.Repo.newestWhole(ctx, w.cfg.Scope)
 		if err == nil {
-			w.before = hexHash(raw)
+			w.before = m.Hash()
 			return nil
 		}
 		errs = append(errs, err)
 	}
 	// The chain would lose a link: loud rather than quietly a new beginning.
 	return fmt.Errorf("predecessor: %w", errors.Join(errs...))
+}
+
+// maxBack is how many damaged manifests are passed over for one that can be chained to.
+const maxBack = 10
+
+// newestWhole reads the newest manifest of a scope that is whole. One that ends early, or
+// is half, would give the chain a link that nothing ever fits: it is passed over, and
+// whoever reads the list names it.
+func (r *Repository) newestWhole(ctx context.Context, scope string) (*Manifest, error) {
+	names, err := r.snapshotNames(ctx, scope)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("snapshots of %q are not listed any more: %w", scope, ErrIncompleteList)
+	}
+	var errs []error
+	for _, name := range slices.Backward(names) {
+		m, err := r.manifest(ctx, name)
+		if err == nil {
+			return m, nil
+		}
+		errs = append(errs, err)
+		if !IsDamage(err) && !errors.Is(err, fs.ErrNotExist) || len(errs) == maxBack {
+			break
+		}
+	}
+	return nil, errors.Join(errs...)
 }
 
 // findParent takes the configured parent, or the one that the cache remembers if
