@@ -87,6 +87,10 @@ type Collector struct {
 	Trust  []seal.VerifyKey // whose tombstones are ours
 	Now    time.Time
 	Wait   time.Duration // GarbageWait if 0
+	// Steady is since when the clock that gives Now has run without a step. A set waits
+	// from there, if it was published before: a clock that jumps ahead must not make due
+	// what a running writer still builds on. Zero: for ever.
+	Steady time.Time
 }
 
 // Collected is what one run did.
@@ -147,6 +151,9 @@ func (c Collector) collect(ctx context.Context) (out Collected, err error) {
 	var over []*tombstoneSet
 	for _, set := range open {
 		due := set.At.Add(c.Wait)
+		if c.Steady.After(set.At) {
+			due = c.Steady.Add(c.Wait)
+		}
 		if c.Now.Before(due) {
 			for _, o := range set.Objects {
 				published[o.Name] = true

@@ -245,6 +245,59 @@ func TestGarbageNeverCostsAListedSnapshot(t *testing.T) {
 	}
 }
 
+// A clock that steps a year ahead makes no set due: a writer that runs meanwhile, and had
+// not read the tombstones, builds on what they name.
+func TestNoGarbageIsDueByAStepOfTheClock(t *testing.T) {
+	ctx := t.Context()
+	v := newVaultBed(t)
+	cfg := v.config()
+	cfg.PackSize, cfg.CacheDir = 64<<10, t.TempDir()
+	m, _, err := write(ctx, cfg, smallTree())
+	if err != nil {
+		t.Fatal(err)
+	}
+	writers := v.now // the source's machine has a clock of its own
+	cfg.Clock = func() time.Time { writers = writers.Add(time.Second); return writers }
+	w, err := repo.NewWriter(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Abort()
+	if _, err := v.remove(ctx, v.repo, m); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := v.collector(v.repo).Collect(ctx); err != nil || out.Marked == 0 {
+		t.Fatal(out, err)
+	}
+	v.now = v.now.AddDate(1, 0, 0)
+	c := v.collector(v.repo)
+	c.Steady = v.now
+	if out, err := c.Collect(ctx); err != nil || out.Deleted != 0 || !out.Due.After(v.now.Add(repo.GarbageWait-time.Hour)) {
+		t.Errorf("after the step: %+v, %v", out, err)
+	}
+	for _, f := range smallTree() {
+		if err := w.Add(ctx, repo.Entry{Path: f.path, Type: repo.TypeFile, Mode: 0o640}, bytes.NewReader(f.content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next, copies, err := w.Finish(ctx)
+	if err != nil || copies[0].Err != nil {
+		t.Fatal(err, copies)
+	}
+	if err := v.repo.Check(ctx, next); err != nil {
+		t.Errorf("listed and not complete: %v", err)
+	}
+	// When it has run steadily for long enough, what is garbage still goes, and no more.
+	v.now = v.now.Add(repo.GarbageWait + time.Hour)
+	c.Now = v.clock()
+	if _, err := c.Collect(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := v.repo.Check(ctx, next); err != nil {
+		t.Error(err)
+	}
+}
+
 // garbageAt is a place with two snapshots, of which the first was removed, so that
 // it holds some garbage and some packs that both use.
 func garbageAt(t *testing.T) (*vaultBed, map[string]map[string][]byte) {

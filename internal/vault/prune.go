@@ -163,7 +163,7 @@ func (m *Module) run(ctx context.Context, q PruneRequest) (Report, error) {
 		if err := m.renew(ctx, held, name, places[name], &rep); err != nil {
 			return rep, err
 		}
-		if err := m.collect(ctx, held, name, places, &rep); err != nil {
+		if err := m.collect(ctx, held, name, places, steady, &rep); err != nil {
 			return rep, err
 		}
 	}
@@ -486,8 +486,8 @@ func (s *Shelf) strangers(ctx context.Context, at *repo.Repository) ([]repo.Remo
 }
 
 // collect deletes the garbage of one location.
-func (m *Module) collect(ctx context.Context, held *plan.Plan, name string, places map[string]place, rep *Report) error {
-	c := repo.Collector{Place: name, At: places[name].at, Known: map[string][]string{}, Signer: m.cfg.Key, Trust: []seal.VerifyKey{m.cfg.Key.Public()}, Now: m.cfg.Clock()}
+func (m *Module) collect(ctx context.Context, held *plan.Plan, name string, places map[string]place, steady time.Time, rep *Report) error {
+	c := repo.Collector{Place: name, At: places[name].at, Known: map[string][]string{}, Signer: m.cfg.Key, Trust: []seal.VerifyKey{m.cfg.Key.Public()}, Now: m.cfg.Clock(), Steady: steady}
 	for other, pl := range places {
 		if other != name && pl.err == nil {
 			c.Others = append(c.Others, pl.at)
