@@ -90,6 +90,7 @@ type Config struct {
 	Incidents  *incident.Module
 	Recoveries *recovery.Module
 	Vault      Vault
+	Governance Governance
 }
 
 type body[T any] struct{ Body T }
@@ -127,6 +128,7 @@ func New(cfg Config) http.Handler {
 	acts(a, cfg)
 	custody(a, cfg.Custody)
 	vaultOperations(a, cfg.Vault)
+	governance(a, cfg.Governance)
 	return http.MaxBytesHandler(mux, MaxBody)
 }
 

@@ -23,6 +23,7 @@ import (
 	"holdfast/internal/db"
 	"holdfast/internal/drill"
 	"holdfast/internal/durable"
+	"holdfast/internal/govern"
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
 	"holdfast/internal/ledger"
@@ -70,6 +71,7 @@ type App struct {
 	Incidents  *incident.Module
 	Custody    *survive.Module
 	Vault      *vault.Module
+	Duties     *govern.Module
 
 	force   atomic.Pointer[inForce]
 	opened  string        // how the plan looked on disk when it was read first
@@ -78,7 +80,8 @@ type App struct {
 
 	hooked sync.Map // keys of troubles that are signalled, for the watchdog to clear
 	survey survey
-	old    sync.Map // plans that were in force, by digest; what is in it is never changed
+	lint   atomic.Value // looked
+	old    sync.Map     // plans that were in force, by digest; what is in it is never changed
 	// compared holds the locations whose anchors the ledger was compared with.
 	compared sync.Map
 	lock     *durable.FileLock // on the workspace
@@ -103,7 +106,7 @@ func (a *App) vaultKeys() []seal.VerifyKey { return []seal.VerifyKey{a.Keys.Vaul
 
 // tables lists the modules that keep state, in the order of their migrations.
 func tables() []db.Module {
-	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables(), vault.Tables()}
+	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables(), vault.Tables(), govern.Tables()}
 }
 
 // Open takes the state for this process and puts the parts together. Nothing
@@ -239,6 +242,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.wg.Go(func() { a.watchdog(ctx) })
 	a.wg.Go(func() { a.keepKeyUses(ctx) })
 	a.wg.Go(func() { a.watchClock(ctx) })
+	a.wg.Go(func() { a.settleDuties(ctx) })
 	return nil
 }
 

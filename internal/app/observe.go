@@ -24,7 +24,11 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 	}
 	o := objective.Look(a.Plan(), f)
 	k, err := a.KeyHolders(ctx)
-	o.Findings = slices.Concat(o.Findings, k.Findings, a.force.Load().waiting)
+	if err != nil {
+		return o, err
+	}
+	duties, err := a.dutyFindings(ctx)
+	o.Findings = slices.Concat(o.Findings, k.Findings, a.force.Load().waiting, duties)
 	return o, err
 }
 

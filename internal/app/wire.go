@@ -13,6 +13,7 @@ import (
 	"holdfast/internal/backup"
 	"holdfast/internal/db"
 	"holdfast/internal/drill"
+	"holdfast/internal/govern"
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
 	"holdfast/internal/plan"
@@ -77,6 +78,7 @@ func (a *App) wire() {
 	a.Incidents = incident.New(incident.Config{
 		DB: a.DB, Ledger: facts{a}, Impact: a.impact, Usable: a.backAndWhole, Opened: a.incidentOpened, Clock: a.opt.Clock,
 	})
+	a.Duties = govern.New(govern.Config{DB: a.DB, Ledger: facts{a}, Plan: a.Plan, Observe: a.governed, Clock: a.opt.Clock})
 	a.Custody = survive.New(survive.Config{DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Facts: a.Ledger, Keys: a.custodians, Clock: a.opt.Clock})
 	a.Jobs.Handle(kindReview, a.review, job.HandlerOptions{Timeout: time.Minute, MaxAttempts: 10000, Backoff: func(int) time.Duration { return 5 * time.Second }})
 	a.Jobs.Handle(kindActivate, a.activate, job.HandlerOptions{Timeout: 10 * time.Minute, MaxAttempts: 10000, Backoff: func(n int) time.Duration { return min(time.Duration(n)*time.Second, 10*time.Second) }})

@@ -1,0 +1,185 @@
+package app
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/backup"
+	"holdfast/internal/drill"
+	"holdfast/internal/govern"
+	"holdfast/internal/ledger"
+	"holdfast/internal/plan"
+)
+
+// What the duties add to the findings of status.
+const (
+	codeOverdue    = "HF-G1" // somebody owes something, and its time is over
+	codeUnapproved = "HF-G2" // objectives that are declared and not approved
+)
+
+// shownOverdue is how many overdue duties status names one by one.
+const shownOverdue = 5
+
+// settleEvery is how often a server looks at what people owe.
+const settleEvery = time.Minute
+
+// settleDuties looks at what people owe, again and again.
+func (a *App) settleDuties(ctx context.Context) {
+	for {
+		if err := a.Duties.Settle(ctx); err != nil && ctx.Err() == nil {
+			a.opt.Log.Warn("duties not settled", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(settleEvery):
+		}
+	}
+}
+
+// looked is what the linter said of a plan on a day: it changes with both only.
+type looked struct {
+	digest, day string
+	findings    []holdfast.Finding
+}
+
+// governed gathers what makes duties due.
+func (a *App) governed(ctx context.Context) (govern.Observed, error) {
+	now := a.opt.Clock()
+	out := govern.Observed{Stores: map[string]govern.Seen{}, Gaps: map[string]string{}}
+	for id := range a.Plan().Stores {
+		seen, err := a.seenOf(ctx, id)
+		if err != nil {
+			return out, err
+		}
+		out.Stores[id] = seen
+	}
+	ds, err := a.Drills.List(ctx, "")
+	if err != nil {
+		return out, err
+	}
+	for _, d := range ds {
+		if d.Ended() {
+			out.Drills = append(out.Drills, govern.Drilled{ID: d.ID, Name: d.Name, Store: d.Store, At: d.Finished, Passed: d.State == drill.StatePassed, Why: whyNot(d)})
+		}
+	}
+	is, err := a.Incidents.List(ctx, false)
+	if err != nil {
+		return out, err
+	}
+	for _, i := range is {
+		out.Incidents = append(out.Incidents, govern.Incident{Name: i.Name(), Kind: i.Kind, At: i.DetectedAt, Stores: i.Stores, Services: i.Services, Activated: i.Activation != ""})
+	}
+	l, _ := a.lint.Load().(looked)
+	if day := now.Format(time.DateOnly); l.digest != a.Plan().Digest() || l.day != day {
+		l = looked{a.Plan().Digest(), day, plan.Check(a.Plan(), now)}
+		a.lint.Store(l)
+	}
+	out.Findings = l.findings
+	return out, nil
+}
+
+// whyNot says in one line why a drill did not pass.
+func whyNot(d drill.Drill) string {
+	if d.State == drill.StatePassed {
+		return ""
+	}
+	for _, c := range d.Checks {
+		if c.Outcome == holdfast.Failed {
+			return c.Name + ": " + c.Detail
+		}
+	}
+	return d.Error
+}
+
+// seenOf is what was observed of a store: the size of its newest whole copy.
+func (a *App) seenOf(ctx context.Context, id string) (govern.Seen, error) {
+	var out govern.Seen
+	fs, err := a.Ledger.Find(ctx, ledger.Query{Type: backup.FactSnapshot, Subject: "stores." + id, Limit: 1, Newest: true})
+	if err != nil || len(fs) == 0 {
+		return out, err
+	}
+	var made backup.SnapshotFact
+	if err := decodeFact(fs[0], &made); err != nil {
+		return out, err
+	}
+	if made.Incomplete == "" {
+		out.Bytes = made.Bytes
+	}
+	return out, nil
+}
+
+// dutyFindings is what status says of duties: what is overdue, and which objectives the
+// plan wants approved and nobody has.
+func (a *App) dutyFindings(ctx context.Context) ([]holdfast.Finding, error) {
+	ds, err := a.Duties.Open(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	var out []holdfast.Finding
+	late := 0
+	for _, d := range ds {
+		if d.State != govern.Overdue {
+			continue
+		}
+		if late++; late > shownOverdue {
+			continue
+		}
+		since := d.Due
+		if !d.Since.IsZero() {
+			since = d.Since
+		}
+		hint := fmt.Sprintf("\"holdfast review show %s\" says what to do; it ends by the word of %s", d.Name, joined(d.By))
+		if d.ByDrill() {
+			hint = "\"holdfast drill\" of that store ends it, when it passes"
+		}
+		out = append(out, holdfast.Finding{Code: codeOverdue, Severity: holdfast.SeverityError, Subject: d.Subject,
+			Message: fmt.Sprintf("overdue since %s: %s (%s)", since.UTC().Format(time.DateOnly), d.What, d.Cause), Hint: hint})
+	}
+	if n := late - shownOverdue; n > 0 {
+		out = append(out, holdfast.Finding{Code: codeOverdue, Severity: holdfast.SeverityError, Subject: "plan", Message: fmt.Sprintf("%d more are overdue", n), Hint: "\"holdfast review list\" lists them"})
+	}
+	if _, ruled := a.Plan().Approvals[plan.ActObjectives]; !ruled {
+		return out, nil
+	}
+	as, err := a.Duties.Approvals(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, x := range as {
+		if !x.Approved {
+			out = append(out, holdfast.Finding{Code: codeUnapproved, Severity: holdfast.SeverityWarning, Subject: x.Subject,
+				Message: "declared, not approved: " + joined(x.Values) + "; " + x.Why, Hint: fmt.Sprintf("\"holdfast review done objectives.%s\" by %s", x.Subject, joined(x.By))})
+		}
+	}
+	return out, nil
+}
+
+func joined(words []string) string {
+	switch n := len(words); n {
+	case 0:
+		return "nobody"
+	case 1:
+		return words[0]
+	default:
+		return fmt.Sprintf("%s and %s", words[0], joined(slices.Clone(words[1:])))
+	}
+}
+
+// Reviews lists what people owe.
+func (a *App) Reviews(ctx context.Context, all bool) ([]govern.Duty, error) {
+	return a.Duties.List(ctx, all)
+}
+
+// ReviewText is what a person signs for a duty.
+func (a *App) ReviewText(ctx context.Context, id string, w govern.Word) (string, error) {
+	return a.Duties.Text(ctx, id, w)
+}
+
+// ReviewDone records a person's part of a duty.
+func (a *App) ReviewDone(ctx context.Context, id string, w govern.Word) (govern.Duty, error) {
+	return a.Duties.Done(ctx, id, w)
+}

@@ -1,0 +1,102 @@
+package govern
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"holdfast"
+	"holdfast/internal/db"
+)
+
+// A Word is one person's part of a duty.
+type Word struct {
+	By        string    `json:"by"`
+	Note      string    `json:"note,omitempty"` // what was found; also "no change" is something
+	On        time.Time `json:"on,omitzero"`    // when it was done; zero: now
+	Signature []byte    `json:"signature,omitempty"`
+}
+
+// backdate is how far back a duty may say that it was done: what was done in June may be
+// recorded in July, and counts in June.
+const backdate = 92 * 24 * time.Hour
+
+// Text returns what a person signs for a duty.
+func (m *Module) Text(ctx context.Context, id string, w Word) (string, error) {
+	d, err := m.Get(ctx, id)
+	if err != nil {
+		return "", err
+	}
+	return d.Text(m.cfg.Plan().Repository.ID, w.By, w.Note, w.On), nil
+}
+
+// Done records one person's part of a duty, and closes it when all that it needs are
+// there. Whatever is wrong with it is refused with the reason, and is a fact.
+func (m *Module) Done(ctx context.Context, id string, w Word) (d Duty, err error) {
+	var refused error
+	now := m.cfg.Clock().UTC().Truncate(time.Microsecond)
+	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
+		refused = nil
+		if d, err = m.find(ctx, tx, id); err != nil {
+			return err
+		}
+		key, on, why := m.counts(d, w, now)
+		if why != nil {
+			refused = why
+			return m.fact(ctx, tx, FactRefused, d.Subject, oneLine(w.By), map[string]any{"duty": d.ID, "error": holdfast.Sentence(why)})
+		}
+		d.Signatures = append(d.Signatures, Signature{By: w.By, At: now, On: on, Note: oneLine(w.Note), Key: key, Signature: string(w.Signature)})
+		if err := m.fact(ctx, tx, FactSigned, d.Subject, w.By, map[string]any{"duty": d.ID, "key": key, "note": oneLine(w.Note), "on": on, "signature": string(w.Signature)}); err != nil {
+			return err
+		}
+		who := signers(d.Signatures)
+		if enough(m.cfg.Plan(), d.By, d.People, who) {
+			d.Outcome, d.Closed, d.Proof = Done, now, "signed by "+list(who)
+			for _, s := range d.Signatures {
+				if s.On.After(d.DoneOn) {
+					d.DoneOn = s.On
+				}
+			}
+			if err := m.fact(ctx, tx, FactDone, d.Subject, w.By, map[string]any{"duty": d.ID, "by": who, "on": d.DoneOn, "due": d.Due, "items": d.Items}); err != nil {
+				return err
+			}
+		}
+		return m.save(ctx, tx, d)
+	})
+	if err == nil {
+		err = refused
+	}
+	if err == nil && d.Outcome == Done {
+		err = m.Settle(ctx) // the next one is written at once
+	}
+	d.State = d.StateAt(now)
+	return d, err
+}
+
+// counts says why a person's word does not count; nil with the key that it is by and when
+// it was done.
+func (m *Module) counts(d Duty, w Word, now time.Time) (key string, on time.Time, why error) {
+	p := m.cfg.Plan()
+	if d.Outcome != "" {
+		return "", on, refuse("\"holdfast review list\" shows what is open", "%s is %s already", d.ID, d.Outcome)
+	}
+	if d.ByDrill() {
+		return "", on, refuse("\"holdfast drill\" does it; the list closes it by itself", "%s is closed by a drill that passes, not by a word", d.ID)
+	}
+	if on = w.On; on.IsZero() {
+		on = now
+	}
+	switch {
+	case on.After(now):
+		return "", on, refuse("record it when it was done", "%s is in the future", on.Format(time.RFC3339))
+	case now.Sub(on) > backdate:
+		return "", on, refuse("do it again, and record that", "%s is longer ago than can be recorded (%s)", on.Format(time.DateOnly), holdfast.FormatDuration(backdate))
+	case d.Event && on.Before(d.After):
+		return "", on, refuse("look at it as it is now", "that was before %s, when it was asked for: %s", d.After.Format(time.RFC3339), d.Cause)
+	}
+	if !slices.ContainsFunc(d.By, func(r string) bool { return holds(p, r, w.By) }) {
+		return "", on, refuse("who may: "+list(d.By), "%q is none of those who must: %s", w.By, list(d.By))
+	}
+	key, why = verify(p, w.By, d.Text(p.Repository.ID, w.By, w.Note, w.On), w.Signature, d.Keyed, d.Signatures)
+	return key, on, why
+}
