@@ -48,9 +48,9 @@ type looked struct {
 
 // governed gathers what makes duties due.
 func (a *App) governed(ctx context.Context) (govern.Observed, error) {
-	now := a.opt.Clock()
+	now, p := a.opt.Clock(), a.Plan()
 	out := govern.Observed{Stores: map[string]govern.Seen{}, Gaps: map[string]string{}}
-	for id := range a.Plan().Stores {
+	for id := range p.Stores {
 		seen, err := a.seenOf(ctx, id)
 		if err != nil {
 			return out, err
@@ -74,8 +74,8 @@ func (a *App) governed(ctx context.Context) (govern.Observed, error) {
 		out.Incidents = append(out.Incidents, govern.Incident{Name: i.Name(), Kind: i.Kind, At: i.DetectedAt, Stores: i.Stores, Services: i.Services, Activated: i.Activation != ""})
 	}
 	l, _ := a.lint.Load().(looked)
-	if day := now.Format(time.DateOnly); l.digest != a.Plan().Digest() || l.day != day {
-		l = looked{a.Plan().Digest(), day, plan.Check(a.Plan(), now)}
+	if day := now.Format(time.DateOnly); l.digest != p.Digest() || l.day != day {
+		l = looked{p.Digest(), day, plan.Check(p, now)}
 		a.lint.Store(l)
 	}
 	out.Findings = l.findings
