@@ -2,6 +2,7 @@ package importer
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,18 +31,22 @@ func imported(t *testing.T, path string) *Proposal {
 	return p
 }
 
+// held lets the misses of the held-out texts be seen. Who looks at them to make a rule
+// has used them up: they count as seen from then on, and need successors.
+var held = flag.Bool("held", false, "show what is missed in the texts that are held out")
+
 // How much of what a reader finds in a policy is found by the rules, and how much of
-// what they find is right. The rules were made while looking at the first texts. Those
-// named "unseen" were written after the rules. Their first run gave a precision of 0.84
-// and a recall of 0.55; after it the rules learned numbered clauses and lines of
-// control data, and nothing else. They tell what to expect of a policy in other words.
+// what they find is right. Each text has a key, written by hand before the first run.
+// The rules were made while looking at the texts without a prefix. Those named "held"
+// were written before the rules that read them were, and nobody looked at what was
+// missed in them: they tell what to expect of a policy in other words.
 func TestPrecisionAndRecall(t *testing.T) {
 	files, err := filepath.Glob("testdata/policies/*.want")
-	if err != nil || len(files) < 7 {
+	if err != nil || len(files) < 20 {
 		t.Fatalf("%d policies, %v", len(files), err)
 	}
 	type score struct{ right, found, wanted int }
-	total := map[string]*score{"seen": {}, "unseen": {}}
+	total := map[string]*score{"seen": {}, "held": {}}
 	for _, f := range files {
 		b, err := os.ReadFile(f)
 		if err != nil {
@@ -50,6 +55,13 @@ func TestPrecisionAndRecall(t *testing.T) {
 		text := strings.TrimSuffix(f, ".want") + ".md"
 		if _, err := os.Stat(text); err != nil {
 			text = strings.TrimSuffix(f, ".want") + ".txt"
+		}
+		kind, say := "seen", t.Logf
+		if strings.HasPrefix(filepath.Base(f), "held") {
+			kind = "held"
+			if !*held {
+				say = func(string, ...any) {}
+			}
 		}
 		p := imported(t, text)
 		var got, want []string
@@ -64,33 +76,29 @@ func TestPrecisionAndRecall(t *testing.T) {
 				want = append(want, line)
 			}
 		}
-		kind := "seen"
-		if strings.HasPrefix(filepath.Base(f), "unseen") {
-			kind = "unseen"
-		}
 		s := total[kind]
 		right := 0
 		for _, w := range want {
 			if slices.Contains(got, w) {
 				right++
 			} else {
-				t.Logf("%s misses %s", filepath.Base(text), w)
+				say("%s misses %s", filepath.Base(text), w)
 			}
 		}
 		for _, g := range got {
 			if !slices.Contains(want, g) {
-				t.Logf("%s invents %s", filepath.Base(text), g)
+				say("%s invents %s", filepath.Base(text), g)
 			}
 		}
 		s.right, s.found, s.wanted = s.right+right, s.found+len(got), s.wanted+len(want)
-		t.Logf("%-16s %d of %d found, %d of %d right", filepath.Base(text), right, len(want), right, len(got))
+		say("%-16s %d of %d found, %d of %d right", filepath.Base(text), right, len(want), right, len(got))
 	}
-	for kind, least := range map[string]float64{"seen": 0.95, "unseen": 0.50} {
+	for kind, least := range map[string]struct{ precision, recall float64 }{"seen": {0.95, 0.95}, "held": {0.50, 0.50}} {
 		s := total[kind]
 		precision, recall := float64(s.right)/float64(s.found), float64(s.right)/float64(s.wanted)
-		t.Logf("%s: precision %.2f, recall %.2f over %d values", kind, precision, recall, s.wanted)
-		if precision < least || recall < least {
-			t.Errorf("%s: precision %.2f, recall %.2f; at least %.2f is expected", kind, precision, recall, least)
+		t.Logf("%s: precision %.3f, recall %.3f over %d values", kind, precision, recall, s.wanted)
+		if precision < least.precision || recall < least.recall {
+			t.Errorf("%s: precision %.3f of at least %.2f, recall %.3f of at least %.2f", kind, precision, least.precision, recall, least.recall)
 		}
 	}
 }
