@@ -65,7 +65,7 @@ var numberText = func() string {
 const unitText = `(?:milliseconds?|seconds?|secs?|minutes?|mins?|hours?|hrs?|days?|weeks?|wks?|fortnights?|months?|quarters?|years?|yrs?)`
 
 var (
-	reAmount = regexp.MustCompile(`(?i)\b(` + numberText + `)(?:\s*(?:-|–|—|to|and|or)\s*(` + numberText + `))?[\s-]*(?:(?:full|whole|calendar|business|working|consecutive)\s+)?(` + unitText + `)\b`)
+	reAmount = regexp.MustCompile(`(?i)\b(` + numberText + `)(?:\s*\(\d{1,5}\))?(?:\s*(?:-|–|—|to|and|or)\s*(` + numberText + `))?[\s-]*(?:(?:full|whole|calendar|business|working|consecutive)\s+)?(` + unitText + `)\b`)
 	reShort  = regexp.MustCompile(`\b(\d{1,5})\s?(ms|s|m|h|d|w|mo|q|y)\b`)
 	reRange  = regexp.MustCompile(`\b(\d{1,5})\s?(?:-|–|to)\s?(\d{1,5})\s?(h|d|w|m)\b`)
 	reDays   = regexp.MustCompile(`(?i)\bwithin the (hour|day|week|month)\b`)
@@ -125,7 +125,7 @@ func period(months, days int) (string, bool) {
 // timeWords are the beginnings of words without which a text names no time. Looking
 // for them first saves most of the work.
 var timeWords = []string{"sec", "min", "hour", "hr", "day", "week", "wk", "fortnight", "month", "quarter", "year", "yr", "annu", "dai", "night", "term", "contin", "stream", "real", "timetable",
-	"mon", "tue", "wed", "thu", "fri", "sat", "sun", "evening", "morning"}
+	"mon", "tue", "wed", "thu", "fri", "sat", "sun", "evening", "morning", "spring", "summer", "autumn", "winter", "january", "february", "march", "april", "june", "july", "august", "september", "october", "november", "december", "noon"}
 
 var reDigitUnit = regexp.MustCompile(`\d ?(?:ms|s|m|h|d|w|mo|q|y)\b`)
 
@@ -249,10 +249,10 @@ var cycleWords = []struct {
 	re    *regexp.Regexp
 	every string
 }{
-	{regexp.MustCompile(`(?i)\b(twice (?:a|per|each) day|twice daily)\b`), "12h"},
+	{regexp.MustCompile(`(?i)\b(twice (?:a|per|each) day|twice daily|at noon and at midnight|at noon and midnight)\b`), "12h"},
 	{regexp.MustCompile(`(?i)\b(three times (?:a|per) day|three times daily)\b`), "8h"},
 	{regexp.MustCompile(`(?i)\b(four times (?:a|per) day|four times daily)\b`), "6h"},
-	{regexp.MustCompile(`(?i)\b(twice (?:a|per|each) year|twice yearly|half[- ]yearly|semi-?annual(?:ly)?|bi-?annual(?:ly)?)\b`), "6mo"},
+	{regexp.MustCompile(`(?i)\b(twice (?:a|per|each) year|twice yearly|half[- ]yearly|in spring and (?:in )?autumn|semi-?annual(?:ly)?|bi-?annual(?:ly)?)\b`), "6mo"},
 	{regexp.MustCompile(`(?i)\b(four times (?:a|per) year|quarterly|(?:each|every|per|(?:once )?a) quarter)\b`), "1q"},
 	{regexp.MustCompile(`(?i)\b(twice (?:a|per|each) month)\b`), "2w"},
 	{regexp.MustCompile(`(?i)\b(fortnightly|every other week|biweekly|bi-weekly)\b`), "2w"},
@@ -262,11 +262,15 @@ var cycleWords = []struct {
 	{regexp.MustCompile(`(?i)\b(nightly|daily|(?:each|every) (?:night|day|evening|morning)|once (?:a|per|each) (?:day|night)|per day)\b`), "1d"},
 	{regexp.MustCompile(`(?i)\b(weekly|(?:each|every) week|once (?:a|per|each) week|per week)\b`), "1w"},
 	{regexp.MustCompile(`(?i)\b(monthly|(?:each|every) month|once (?:a|per|each) month|per month)\b`), "1mo"},
-	{regexp.MustCompile(`(?i)\b(yearly|annual(?:ly)?|(?:each|every) year|once (?:a|per|each) year|per (?:year|annum))\b`), "1y"},
+	{regexp.MustCompile(`(?i)\b((?:every|each) (?:second|other) year|bi-?ennial(?:ly)?)\b`), "2y"},
+	{regexp.MustCompile(`(?i)\b((?:every|each) (?:second|other) month)\b`), "2mo"},
+	{regexp.MustCompile(`(?i)\b((?:every|each) (?:second|other) day)\b`), "2d"},
+	{regexp.MustCompile(`(?i)\b(yearly|annual(?:ly)?|(?:each|every|per) (?:calendar )?year|once (?:a|per|each) year|per annum|(?:every|each) (?:spring|summer|autumn|winter|january|february|march|april|may|june|july|august|september|october|november|december))\b`), "1y"},
 }
 
 var (
-	reEvery      = regexp.MustCompile(`(?i)\b(?:once )?(?:every|each|at (?:least )?intervals of(?: no more than| at most)?|interval(?: is|:|\.)?)\s+(?:(` + numberText + `)[\s-]+)?((?:calendar |working |business )?` + unitText + `)\b`)
+	reEvery      = regexp.MustCompile(`(?i)\b(?:once )?(?:every|each|at (?:least )?intervals (?:of(?: no more than| at most)?|not exceeding|no longer than)|interval(?: is|:|\.)?)\s+(?:(` + numberText + `)(?:\s*\(\d{1,5}\))?[\s-]+)?((?:calendar |working |business )?` + unitText + `)\b`)
+	reOrdinal    = regexp.MustCompile(`(?i)^\s+(?:day|week|month|quarter|year)`)
 	reAtInt      = regexp.MustCompile(`(?i)\b(` + numberText + `)[\s-]+(` + unitText + `)[\s-]+intervals?\b`)
 	reEveryShort = regexp.MustCompile(`(?i)\bevery\s+(\d{1,5})\s?(s|m|h|d|w|mo|q|y)\b`)
 	reWeekday    = regexp.MustCompile(`(?i)\b(?:every|each|on)\s+(mon|tues|wednes|thurs|fri|satur|sun)days?\b`)
@@ -310,6 +314,9 @@ func cyclesIn(s string) []cycle {
 				}
 			}
 			unit := strings.ToLower(strings.TrimSpace(s[m[4]:m[5]]))
+			if unit == "second" && reOrdinal.MatchString(s[m[5]:]) {
+				continue // "every second year"
+			}
 			if i := strings.LastIndexByte(unit, ' '); i >= 0 {
 				unit = unit[i+1:]
 			}
@@ -320,6 +327,9 @@ func cyclesIn(s string) []cycle {
 	}
 	for _, w := range cycleWords {
 		for _, m := range w.re.FindAllStringIndex(s, -1) {
+			if strings.HasPrefix(s[m[1]:], " of an") {
+				continue // "a quarter of an hour"
+			}
 			add(cycle{start: m[0], end: m[1], every: w.every})
 		}
 	}
@@ -327,6 +337,12 @@ func cyclesIn(s string) []cycle {
 		add(cycle{start: m[0], end: m[1], continuous: true})
 	}
 	slices.SortFunc(out, func(a, b cycle) int { return a.start - b.start })
+	for i := 0; i+1 < len(out); i++ { // "weekly on Saturday" is one frequency
+		if out[i].every == "1w" && strings.HasPrefix(out[i+1].every, "1w on ") && strings.Trim(s[out[i].end:out[i+1].start], " ,(") == "" {
+			out[i].every, out[i].end = out[i+1].every, out[i+1].end
+			out = slices.Delete(out, i+1, i+2)
+		}
+	}
 	for i := range out {
 		limit := len(s)
 		if i+1 < len(out) {

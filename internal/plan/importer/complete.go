@@ -58,9 +58,18 @@ func (d *draft) required() {
 			todo("TODO", "the document names nobody", "roles", role, "holder")
 		}
 	}
+	for _, path := range [][]string{{"plan", "owner"}, {"plan", "approvers", "1"}, {"activation", "by", "1"}, {"activation", "by", "2"}} {
+		// Who owns, approves or starts must be somebody.
+		if v, ok := d.get(path...); ok && !d.has("roles", v.Value) && !d.has("people", v.Value) {
+			todo("TODO", "which person holds this office?", "roles", v.Value, "holder")
+		}
+	}
 	backups := d.below("backups")
+	if d.spread([]string{"backups", general, "keep"}) != nil {
+		backups = slices.DeleteFunc(backups, func(b string) bool { return b == general })
+	}
 	places := d.below("locations")
-	for _, b := range backups {
+	for _, b := range d.below("backups") {
 		if _, ok := d.get("backups", b, "copies", "offsite", "every"); ok && !slices.Contains(places, "offsite") {
 			places = append(places, "offsite")
 		}
@@ -154,5 +163,12 @@ func (d *draft) store(id string, backups []string) {
 		d.put([]string{"stores", id, "protect"}, scalar(id), "", "")
 	} else if slices.Contains(backups, general) {
 		d.put([]string{"stores", id, "protect"}, general, "", "does this policy hold for it?")
+	}
+	if len(d.below("stores")) > 0 {
+		return // the document has an inventory
+	}
+	d.put([]string{"stores", id, "owner"}, "TODO", "", "who answers for it?") // "check" refuses it until it is somebody
+	if tiers := d.below("tiers"); len(tiers) > 0 {
+		d.put([]string{"stores", id, "tier"}, "TODO", "", "one of "+strings.Join(tiers, ", "))
 	}
 }

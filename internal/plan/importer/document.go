@@ -1,6 +1,7 @@
 package importer
 
 import (
+	"slices"
 	"strings"
 	"unicode"
 
@@ -10,7 +11,7 @@ import (
 // A document is a policy, taken apart.
 type document struct {
 	name      string
-	lines     []string
+	lines     []textLine
 	sentences []*sentence
 	rows      []row
 	headings  []heading
@@ -31,6 +32,8 @@ type sentence struct {
 	lower     string
 	under     []string // the headings above it, outermost first
 	label     string   // what stands before the colon of an item: "Critical (online)"
+	run       string   // the title that its paragraph begins with
+	clause    string   // the number of its clause: "3.1"
 	item      bool
 	covered   bool
 	before    *sentence // the one before it in the same paragraph
@@ -56,6 +59,13 @@ func (s *sentence) read() *times {
 
 func (s *sentence) amounts() []amount { return s.read().amounts }
 func (s *sentence) cycles() []cycle   { return s.read().cycles }
+
+// lengths are the amounts that are no part of a frequency.
+func (s *sentence) lengths() []amount {
+	return slices.DeleteFunc(slices.Clone(s.amounts()), func(a amount) bool {
+		return slices.ContainsFunc(s.cycles(), func(c cycle) bool { return a.start < c.end && c.start < a.end })
+	})
+}
 
 // heading returns the innermost heading above the sentence.
 func (s *sentence) heading() string {
@@ -101,11 +111,14 @@ var (
 	reFence     = regexp.MustCompile("^\\s*(```|~~~)")
 	reQuote     = regexp.MustCompile(`^(?:\s*>)+\s?`)
 	reClause    = regexp.MustCompile(`^\d{1,2}(?:\.\d{1,2}){1,3}\.?\s+`)
+	reField     = regexp.MustCompile(`(?i)^(?:field|attribute|property|document control)$`)
+	reEntry     = regexp.MustCompile(`(?i)^(?:entry|value|content|details?)$`)
+	reRunIn     = regexp.MustCompile(`^\*\*([^*]{2,60}?)[.:]?\*\*[.:]?\s+(\S.*)$`)
 	reNumber    = regexp.MustCompile(`^\(?\d+(?:\.\d+)*[.)]?\s+`)
 )
 
 func newDocument(name string, text []byte) *document {
-	d := &document{name: name, lines: strings.Split(strings.ReplaceAll(strings.ReplaceAll(string(text), "\r\n", "\n"), "\r", "\n"), "\n")}
+	d := &document{name: name, lines: layout(strings.Split(strings.ReplaceAll(strings.ReplaceAll(string(text), "\r\n", "\n"), "\r", "\n"), "\n"))}
 	d.parse()
 	return d
 }
@@ -113,13 +126,13 @@ func newDocument(name string, text []byte) *document {
 // parse reads line by line. It knows no nesting, so that depth costs nothing.
 func (d *document) parse() {
 	var para []string
-	start, item := 0, false
+	start, item, clause := 0, false, ""
 	var under []heading
 	flush := func() {
 		if len(para) > 0 {
-			d.paragraph(para, start, item, under)
+			d.paragraph(para, start, item, clause, under)
 		}
-		para, item = nil, false
+		para, item, clause = nil, false, ""
 	}
 	title := func(line, level int, text string) {
 		for len(under) > 0 && under[len(under)-1].level >= level {
@@ -131,10 +144,11 @@ func (d *document) parse() {
 	}
 	fenced, pair := false, false
 	for i := 0; i < len(d.lines) && !d.overflow; i++ {
-		line := strings.TrimRight(reQuote.ReplaceAllString(d.lines[i], ""), " \t")
+		no := d.lines[i].no
+		line := strings.TrimRight(reQuote.ReplaceAllString(d.lines[i].text, ""), " \t")
 		next := ""
 		if i+1 < len(d.lines) {
-			next = strings.TrimRight(d.lines[i+1], " \t")
+			next = strings.TrimRight(d.lines[i+1].text, " \t")
 		}
 		trimmed := strings.TrimSpace(line)
 		switch {
@@ -148,7 +162,7 @@ func (d *document) parse() {
 		case reATX.MatchString(line):
 			flush()
 			m := reATX.FindStringSubmatch(line)
-			title(i+1, len(m[1]), m[2])
+			title(no, len(m[1]), m[2])
 		case strings.Contains(line, "|") && reRule.MatchString(next) && strings.Contains(next, "-"):
 			flush()
 			i = d.table(i, names(under))
@@ -158,34 +172,38 @@ func (d *document) parse() {
 			if strings.HasPrefix(strings.TrimSpace(next), "=") {
 				level = 1
 			}
-			title(i+1, level, trimmed)
+			title(no, level, trimmed)
 			i++
-		case len(para) == 0 && reShort4.MatchString(trimmed) && next != "" && unicode.IsUpper([]rune(next)[0]) && (i == 0 || strings.TrimSpace(d.lines[i-1]) == "") && len(next) > 40:
-			title(i+1, 2, trimmed)
+		case len(para) == 0 && reShort4.MatchString(trimmed) && next != "" && unicode.IsUpper([]rune(next)[0]) && (i == 0 || strings.TrimSpace(d.lines[i-1].text) == "") && len(next) > 40:
+			title(no, 2, trimmed)
 		case len(para) == 0 && next == "" && shouted(trimmed, i):
 			flush()
 			level := 2
 			if len(d.headings) == 0 {
 				level = 1
 			}
-			title(i+1, level, trimmed)
+			title(no, level, trimmed)
 		case len(para) == 0 && i == 0 && shouted(trimmed, i):
-			title(i+1, 1, trimmed)
+			title(no, 1, trimmed)
 		case rePair.MatchString(plain(trimmed)):
 			flush()
-			para, start, pair = []string{trimmed}, i+1, true
+			para, start, pair = []string{trimmed}, no, true
+			if m := reItem.FindStringSubmatch(line); m != nil {
+				para, item = []string{m[1]}, true
+			}
 		case pair && unicode.IsUpper([]rune(trimmed)[0]):
 			flush() // lines of control data stand each for itself
-			para, start = []string{trimmed}, i+1
+			para, start = []string{trimmed}, no
 		case reItem.MatchString(line):
 			flush()
-			para, start, item = []string{reItem.FindStringSubmatch(line)[1]}, i+1, true
+			para, start, item = []string{reItem.FindStringSubmatch(line)[1]}, no, true
+		case reClause.MatchString(trimmed): // "2.1 The web shop …"
+			flush()
+			m := reClause.FindString(trimmed)
+			para, start, clause = []string{trimmed[len(m):]}, no, strings.TrimRight(m, ". \t")
 		default:
 			if len(para) == 0 {
-				start = i + 1
-			}
-			if len(para) == 0 {
-				trimmed = reClause.ReplaceAllString(trimmed, "") // "2.1 The web shop …"
+				start = no
 			}
 			para = append(para, trimmed)
 		}
@@ -218,13 +236,21 @@ func names(hs []heading) []string {
 
 // table reads the table that begins at line i and returns its last line.
 func (d *document) table(i int, under []string) int {
-	heads := cells(d.lines[i])
+	heads := cells(d.lines[i].text)
 	first := true
+	fields := len(heads) == 2 && (heads[0]+heads[1] == "" || reField.MatchString(heads[0]) && reEntry.MatchString(heads[1]))
 	j := i + 2
-	for ; j < len(d.lines) && strings.Contains(d.lines[j], "|") && strings.TrimSpace(d.lines[j]) != ""; j++ {
-		r := row{line: j + 1, heads: heads, cells: cells(d.lines[j]), under: under, first: first}
+	for ; j < len(d.lines) && strings.Contains(d.lines[j].text, "|") && strings.TrimSpace(d.lines[j].text) != ""; j++ {
+		no := d.lines[j].no
+		r := row{line: no, heads: heads, cells: cells(d.lines[j].text), under: under, first: first}
+		if fields && len(r.cells) == 2 { // two columns of control data are lines of it
+			if x := d.add(strings.TrimSuffix(r.cells[0], ":")+": "+r.cells[1], no, true, under); x == nil {
+				return j
+			}
+			continue
+		}
 		text := strings.Join(r.cells, " | ")
-		r.sentence = d.add(text, j+1, false, under)
+		r.sentence = d.add(text, no, false, under)
 		if r.sentence != nil {
 			r.sentence.row = true
 		}
@@ -290,7 +316,12 @@ func isWord(c byte) bool {
 }
 
 // paragraph splits text into sentences and notes the line on which each begins.
-func (d *document) paragraph(lines []string, start int, item bool, under []heading) {
+func (d *document) paragraph(lines []string, start int, item bool, clause string, under []heading) {
+	run := ""
+	if m := reRunIn.FindStringSubmatch(lines[0]); m != nil && (strings.Contains(lines[0], m[1]+".**") || strings.Contains(lines[0], m[1]+"**.")) {
+		run = plain(m[1]) // "**E-mail.** The …": a title of this paragraph alone
+		lines[0] = m[2]
+	}
 	var b strings.Builder
 	var begins []int // offset of each line
 	for _, l := range lines {
@@ -316,10 +347,10 @@ func (d *document) paragraph(lines []string, start int, item bool, under []headi
 			if x == nil {
 				return
 			}
-			if head, _, ok := strings.Cut(s, ":"); ok && len(head) < 60 && label == "" && from == 0 {
+			if head, _, ok := labelled(s, item); ok && len(head) < 60 && label == "" && from == 0 {
 				label = head
 			}
-			x.label = label
+			x.label, x.run, x.clause = label, run, clause
 			if m := rePromised.FindStringSubmatch(s); m != nil {
 				x.label, x.item = strings.TrimPrefix(strings.TrimPrefix(m[1], "The "), "Our "), true
 			}
@@ -330,6 +361,20 @@ func (d *document) paragraph(lines []string, start int, item bool, under []headi
 		}
 		from = end
 	}
+}
+
+// labelled cuts what an item of a list is about from what it says: "Silver: one day",
+// "api – RTO 1h".
+func labelled(s string, item bool) (label, rest string, ok bool) {
+	if label, rest, ok = strings.Cut(s, ":"); ok || !item {
+		return label, rest, ok
+	}
+	for _, dash := range []string{" – ", " — ", " - "} {
+		if label, rest, ok = strings.Cut(s, dash); ok {
+			return label, rest, len(strings.Fields(label)) <= 4
+		}
+	}
+	return s, "", false
 }
 
 // add notes a sentence. It returns nil when there are too many.
@@ -344,7 +389,9 @@ func (d *document) add(text string, line int, item bool, under []string) *senten
 }
 
 // short words after which a full stop ends no sentence.
-var abbreviations = map[string]bool{"e.g": true, "i.e": true, "etc": true, "no": true, "approx": true, "max": true, "min": true, "dr": true, "mr": true, "ms": true, "mrs": true, "rev": true, "vs": true, "incl": true, "resp": true, "inc": true, "ltd": true, "cf": true, "p": true, "a.m": true, "p.m": true}
+var abbreviations = map[string]bool{"e.g": true, "i.e": true, "etc": true, "no": true, "approx": true, "max": true, "min": true, "dr": true, "mr": true, "ms": true, "mrs": true, "rev": true, "vs": true, "resp": true, "inc": true, "ltd": true, "cf": true, "p": true, "a.m": true, "p.m": true, "co": true, "b.v": true, "n.v": true, "s.a": true, "st": true, "prof": true, "art": true, "ca": true, "incl": true, "sec": true, "tel": true, "z.b": true}
+
+var reUnitEnd = regexp.MustCompile(`\d ?(?:min|sec|h|hrs?|d)$`)
 
 // ends returns the offsets at which sentences end.
 func ends(s string) []int {
@@ -358,6 +405,10 @@ func ends(s string) []int {
 			continue // 1.2, eu.example
 		}
 		if c == '.' {
+			if reUnitEnd.MatchString(s[max(0, i-12):i]) && i+2 < len(s) && unicode.IsUpper(rune(s[i+2])) {
+				out = append(out, i+1) // "every 5 min. Retention: …"
+				continue
+			}
 			word := s[strings.LastIndexByte(s[:i], ' ')+1 : i]
 			low := strings.ToLower(strings.Trim(word, "(\""))
 			rest := strings.TrimLeft(s[i+1:], " ")

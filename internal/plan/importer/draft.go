@@ -134,9 +134,13 @@ func clip(s string) string {
 
 var reNoID = regexp.MustCompile(`[^a-z0-9]+`)
 
+// latin writes letters with marks as ids hold them.
+var latin = strings.NewReplacer("ä", "a", "ö", "o", "ü", "u", "ß", "ss", "å", "a", "æ", "ae", "ø", "o", "é", "e", "è", "e", "ê", "e", "ë", "e", "á", "a", "à", "a", "â", "a", "ã", "a", "í", "i", "ì", "i", "î", "i", "ï", "i", "ó", "o", "ò", "o", "ô", "o", "õ", "o", "ú", "u", "ù", "u", "û", "u",
+	"ñ", "n", "ç", "c", "ć", "c", "č", "c", "š", "s", "ś", "s", "ž", "z", "ź", "z", "ż", "z", "ł", "l", "ń", "n", "ę", "e", "ą", "a", "ř", "r", "ě", "e", "ý", "y", "ğ", "g", "ş", "s", "ı", "i")
+
 // slug makes an id of words; "" when nothing is left of them.
 func slug(s string) string {
-	s = strings.Trim(reNoID.ReplaceAllString(strings.ToLower(s), "-"), "-")
+	s = strings.Trim(reNoID.ReplaceAllString(latin.Replace(strings.ToLower(s)), "-"), "-")
 	if len(s) > 60 {
 		s = strings.Trim(s[:60], "-")
 	}
@@ -254,6 +258,14 @@ func (d *draft) yaml(p *Proposal) []byte {
 			d.put(append(slices.Clone(path), "name"), scalar(v.Source), d.from(v), "")
 			continue
 		}
+		if targets := d.spread(path); targets != nil {
+			for _, b := range targets { // what holds for all backups stands with each
+				if !d.valued(append([]string{"backups", b}, path[2:]...)) {
+					d.put(append([]string{"backups", b}, path[2:]...), text, d.from(v), "")
+				}
+			}
+			continue
+		}
 		d.put(path, text, d.from(v), "")
 		if len(path) == 3 && path[2] == "every" && v.Stated != "" && slices.Contains([]string{"backups", "drills", "exercises", "reviews"}, path[0]) {
 			d.put([]string{path[0], path[1], "stated"}, scalar(v.Stated), "", "")
@@ -281,6 +293,27 @@ func (d *draft) yaml(p *Proposal) []byte {
 		}
 	}
 	return []byte(b.String())
+}
+
+// spread returns the backups to which a value of all backups belongs: the ones that the
+// document names, unless it also has a schedule for what it does not name.
+func (d *draft) spread(path []string) []string {
+	if len(path) < 3 || path[0] != "backups" || path[1] != general || d.valued([]string{"backups", general, "every"}) || d.valued([]string{"backups", general, "floor"}) {
+		return nil
+	}
+	var out []string
+	for _, b := range d.below("backups") {
+		if b != general {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+// valued reports whether the document itself gives the value.
+func (d *draft) valued(path []string) bool {
+	_, ok := d.get(path...)
+	return ok
 }
 
 func (d *draft) from(v Value) string { return fmt.Sprintf("line %d: %s", v.Line, comment(v.Source)) }

@@ -4,24 +4,27 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 var (
-	reOrgSuffix = regexp.MustCompile(`\b((?:[A-Z][\w&'-]*\s+){1,4}(?:AB|Ltd|Limited|GmbH|AG|Inc|LLC|plc|PLC|Oy|SAS|BV|AS|ApS|SA|Trust))\b`)
-	rePolicy    = regexp.MustCompile(`(?i)polic|plan\b|standard|handbook|procedure|continuity|recovery|response|backup`)
+	reOrgSuffix = regexp.MustCompile(`((?:\p{Lu}[\p{L}\p{N}&'’-]*\.?\s+|&\s+|(?:and|of|van|de|der|und)\s+){1,5}(?:GmbH & Co\. KG|GmbH|AG|KGaA|KG|e\.V\.|eG|Ltd\.?|Limited|Inc\.?|LLC|LLP|plc|PLC|AB|Oyj?|SAS|SARL|B\.V\.|BV|N\.V\.|NV|ASA?|A/S|ApS|S\.A\.|SA|S\.p\.A\.|S\.L\.|Pty|Trust))(?:[\s,;:)("”]|$)`)
+	rePolicy    = regexp.MustCompile(`(?i)polic|plan\b|standard|handbook|procedure|continuity|recovery|response|backup|emergenc|preparedness|disaster|outage|downtime|concept|directive|runbook|guideline|annex`)
 	reVersion   = regexp.MustCompile(`(?i)\b(?:version:?|rev\.|revision:?)\s+v?(\d+(?:\.\d+)*)\b`)
 	reDateISO   = regexp.MustCompile(`\b(\d{4}-\d{2}-\d{2})\b`)
+	reDateDots  = regexp.MustCompile(`\b(\d{1,2})\.(\d{1,2})\.(\d{4})\b`)
 	reDateWords = regexp.MustCompile(`(?i)\b(\d{1,2})(?:st|nd|rd|th)?\s+(january|february|march|april|may|june|july|august|september|october|november|december),?\s+(\d{4})\b`)
 	reDateUS    = regexp.MustCompile(`(?i)\b(january|february|march|april|may|june|july|august|september|october|november|december)\s+(\d{1,2})(?:st|nd|rd|th)?,\s+(\d{4})\b`)
 
-	reOwner     = regexp.MustCompile(`(?i)^(?:(?:policy|plan|document|handbook|process)\s+)?owner(?: is|:)\s+(.+)$|(?:owned by|belongs to) (?:the )?([A-Z][\w-]*(?: (?:of )?[A-Z][\w-]*){0,4})`)
-	reApprover  = regexp.MustCompile(`(?i)\b(?:approve[dr](?: by|:)|signed off by)\s*(?:the )?([^.,;]+)`)
+	reOwner     = regexp.MustCompile(`(?i)^(?:(?:policy|plan|document|handbook|process|directive|standard|concept|page|procedure)\s+)?(?:owner|responsible(?: for this document)?)(?: is|:)\s+@?(.+)$|(?:owned by|belongs to) (?:the )?((?-i:[A-Z])[\w-]*(?: (?:of )?(?-i:[A-Z])[\w-]*){0,4})`)
+	reApprover  = regexp.MustCompile(`(?i)\b(?:approve[dr](?: by)?:|approved by|released by:?|adopted by:?|authori[sz]ed by:?|signed off by)\s*(?:the )?([^.,;]+)`)
 	reLabel     = regexp.MustCompile(`(?i)^(?:classification|label|confidentiality):\s*(.+)$`)
-	reUpdated   = regexp.MustCompile(`(?i)\b(?:last (?:updated|changed|revised|reviewed)|updated(?: on)?)\b`)
-	reEffective = regexp.MustCompile(`(?i)\b(?:effective|in force)\b`)
-	reCompany   = regexp.MustCompile(`(?i)^(?:organi[sz]ation|company):\s*(.+)$`)
+	reUpdated   = regexp.MustCompile(`(?i)\b(?:last (?:updated|changed|revised|reviewed|modified)|updated(?: on)?)\b|^(?:date|status|as of)(?: is)?:`)
+	reEffective = regexp.MustCompile(`(?i)\b(?:effective|in force|valid (?:from|since)|applies from)\b`)
+	reCompany   = regexp.MustCompile(`(?i)^(?:organi[sz]ation|company|institution|entity|firm):\s*(.+)$`)
 	reStamp     = regexp.MustCompile(`^Plan .*sha256:[0-9a-f]{8,}`)
 )
 
@@ -30,6 +33,11 @@ func dateIn(s string) string {
 	if m := reDateISO.FindString(s); m != "" {
 		if _, err := time.Parse(time.DateOnly, m); err == nil {
 			return m
+		}
+	}
+	if m := reDateDots.FindStringSubmatch(s); m != nil {
+		if t, err := time.Parse("2.1.2006", strings.TrimLeft(m[1], "0")+"."+strings.TrimLeft(m[2], "0")+"."+m[3]); err == nil {
+			return t.Format(time.DateOnly)
 		}
 	}
 	day, month, year := "", "", ""
@@ -60,7 +68,7 @@ func (r *reader) header() {
 		if s.row {
 			continue
 		}
-		early := s.line <= 20
+		early := s.line <= early
 		if m := reVersion.FindStringSubmatch(s.text); m != nil && early {
 			r.note([]string{"plan", "version"}, m[1], "", checkControl, s.src())
 		}
@@ -80,8 +88,8 @@ func (r *reader) header() {
 		if m := reLabel.FindStringSubmatch(strings.TrimRight(s.text, ".")); m != nil {
 			r.note([]string{"plan", "label"}, strings.TrimSpace(m[1]), "", checkControl, s.src())
 		}
-		if m := reCompany.FindStringSubmatch(strings.TrimRight(s.text, ".")); m != nil {
-			r.note([]string{"org", "name"}, strings.TrimSpace(m[1]), "", checkControl, s.src())
+		if m := reCompany.FindStringSubmatch(s.text); m != nil {
+			r.note([]string{"org", "name"}, companyName(m[1]), "", checkControl, s.src())
 		}
 		if day := dateIn(s.text); day != "" && early {
 			switch {
@@ -94,53 +102,88 @@ func (r *reader) header() {
 	}
 }
 
-// organisation finds whose policy it is, in its title first.
+// reNoCompany is a title that names the document and not its company.
+var reNoCompany = regexp.MustCompile(`(?i)^(?:annex|appendix|schedule|exhibit|section|part|chapter|information|it|ict|internal|confidential|how|what|why|when|our|your)\b`)
+
+// companyName takes the full stop off a name that does not end with one.
+func companyName(s string) string {
+	s = strings.Trim(strings.TrimSpace(s), ",:-–")
+	if m := reOrgSuffix.FindStringSubmatch(s); m == nil || !strings.HasSuffix(m[1], ".") || !strings.HasSuffix(s, m[1]) {
+		s = strings.TrimSuffix(s, ".")
+	}
+	if strings.HasSuffix(s, " Ltd.") {
+		s = strings.TrimSuffix(s, ".") // its full stop may be that of the sentence
+	}
+	return s
+}
+
+// organisation finds whose policy it is: where it says so, in its title, in a sentence.
 func (r *reader) organisation() {
 	note := func(name string, line int, text string) bool {
-		name = strings.Trim(strings.TrimSpace(name), ",:-–")
-		if name == "" || len(name) > 80 {
+		name = companyName(name)
+		if name == "" || len(name) > 80 || reNoCompany.MatchString(name) || !startsUpper(name) {
 			return false
 		}
 		return r.note([]string{"org", "name"}, name, "", checkControl, source{line: line, text: text})
 	}
+	for _, s := range r.doc.sentences {
+		if m := reCompany.FindStringSubmatch(s.text); m != nil && s.line <= early {
+			return // the rule of control data reads it
+		}
+	}
 	if len(r.doc.headings) > 0 {
 		h := r.doc.headings[0]
-		if before, after, ok := strings.Cut(h.text, ":"); ok && rePolicy.MatchString(after) && !rePolicy.MatchString(before) {
-			note(before, h.line, h.text)
+		if m := reOrgSuffix.FindStringSubmatch(h.text); m != nil && note(m[1], h.line, h.text) {
 			return
 		}
-		for _, word := range []string{" at ", " of ", ", "} {
-			if before, after, ok := strings.Cut(h.text, word); ok && rePolicy.MatchString(before) && !rePolicy.MatchString(after) {
-				note(after, h.line, h.text)
+		before, after, ok := strings.Cut(h.text, ":")
+		if ok && rePolicy.MatchString(after) && !rePolicy.MatchString(before) && note(before, h.line, h.text) {
+			return
+		}
+		for _, word := range []string{" at ", " of ", " for ", ", "} {
+			if i := strings.LastIndex(h.text, word); i >= 0 && rePolicy.MatchString(h.text[:i]) && !rePolicy.MatchString(h.text[i:]) && note(h.text[i+len(word):], h.line, h.text) {
 				return
 			}
 		}
-		if m := reOrgSuffix.FindString(h.text); m != "" {
-			note(m, h.line, h.text)
-			return
-		}
-		if len(r.doc.headings) > 1 && !rePolicy.MatchString(h.text) && rePolicy.MatchString(r.doc.headings[1].text) && r.doc.headings[1].line <= h.line+2 {
-			note(h.text, h.line, h.text)
+		if len(r.doc.headings) > 1 && !rePolicy.MatchString(h.text) && rePolicy.MatchString(r.doc.headings[1].text) && r.doc.headings[1].line <= h.line+2 && note(h.text, h.line, h.text) {
 			return
 		}
 	}
 	for _, s := range r.doc.sentences {
-		if m := reOrgSuffix.FindString(s.text); m != "" && !s.row {
-			note(m, s.line, s.text)
+		if m := reOrgSuffix.FindStringSubmatch(s.text); m != nil && !s.row && !reVendor.MatchString(m[1]) && note(m[1], s.line, s.text) {
 			return
 		}
 	}
+	if m := reTheHouse.FindStringSubmatch(r.title()); m != nil {
+		h := r.doc.headings[0]
+		note(m[1], h.line, h.text)
+	}
+}
+
+// reTheHouse is a title that tells about a house: "How the City Museum keeps …".
+var reTheHouse = regexp.MustCompile(`^(?:How|What|Why) (?:the )?(\p{Lu}[\p{L}’'-]+(?: \p{Lu}[\p{L}’'-]+)+) `)
+
+func (r *reader) title() string {
+	if len(r.doc.headings) == 0 {
+		return ""
+	}
+	return r.doc.headings[0].text
+}
+
+func startsUpper(s string) bool {
+	c, _ := utf8.DecodeRuneInString(s)
+	return unicode.IsUpper(c) || unicode.IsDigit(c)
 }
 
 // words of an office, by which a name of a person and a role are told apart.
 var reOffice = regexp.MustCompile(`(?i)\b(chief|officer|head|director|manager|lead|owner|commander|group|committee|team|board|engineer|engineering|founder|co-founder|co-founders|management|security|executive|operations|compliance|operator|supervisor|administrator|c[a-z]o|ciso|dpo|department|desk|support|infrastructure|coordinator|principal|president|treasurer)\b`)
 
 // rePerson is a name: two or three words with capitals.
-var rePerson = regexp.MustCompile(`^(?:(?:Dr|Mr|Ms|Mrs|Prof)\.?\s+)?([A-Z][\p{L}'-]+(?:\s+[A-Z][\p{L}'.-]*){0,2})$`)
+var rePerson = regexp.MustCompile(`^(?:(?:Dr|Mr|Ms|Mrs|Prof)\.?\s+)*(\p{Lu}[\p{L}'’-]+(?:\s+(?:(?:van|von|de|der|den|la|di|da|af|zu|al|el) )*\p{Lu}[\p{L}'’.-]*){0,2})$`)
 
 // ownerID makes the id of a role or person; "" for what is neither.
 func ownerID(s string) string {
-	s = strings.Trim(strings.TrimSpace(strings.TrimPrefix(s, "the ")), ".,;:")
+	s = strings.Trim(strings.TrimSpace(strings.TrimPrefix(s, "the ")), ".,;:@")
 	if s == "" || len(strings.Fields(s)) > 6 {
 		return ""
 	}

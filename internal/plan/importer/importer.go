@@ -1,6 +1,6 @@
 // Package importer proposes a plan from a written policy.
 //
-// It reads Markdown or plain text by rules, without a network and without guessing:
+// It reads Markdown, HTML or plain text by rules, without a network and without guessing:
 // a value is taken only where a rule knows the form of its sentence or table. Each
 // value keeps the line and the words that it was read from. What no rule reads is
 // listed, sentence by sentence, so that nobody takes silence for coverage.
@@ -117,10 +117,22 @@ func (r *reader) write(p *Proposal) error {
 			return nil
 		}
 		dropped := false
+		kept := func(v Value) bool {
+			return slices.ContainsFunc(r.draft.values, func(w Value) bool { return w.Line == v.Line && w.Source == v.Source })
+		}
 		for _, f := range plan.FindingsOf(err) {
 			for _, v := range r.draft.drop(f.Subject, f.Line, p.Plan) {
 				dropped = true
-				p.Unread = append(p.Unread, Sentence{Line: v.Line, Text: v.Source, Why: "the plan does not take it: " + f.Message})
+				x := Sentence{Line: v.Line, Text: v.Source, Normative: true, Why: "the plan does not take it: " + f.Message}
+				p.Unread = append(p.Unread, x)
+				for _, s := range r.doc.sentences {
+					if s.covered && s.line == v.Line && clip(s.text) == v.Source && !kept(v) {
+						s.covered = false
+						p.Covered--
+						x.Text = s.text
+						p.Uncovered = append(p.Uncovered, x)
+					}
+				}
 			}
 		}
 		if !dropped {
@@ -170,7 +182,11 @@ type reader struct {
 	lastService string
 	lastWhere   []string // what the last promise was about
 	lastPromise *sentence
-	leader      string // the role that the last sentence named
+	lastBackup  string // what the last schedule was about
+	lastCopy    *sentence
+	clauseOf    map[string]string // numbers of clauses to the backups that they are about
+	leader      string            // the role that the last sentence named
+	leaderIn    *sentence
 }
 
 // source is where a value was read.
@@ -198,7 +214,7 @@ func (r *reader) find(code string, severity holdfast.FindingSeverity, line int, 
 
 // read applies every rule, those that know most first.
 func (r *reader) read() {
-	r.unread = map[*sentence]string{}
+	r.unread, r.clauseOf = map[*sentence]string{}, map[string]string{}
 	r.header()
 	r.tables()
 	for _, s := range r.doc.sentences {

@@ -15,16 +15,21 @@ var rules = []func(*reader, *sentence){
 }
 
 var (
-	reRTO = regexp.MustCompile(`\brtos?\b|recovery time(?: objectives?)?`)
+	reRTO = regexp.MustCompile(`\brtos?\b|recovery time(?: objectives?)?|restart times?|restoration times?|time to restore`)
 	reRPO = regexp.MustCompile(`\brpos?\b|recovery point(?: objectives?)?`)
 	reMTD = regexp.MustCompile(`\b(?:mtd|mtpd|mao)s?\b|maximum (?:tolerable|acceptable) (?:downtime|outage|period of disruption)`)
 
-	reWeakRTO = regexp.MustCompile(`\b(?:restored|recovered|recover|back|resumed?|available again|operational|down|offline|can wait|unavailable|interruption|outage|downtime)\b`)
-	reWeakRPO = regexp.MustCompile(`\b(?:data loss|loss of data|los(?:e|es|ing)|data may be)\b`)
-	reLimit   = regexp.MustCompile(`\b(?:within|in|at most|no more than|maximum|exceed|up to|longer than|more than|less than|under|for|lasts|wait|be|is)\b`)
+	reWeakRTO = regexp.MustCompile(`\b(?:restored|recovered|recover|back|resumed?|available again|operational|down|offline|can wait|unavailable|interruption|outage|downtime|return(?:s|ed)? to service|brought back|running again|restore within)\b`)
+	reWeakRPO = regexp.MustCompile(`\b(?:data loss|loss of data|los(?:e|es|ing)|lost|data may be)\b`)
+	reLimit   = regexp.MustCompile(`\b(?:within|in|at most|no more than|maximum|exceed|up to|longer than|more than|less than|under|below|for|lasts|wait|be|is|amount|maximally|limited to)\b`)
+
+	reOfWhat    = regexp.MustCompile(`^ (?:worth )?of (?:[a-z-]+ ){0,4}(?:may be |are |is |can be |be |get |gets |being )?lost$`)
+	reForWhat   = regexp.MustCompile(`^for (?:the |our |all )?([a-z][a-z0-9/-]*(?: [a-z0-9/-]+){0,3}?),? (?:the|a|an|we) `)
+	reThatIs    = regexp.MustCompile(`\bthat (?:the |our |its |all )?([a-z][a-z0-9-]*(?: [a-z0-9-]+){0,2}?) (?:is|are|will be|can be|must be|shall be) (?:restored|recovered|back)\b`)
+	reScopeWord = regexp.MustCompile(`\b(?:functions?|others?|tiers?|class(?:es)?)$`)
 
 	reNoObjective = regexp.MustCompile(`notif|inform|\btold\b|\btell|acknowledg|answers|\bkept\b|\bkeep|retain|retention|backed up|escalat|review|every |freshness|rolled back`)
-	reWordValue   = regexp.MustCompile(`^[\s:=]*(?:is|of|are|–|-|at)?\s*"?“?(near[- ]zero|a few minutes|minutes|seconds|hours|immediate(?:ly)?|as soon as possible|best effort|minimal|none|n/a|not applicable|stateless)\b`)
+	reWordValue   = regexp.MustCompile(`^[\s:=]*(?:is|of|are|shall be|must be|will be|–|-|at)?\s*"?“?(near[- ]zero|zero|0 (?:seconds|minutes|hours)|a few minutes|minutes|seconds|hours|immediate(?:ly)?|as soon as possible|best effort|minimal|none|n/a|not applicable|stateless)\b`)
 )
 
 // A mark is a word of a sentence that names a promise.
@@ -55,6 +60,9 @@ func marksIn(lower string) []mark {
 // objectives reads "the RTO is 4 hours", "back within 8 hours", "lose at most 1 hour".
 func (r *reader) objectives(s *sentence) {
 	marks := marksIn(s.lower)
+	if len(marks) == 0 && r.listed(s) {
+		return
+	}
 	if len(marks) == 0 || s.row || strings.HasPrefix(s.lower, "in force:") { // computed, in a rendered plan
 		return
 	}
@@ -83,12 +91,23 @@ func (r *reader) objectives(s *sentence) {
 			limit = marks[i+1].start
 		}
 		done := false
+		if m.weak && m.metric == "rpo" {
+			for j, a := range amounts { // "no more than 5 minutes of entries may be lost"
+				if !used[j] && a.end < m.start && reOfWhat.MatchString(s.lower[a.end:m.end]) {
+					used[j], done = true, true
+					r.promise(where, m.metric, a.objective(), s)
+					break
+				}
+			}
+		}
 		for j, a := range amounts {
-			if used[j] || a.start < m.end || a.start >= limit {
+			if done || used[j] || a.start < m.end || a.start >= limit {
 				continue
 			}
 			between := s.lower[m.end:a.start]
-			if m.weak && (!reLimit.MatchString(between) || len(between) > 60 || strings.Contains(between, ";")) {
+			if word := s.lower[m.start:m.end]; word == "lost" {
+				break // what is lost stands before it
+			} else if m.weak && (!reLimit.MatchString(between) && !((m.metric == "rpo" || word == "can wait" || word == "restore within") && strings.TrimSpace(between) == "") || len(between) > 60 || strings.Contains(between, ";")) {
 				break
 			}
 			used[j], done = true, true
@@ -112,6 +131,29 @@ func (r *reader) objectives(s *sentence) {
 	}
 }
 
+// listed reads an item of a list whose first items say what their numbers are: "Silver:
+// one day for both", "Bronze: a week".
+func (r *reader) listed(s *sentence) bool {
+	last := r.lastPromise
+	if !s.item || s.label == "" || last == nil || !last.item || last.heading() != s.heading() || reNoObjective.MatchString(s.lower) || len(r.lastWhere) < 2 {
+		return false
+	}
+	as := s.lengths()
+	if len(as) == 0 || strings.Trim(s.text[min(len(s.label), as[0].start):as[0].start], " :–-") != "" {
+		return false
+	}
+	where, ok := r.ownSelector(s)
+	if !ok || where[0] != r.lastWhere[0] {
+		return false
+	}
+	r.promise(where, "rto", as[0].objective(), s)
+	if strings.Contains(s.lower, " for both") {
+		r.promise(where, "rpo", as[0].objective(), s)
+	}
+	r.lastPromise = s
+	return true
+}
+
 // nearLimit reports whether a weak word stands before an amount that limits it.
 func nearLimit(s *sentence, m mark) bool {
 	for _, a := range s.amounts() {
@@ -127,6 +169,8 @@ func wordValue(w string) string {
 	switch w {
 	case "none", "n/a", "not applicable", "stateless":
 		return "none"
+	case "0 seconds", "0 minutes", "0 hours":
+		return `"zero"`
 	}
 	return `"` + strings.ReplaceAll(w, "near-zero", "near zero") + `"`
 }
@@ -146,7 +190,7 @@ func (r *reader) promise(where []string, metric, value string, s *sentence) {
 }
 
 var (
-	reScheme   = regexp.MustCompile(`\b(?:(tier|priority|level|class|severity)[ -]?(\d|one|two|three|four|[a-e])\b|(sev|p)-?(\d)\b|(critical|high|medium|low|support|billing|network|core|essential|important|standard|important|major|minor)[ -](tier|severity|priority|incidents?|services?|systems?|applications?))`)
+	reScheme   = regexp.MustCompile(`\b(?:(tier|priority|level|class|severity)[ -]?(\d|one|two|three|four|[a-e])\b|(sev|p)-?(\d)\b|(critical|high|medium|low|support|billing|network|core|essential|important|standard|major|minor)[ -](tier|severity|priority|incidents?|services?|systems?|applications?|functions?))`)
 	reLevel    = regexp.MustCompile(`\d|critical|high|medium|low|tier|gold|silver|bronze|core|essential|important|standard|support|billing|network|major|minor|class|level|priority|online|production`)
 	reSevWord  = regexp.MustCompile(`severit|\bsev|incident`)
 	reScenario = regexp.MustCompile(`\b(total failure|(?:loss|failure) of (?:a |the |an )?(?:region|site|building|data cent(?:re|er)|availability zone|provider|database)|(?:region|site|building|data cent(?:re|er)) (?:loss|failure|is lost)|ransomware|error or misconfiguration|misconfiguration)`)
@@ -168,6 +212,14 @@ func (r *reader) selector(s *sentence) ([]string, bool) {
 }
 
 func (r *reader) ownSelector(s *sentence) ([]string, bool) {
+	if s.run != "" && slug(s.run) != "" && !reScheme.MatchString(s.lower) {
+		if m := reScheme.FindStringSubmatch(strings.ToLower(s.run)); m != nil && m[1] != "" {
+			return []string{"tiers", slug(m[1] + "-" + m[2])}, true
+		}
+		if !rePolicy.MatchString(s.run) {
+			return []string{"services", slug(s.run)}, true
+		}
+	}
 	if m := reScheme.FindStringSubmatch(s.lower); m != nil {
 		switch {
 		case m[1] != "":
@@ -189,7 +241,8 @@ func (r *reader) ownSelector(s *sentence) ([]string, bool) {
 	if reSevWord.MatchString(strings.ToLower(strings.Join(s.under, " "))) {
 		scheme = "severities"
 	}
-	if l := strings.ToLower(s.label); l != "" && s.item && len(marksIn(l)) == 0 && slug(l) != "" && len(strings.Fields(l)) <= 5 {
+	l, _, _ := strings.Cut(strings.ToLower(s.label), " (")
+	if l != "" && (s.item || s.clause != "") && len(marksIn(l)) == 0 && slug(l) != "" && len(strings.Fields(l)) <= 5 {
 		if scheme == "tiers" && !reLevel.MatchString(l) {
 			scheme = "services"
 		}
@@ -203,6 +256,17 @@ func (r *reader) ownSelector(s *sentence) ([]string, bool) {
 			return []string{"scenarios", slug(strings.NewReplacer("loss of a ", "", "loss of the ", "", "failure of the ", "").Replace(m))}, true
 		}
 	}
+	if m := reForWhat.FindStringSubmatch(s.lower); m != nil && !generics.MatchString(m[1]) {
+		if reScopeWord.MatchString(m[1]) {
+			return []string{"tiers", slug(strings.TrimPrefix(s.lower[:strings.Index(s.lower, m[1])]+m[1], "for "))}, true
+		}
+		r.lastService = slug(m[1])
+		return []string{"services", r.lastService}, true
+	}
+	if m := reThatIs.FindStringSubmatch(s.lower); m != nil && !generics.MatchString(m[1]) {
+		r.lastService = slug(m[1])
+		return []string{"services", r.lastService}, true
+	}
 	if m := reSubject.FindStringSubmatch(s.lower); m != nil && !generics.MatchString(m[1]) {
 		r.lastService = slug(m[1])
 		return []string{"services", r.lastService}, true
@@ -213,27 +277,29 @@ func (r *reader) ownSelector(s *sentence) ([]string, bool) {
 	return []string{"tiers", "default"}, true
 }
 
-// what a backup is about.
-var backupOf = []struct {
+// A backupKind is what a backup can be about, with the words for it.
+type backupKind struct {
 	id string
 	re *regexp.Regexp
-}{
-	{"log", regexp.MustCompile(`transaction logs?|log files of the database|database logs?|\bwal\b|write-ahead|log shipping|redo logs?|log backups?`)},
-	{"machines", regexp.MustCompile(`virtual machines?|\bvms?\b|guest|whole[- ]server|server images?|machine images?|\bimages\b`)},
-	{"objects", regexp.MustCompile(`object stor|buckets?|\bblobs?\b`)},
-	{"code", regexp.MustCompile(`source code|\bcode\b|repositor|\bgit\b`)},
-	{"database", regexp.MustCompile(`databases?|postgres\w*|mysql|mariadb|sql server|\bdumps?\b|dumped`)},
-	{"files", regexp.MustCompile(`\bfiles?\b|file shares?|uploads?|documents\b|photos|attachments|\bshares\b`)},
+}
+
+var backupOf = []backupKind{
+	{"log", regexp.MustCompile(`transaction logs?|log files?(?: of the database)?|database logs?|bin(?:ary )?-?logs?|\bwal\b|write-ahead(?: logs?)?|log shipping|redo logs?|archive logs?|log backups?`)},
+	{"machines", regexp.MustCompile(`virtual (?:machines?|servers?)|\bvms?\b|guest|whole[- ]server|(?:servers?|systems?|machines?|disk|vm) images?|\bservers are (?:imaged|captured)|hypervisor`)},
+	{"objects", regexp.MustCompile(`object stor|buckets?|\bblobs?\b|\bs3\b`)},
+	{"code", regexp.MustCompile(`source code|\bcode\b|repositories|\brepos?\b|\bgit\b`)},
+	{"database", regexp.MustCompile(`databases?|postgres\w*|mysql|mariadb|sql server|\bdumps?\b|dumped|base ?backups?`)},
+	{"files", regexp.MustCompile(`\bfiles?\b|file shares?|file servers?|uploads?|documents\b|photos|\bimages\b|\bscans\b|recordings|attachments|\bshares\b|directories|folders`)},
 }
 
 var (
-	reBackup    = regexp.MustCompile(`back(?:ed|ing)?[- ]?ups?|snapshots?|\bdump|copied|copies|\bcopy\b|archiv|shipped|shipping|captured|imaged|replicat|mirror`)
-	reOffsite   = regexp.MustCompile(`off-?site|second (?:copy|region|site|location)|(?:other|another) (?:region|site|building)|remote (?:copy|site)|cross-region`)
+	reBackup    = regexp.MustCompile(`back(?:ed|ing)?[- ]?ups?|snapshot|\bdump|copied|copies|\bcopy\b|archiv|shipped|shipping|captured|imaged|replicat|mirror|synced|synchroni[sz]ed|\bsaved\b|transferred|written to|writes (?:its|the|their)|images are|off-?site`)
+	reOffsite   = regexp.MustCompile(`off-?site|second (?:copy|region|site|location)|(?:other|another) (?:region|site|building)|remote (?:copy|site)|cross-region|(?:second|third|further|another|additional|offline) (?:copy|copies|set)\b|driven to|copy of (?:all|each|every) (?:the )?backups?|leaves? the building`)
 	rePrimary   = regexp.MustCompile(`backed up|\btaken\b|dumped|captured|imaged|snapshots? (?:is|are)`)
-	reTesting   = regexp.MustCompile(`\btest(?:ed|s|ing)?\b|\bdrills?\b|\brehears|\btrial|\brestores\b|sample restore|technical restore`)
-	reExercise  = regexp.MustCompile(`tabletop|table-top|walk-?through|exercis|rehears|call[- ]tree|failover test|full (?:\w+ )?(?:recovery|dr) test|full restore of everything|fire drill|whole plan`)
-	reReview    = regexp.MustCompile(`\breview|\blook\b|assess|attest|\bconfirm their|audited|\brevis`)
-	reUpdates   = regexp.MustCompile(`\bupdates?\b|informed|\btold\b|\bstatus page`)
+	reTesting   = regexp.MustCompile(`\btest(?:ed|s|ing)?\b|\bdrills?\b|\brehears|\btrial|\brestores\b|sample restore|technical restore|restoration\b|re-?storage|\btry the (?:tapes|backups|copies)|shall restore|must restore`)
+	reExercise  = regexp.MustCompile(`tabletop|table-top|walk-?through|exercis|rehears|call[- ]tree|failover test|full (?:\w+ )?(?:recovery|dr) test|full restore of everything|fire drill|whole plan|practi[sc]es?\b|game ?day|rebuil[dt]|switch-?over|fail over|switch .{3,40} to the spare|full (?:\w+ )?recovery|(?:whole|entire|complete) \w+ (?:runs )?(?:on|from) (?:a |the )?(?:fresh|spare|new|standby)`)
+	reReview    = regexp.MustCompile(`\breview|\blook\b|assess|attest|\bconfirm their|audited|\brevis|reads? this page|up to date|verified|confirmed`)
+	reUpdates   = regexp.MustCompile(`\bupdates?\b|informed|\btold\b|\bstatus page|\bnews\b|\bhears? from`)
 	reReport    = regexp.MustCompile(`\breport|metric|measured`)
 	reIncrement = regexp.MustCompile(`incremental|differential`)
 	reTraining  = regexp.MustCompile(`\btrain|onboard|penetration`)
@@ -262,28 +328,41 @@ func (r *reader) cycles(s *sentence) {
 	r.events(s)
 }
 
-// cycle reads one frequency. chunk is the part of the sentence that belongs to it,
-// before the part of that which precedes it.
+// cycle reads one frequency. chunk is the part of the sentence that belongs to it, and
+// before the part of that up to it. What is done stands before its frequency more often
+// than after it.
 func (r *reader) cycle(s *sentence, c cycle, chunk, before string) {
 	whole := s.lower
 	switch {
-	case reKeep.MatchString(whole) && len(s.amounts()) > 0 && !rePrimary.MatchString(whole):
-		// "nightly backups 60 days" says how long, not how often.
+	case reKeep.MatchString(whole) && len(s.lengths()) > 0 && !rePrimary.MatchString(whole) && !reReview.MatchString(before) && !reStoredEvery.MatchString(before):
+		return // "nightly backups 60 days" says how long, not how often
 	case reIncrement.MatchString(before) && !strings.Contains(before, "full"):
 		r.skip(s, "an increment between full backups has no place in the plan: every snapshot stores only what is new")
+		return
 	case reTraining.MatchString(chunk) && !reBackup.MatchString(chunk) && !reReview.MatchString(chunk):
 		r.skip(s, "training and penetration tests have no place in the plan yet")
-	case reExercise.MatchString(chunk) || reExercise.MatchString(whole) && reTesting.MatchString(chunk):
-		r.note([]string{"exercises", exerciseID(whole), "every"}, c.every, s.text, "exercise: due by its day, recorded with who took part", s.src())
-		if strings.Contains(whole, "restore") && strings.Contains(whole, "tabletop") {
+		return
+	}
+	for _, part := range []string{before, chunk} {
+		switch {
+		case reExercise.MatchString(part) || reExercise.MatchString(whole) && reTesting.MatchString(part) && len(s.cycles()) == 1:
+			r.note([]string{"exercises", exerciseID(whole), "every"}, c.every, s.text, "exercise: due by its day, recorded with who took part", s.src())
+			if strings.Contains(whole, "restore") && strings.Contains(whole, "tabletop") && len(s.cycles()) == 1 {
+				r.note([]string{"drills", "restore-test", "every"}, c.every, s.text, checkDrill, s.src())
+			}
+			return
+		case reReview.MatchString(part) && !strings.Contains(part, "backed up"):
+			r.review(s, c)
+			return
+		case reTesting.MatchString(part) || strings.Contains(part, "restore") && !strings.Contains(part, "backed up"):
 			r.note([]string{"drills", "restore-test", "every"}, c.every, s.text, checkDrill, s.src())
+			return
+		case reUpdates.MatchString(part) && !reBackup.MatchString(part) && shortStep(c.every):
+			r.note([]string{"incidents", "updates", "every"}, strings.Fields(c.every)[0], "", "messages: what is due is written down before it is sent", s.src())
+			return
 		}
-	case reReview.MatchString(chunk) && !strings.Contains(chunk, "backed up"):
-		r.review(s, c)
-	case reTesting.MatchString(chunk) || strings.Contains(chunk, "restore") && !strings.Contains(chunk, "backed up"):
-		r.note([]string{"drills", "restore-test", "every"}, c.every, s.text, checkDrill, s.src())
-	case reUpdates.MatchString(chunk) && !reBackup.MatchString(chunk) && strings.ContainsAny(c.every, "mh"):
-		r.note([]string{"incidents", "updates", "every"}, strings.Fields(c.every)[0], "", "messages: what is due is written down before it is sent", s.src())
+	}
+	switch {
 	case reBackup.MatchString(whole) && !reReport.MatchString(chunk):
 		r.backup(s, c, chunk, before)
 	case reReview.MatchString(whole):
@@ -291,10 +370,23 @@ func (r *reader) cycle(s *sentence, c cycle, chunk, before string) {
 	}
 }
 
+var (
+	reStoredEvery = regexp.MustCompile(`\bruns?\b|takes place|dump\w*|cop(?:y|ied)|snapshot daily|sync|mirror`)
+)
+
+// shortStep reports whether a recurrence counts minutes or hours.
+func shortStep(every string) bool {
+	step := strings.Fields(every + " ")[0]
+	return strings.HasSuffix(step, "m") || strings.HasSuffix(step, "h")
+}
+
 const checkDrill = "drill: restored in a sandbox, checked and timed"
 
 func exerciseID(lower string) string {
-	for _, k := range [][2]string{{"tabletop", "tabletop"}, {"table-top", "tabletop"}, {"call tree", "call-tree"}, {"call-tree", "call-tree"}, {"failover", "failover"}, {"rehears", "rehearsal"}} {
+	if strings.Contains(lower, "full") && strings.Contains(lower, "recovery") {
+		return "recovery"
+	}
+	for _, k := range [][2]string{{"tabletop", "tabletop"}, {"table-top", "tabletop"}, {"call tree", "call-tree"}, {"call-tree", "call-tree"}, {"failover", "failover"}, {"fail over", "failover"}, {"switch-over", "failover"}, {"switchover", "failover"}, {"to the spare", "failover"}, {"rehears", "rehearsal"}, {"practis", "rehearsal"}, {"practic", "rehearsal"}} {
 		if strings.Contains(lower, k[0]) {
 			return k[1]
 		}
@@ -310,10 +402,10 @@ var reviewOf = []struct {
 	{"suppliers", regexp.MustCompile(`supplier|vendor|third[- ]part`)},
 	{"jobs", regexp.MustCompile(`\bjobs?\b`)},
 	{"coverage", regexp.MustCompile(`coverage`)},
-	{"inventory", regexp.MustCompile(`register|inventory|entries`)},
-	{"objectives", regexp.MustCompile(`objectives?|\brtos?\b`)},
+	{"inventory", regexp.MustCompile(`register|inventory|entries|catalogue|list of systems`)},
+	{"objectives", regexp.MustCompile(`objectives?|\brtos?\b|\bvalues\b|target times`)},
 	{"risks", regexp.MustCompile(`\brisks?\b`)},
-	{"plan", regexp.MustCompile(`\bplan\b|polic|standard|handbook|document|procedure|next look|review (?:interval|cycle)|^review`)},
+	{"plan", regexp.MustCompile(`\bplan\b|polic|standard|handbook|document|procedure|next look|next review|review (?:interval|cycle)|^review|this page|this annex|concept|directive`)},
 }
 
 func (r *reader) review(s *sentence, c cycle) {
@@ -359,6 +451,9 @@ func subject(before, chunk, whole string) string {
 			}
 		}
 	}
+	if best == "files" && (strings.Contains(before, "bucket") || strings.Contains(before, "s3 ")) {
+		return "objects"
+	}
 	if best != "" {
 		return best
 	}
@@ -378,15 +473,34 @@ func subject(before, chunk, whole string) string {
 
 var reAtLeast = regexp.MustCompile(`(?:at least|at a minimum|minimum of|no less than)\s*(?:once )?$`)
 
+// reNamed is what a sentence says is copied, by a name that no rule knows.
+var reNamed = regexp.MustCompile(`^(?:the |all |our )?([A-Za-z][\w-]*(?: [\w-]+){0,2}?) (?:is|are) (?:backed up|copied|saved|dumped|snapshotted|archived|replicated|exported)\b`)
+
+// generic words that name no store.
+var reNoStore = regexp.MustCompile(`(?i)^(?:everything|all|data|backups?|copies|copy|it|they|these|this|systems?|servers?|production|these data|each|what)\b|\b(?:backups?|copies|data stores?|systems)$`)
+
 // backup reads a schedule.
 func (r *reader) backup(s *sentence, c cycle, chunk, before string) {
 	of := subject(before, chunk, s.lower)
+	if of == "" && s.continues || s.before != nil && reIt.MatchString(s.lower) && subject(before, "", "") == "" {
+		if x := subject(s.before.lower, "", ""); x != "" {
+			of = x
+		}
+	}
 	const check = "schedule: every slot is expected beforehand, and missed when nobody did it"
 	lead := strings.TrimSpace(s.lower[:min(len(s.lower), c.start)])
+	if m := reNamed.FindStringSubmatch(s.text); of == "" && m != nil && !reNoStore.MatchString(m[1]) {
+		of = slug(m[1])
+	}
+	if of == "" && s.before != nil && s.before == r.lastCopy && reIt.MatchString(s.lower) {
+		of = r.lastBackup
+	}
+	r.lastCopy = s
 	switch {
 	case of == "log":
 		lag := c.every
 		if c.continuous {
+			lag = ""
 			for _, a := range s.amounts() {
 				if a.start > c.start {
 					lag = a.value
@@ -398,17 +512,24 @@ func (r *reader) backup(s *sentence, c cycle, chunk, before string) {
 				return
 			}
 		}
+		r.lastBackup = "database"
 		r.note([]string{"backups", "database", "log", "max_lag"}, strings.Fields(lag)[0], "", "log: how far each location is behind is known at every moment", s.src())
 	case c.continuous:
 		r.skip(s, "continuously is not a number")
+	case reLatest.MatchString(lead):
+		r.skip(s, "it speaks of a copy, and not of how often one is made")
 	case reOffsite.MatchString(chunk) && !rePrimary.MatchString(before), strings.Contains(chunk, "second copy"):
-		if of == "" || strings.Contains(s.lower, "everything") {
+		if of == "" || strings.Contains(s.lower, "everything") || reOfAll.MatchString(s.lower) {
 			of = general
 		}
 		r.note([]string{"backups", of, "copies", "offsite", "every"}, calendarPeriod(c.every), "", "copies: the loss of each place is computed from what lies there", s.src())
 	default:
 		if of == "" {
 			of = general
+		}
+		r.lastBackup = of
+		if s.clause != "" {
+			r.clauseOf[s.clause] = of
 		}
 		if reAtLeast.MatchString(lead) {
 			r.note([]string{"backups", of, "floor"}, calendarPeriod(c.every), "", check, s.src())
@@ -417,6 +538,12 @@ func (r *reader) backup(s *sentence, c cycle, chunk, before string) {
 		r.note([]string{"backups", of, "every"}, c.every, s.text, check, s.src())
 	}
 }
+
+var (
+	reLatest = regexp.MustCompile(`\b(?:last|latest|previous|most recent|newest)$`)
+	reIt     = regexp.MustCompile(`^(?:it|they|this|these|that)\b`)
+	reOfAll  = regexp.MustCompile(`copy of (?:all|each|every)|(?:second|third|further|another|additional|offline) (?:copy|copies|set)\b`)
+)
 
 // calendarPeriod is the length of a recurrence.
 func calendarPeriod(every string) string {
@@ -462,11 +589,16 @@ func (r *reader) tests(s *sentence) {
 }
 
 var (
-	reKeep    = regexp.MustCompile(`\b(?:retain(?:ed)?|retention|kept|keep|held|preserved|expire[sd]?|deleted after|stored for)\b`)
-	reNotKeep = regexp.MustCompile(`evidence|records?\b|\baudit|minutes of|register|competen|informed|log-?in`)
+	reKeep    = regexp.MustCompile(`\b(?:retain(?:ed)?|retention|kept|keep|held|preserved|expire[sd]?|deleted after|stored for|stay(?:s)? available|storage period|available for)\b`)
+	reNotKeep = regexp.MustCompile(`evidence|\brecords? (?:of|are|is)\b|\baudit|minutes of|register|competen|informed|log-?in|\breports?\b`)
 	reMost    = regexp.MustCompile(`(?:no longer than|at most|not longer than|maximum of|up to)\s*$`)
 	reLeast   = regexp.MustCompile(`(?:at least|a minimum of|minimum|no less than)\s*$`)
+	reRhythm  = regexp.MustCompile(`\b(hourly|nightly|daily|weekly|monthly) (?:backups?|copies|copy|dumps?|snapshots?|images?)`)
+	reRefers  = regexp.MustCompile(`\b(?:section|clause|paragraph|§|no\.?) ?(\d{1,2}(?:\.\d{1,2}){1,3})\b`)
 )
+
+// rhythms are how often "nightly copies" are made.
+var rhythms = map[string]string{"hourly": "1h", "nightly": "1d", "daily": "1d", "weekly": "1w", "monthly": "1mo"}
 
 // retention reads how long backups are kept.
 func (r *reader) retention(s *sentence) {
@@ -478,22 +610,39 @@ func (r *reader) retention(s *sentence) {
 		return
 	}
 	var last int
-	for _, a := range s.amounts() {
+	after := s.lengths() // "the storage period is 40 days for the database": what it is about follows
+	behind := len(after) > 1 && reForEach.MatchString(s.lower[after[0].end:after[1].start])
+	for i, a := range after {
+		if reBehind.MatchString(s.lower[a.end:]) {
+			continue // how far the log is behind
+		}
 		if a.start < loc[0] && !strings.Contains(s.lower, "retention") {
-			continue
+			if !reNearKeep.MatchString(s.lower[a.end:]) && !reNearKeep.MatchString(s.lower[max(0, a.start-12):a.start]) {
+				continue
+			}
 		}
 		// Each amount has its own subject: "dumps for 35 days, photos for 90 days".
-		from := max(last, 0)
+		part := s.lower[max(last, 0):a.start]
+		if behind {
+			end := len(s.lower)
+			if i+1 < len(after) {
+				end = after[i+1].start
+			}
+			part = s.lower[a.end:end]
+		}
 		last = a.end
-		of := subject(s.lower[from:a.start], "", "")
-		if of == "" {
-			of = subject(s.lower[:a.start], "", "")
+		of := r.about(part, s)
+		if of == "" && !behind {
+			of = r.about(s.lower[:a.start], s)
+		}
+		if of == "" && r.lastBackup != "" && s.before != nil && reThat.MatchString(s.lower) {
+			of = r.lastBackup
+		}
+		if of == "" && !strings.Contains(part, "all ") && r.lastBackup != "" && s.before != nil && s.before == r.lastCopy && strings.HasPrefix(s.lower, "retention") {
+			of = r.lastBackup
 		}
 		if of == "" {
 			of = general
-		}
-		if of == "log" {
-			of = "database"
 		}
 		field := []string{"backups", of, "keep"}
 		switch before := s.lower[:a.start]; {
@@ -504,6 +653,49 @@ func (r *reader) retention(s *sentence) {
 		}
 		r.note(field, a.value, "", "retention: counted from the receipt of each copy", s.src())
 	}
+}
+
+var (
+	reBehind   = regexp.MustCompile(`^ (?:of )?(?:lag|behind|delay)\b`)
+	reForEach  = regexp.MustCompile(`^ for (?:the )?[a-z]`)
+	reNearKeep = regexp.MustCompile(`^\s*(?:of (?:that|it|them|these|each)|retention|history)|\b(?:kept|keep|retention:?|retain) $`)
+	reThat     = regexp.MustCompile(`\bof (?:that|it|them|these|those)\b|^(?:it|they|these|those|that)\b`)
+)
+
+// about says which backups a part of a sentence is about: what it names, the clause that
+// it refers to, or the ones that are made in the rhythm that it names.
+func (r *reader) about(part string, s *sentence) string {
+	if ms := reRefers.FindAllStringSubmatch(part, -1); ms != nil {
+		if of := r.clauseOf[ms[len(ms)-1][1]]; of != "" {
+			return of
+		}
+	}
+	of := subject(part, "", "")
+	if of == "" {
+		for _, name := range r.draft.below("backups") { // "Matter Data", by the name that it has
+			if words := strings.ReplaceAll(name, "-", " "); strings.Contains(part, words) && !slices.ContainsFunc(backupOf, func(b backupKind) bool { return b.id == name }) && name != general {
+				of = name
+			}
+		}
+	}
+	if v, ok := r.draft.get("backups", "machines", "every"); ok && of == "files" && strings.Contains(part, "images") && strings.Contains(strings.ToLower(v.Source), "image") {
+		of = "machines"
+	}
+	if of == "log" {
+		of = "database"
+	}
+	if m := reRhythm.FindStringSubmatch(part); m != nil && of == "" {
+		var made []string
+		for _, name := range r.draft.below("backups") {
+			if v, ok := r.draft.get("backups", name, "every"); ok && strings.Fields(v.Value)[0] == rhythms[m[1]] {
+				made = append(made, name)
+			}
+		}
+		if len(made) == 1 {
+			of = made[0]
+		}
+	}
+	return of
 }
 
 func digits(n int) string {

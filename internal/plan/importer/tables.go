@@ -163,7 +163,11 @@ func (r *reader) objectiveRow(t row) {
 		return
 	}
 	head := strings.ToLower(t.heads[0])
-	id := slug(t.cells[0])
+	name := t.cells[0]
+	if before, _, ok := strings.Cut(name, " ("); ok && slug(before) != "" && strings.ToLower(idInBrackets(name)) != idInBrackets(name) || ok && strings.Contains(name, ") ") {
+		name = before // "Water control (SCADA)"
+	}
+	id := slug(name)
 	if id == "" || !hScheme.MatchString(head) && head != "" {
 		return
 	}

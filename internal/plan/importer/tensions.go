@@ -214,7 +214,7 @@ func (r *reader) stagesAndTests() {
 			break
 		}
 	}
-	if s := r.sentence(reFigure); s != nil && !slices.ContainsFunc(r.doc.lines, func(l string) bool { return strings.Contains(l, "![") || strings.Contains(l, "<img") }) &&
+	if s := r.sentence(reFigure); s != nil && !slices.ContainsFunc(r.doc.lines, func(l textLine) bool { return strings.Contains(l.text, "![") || strings.Contains(l.text, "<img") }) &&
 		!slices.ContainsFunc(r.doc.headings, func(h heading) bool { return reFigure.MatchString(strings.ToLower(h.text)) }) {
 		r.tension(6, isWarning, s.line, "documents", "add it, or take the reference out", "referenced flow missing: the text refers to %q, and the document holds none", reFigure.FindString(s.lower))
 	}
