@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -14,12 +15,13 @@ import (
 
 // The pipeline of a writer:
 //
-//	Add: read, cut, hash the file ─ bundles of about 1 MiB ─▶ workers: name chunks,
-//	drop known ones, compress, seal into the open pack ─ full packs ─▶ check by
-//	decoding ─▶ one uploader per place
+//	Add: read, cut ─ bundles of about 1 MiB ─▶ hash the files ─▶ workers: name chunks,
+//	drop known ones, compress, decompress and compare, seal into the open pack
+//	─ full packs ─▶ open again ─▶ one uploader per place
 //
 // Memory is bounded by the number of bundles and pack buffers; whoever finds none
-// free waits.
+// free waits. Each stage is a goroutine of its own, so that one big file that changed
+// in a few places keeps more than one core at work.
 
 // A chunkKey is the first half of a chunk id. 128 bits of a keyed hash do not
 // collide, and an index of a terabyte stays small.
@@ -41,6 +43,9 @@ type use struct {
 	n     int
 	off   int64  // in the file, if the chunk is one run of it
 	spans []span // else
+
+	hashed bool // the chunks of owner, in their order, are its content: hash them
+	last   bool // of owner, if hashed
 }
 
 // A span is a run of a file inside of a chunk.
@@ -108,27 +113,27 @@ func (w *Writer) read(ctx context.Context, p *pending, content io.Reader) error 
 	if w.rbuf == nil {
 		w.rbuf = make([]byte, readBuffer)
 	}
-	w.hash.Reset()
 	var err error
 	if p.e.Cut == CutPages || p.e.Sparse {
 		err = w.readPages(ctx, p, content)
 	} else {
 		err = w.readContent(ctx, p, content)
 	}
-	p.e.Hash, p.given = w.hash.Sum(nil), p.e.Size
+	p.given = p.e.Size
 	return err
 }
 
+// readContent cuts where the content says. Behind it hashFiles hashes the chunks.
 func (w *Writer) readContent(ctx context.Context, p *pending, content io.Reader) error {
 	start, end, idle := 0, 0, 0
 	for eof := false; ; {
-		for !eof && end-start < maxChunk {
+		// One byte more than a chunk can have: then the last chunk is known to be it.
+		for !eof && end-start <= maxChunk {
 			if end == len(w.rbuf) {
 				end = copy(w.rbuf, w.rbuf[start:end])
 				start = 0
 			}
 			n, err := content.Read(w.rbuf[end:])
-			_, _ = w.hash.Write(w.rbuf[end : end+n])
 			end += n
 			if err == io.EOF {
 				eof = true
@@ -141,21 +146,28 @@ func (w *Writer) readContent(ctx context.Context, p *pending, content io.Reader)
 				return io.ErrNoProgress
 			}
 		}
-		if start == end {
+		if start == end { // an empty file
+			p.e.Hash = w.sum()
 			return nil
 		}
-		n := w.cutter.next(w.rbuf[start:end])
-		if err := w.addChunk(ctx, w.rbuf[start:start+n], &use{owner: p, n: n, off: p.e.Size}); err != nil {
+		n := w.cutter.next(w.rbuf[start:min(end, start+maxChunk)])
+		last := eof && start+n == end
+		if err := w.addChunk(ctx, w.rbuf[start:start+n], &use{owner: p, n: n, off: p.e.Size, hashed: true, last: last}); err != nil {
 			return err
 		}
 		start += n
 		p.e.Size += int64(n)
+		if last {
+			return nil
+		}
 	}
 }
 
 // readPages cuts every MiB. In a sparse file it leaves out zero pages, which then
-// are holes.
+// are holes, and which the chunks do not show: it hashes the file itself.
 func (w *Writer) readPages(ctx context.Context, p *pending, content io.Reader) error {
+	w.hash.Reset()
+	defer func() { p.e.Hash = w.hash.Sum(nil) }()
 	for {
 		block := w.rbuf[:pageChunk]
 		n, err := fill(content, block)
@@ -255,6 +267,9 @@ func (w *Writer) addChunk(ctx context.Context, data []byte, u *use) error {
 	}
 	w.emitMu.Lock()
 	u.owner.remaining++
+	if u.last {
+		u.owner.remaining++ // for the hash
+	}
 	w.emitMu.Unlock()
 	w.bundle.buf = append(w.bundle.buf, data...)
 	w.bundle.uses = append(w.bundle.uses, u)
@@ -270,7 +285,7 @@ func (w *Writer) flush(ctx context.Context) error {
 		return nil
 	}
 	select {
-	case w.jobs <- w.bundle:
+	case w.bundles <- w.bundle:
 		w.bundle = newJob()
 		return nil
 	case <-ctx.Done():
@@ -281,10 +296,44 @@ func (w *Writer) flush(ctx context.Context) error {
 	}
 }
 
+// hashFiles hashes the files whose chunks go by, in the order in which they were
+// read, and hands the bundles on. An entry that was left out in the middle never
+// gets a last chunk.
+func (w *Writer) hashFiles() {
+	defer close(w.jobs)
+	var (
+		h  = seal.NewHash()
+		of *pending
+	)
+	for j := range w.bundles {
+		rest := j.buf
+		for _, u := range j.uses {
+			data := rest[:u.n]
+			rest = rest[u.n:]
+			if !u.hashed || w.ctx.Err() != nil {
+				continue
+			}
+			if u.owner != of {
+				h.Reset()
+				of = u.owner
+			}
+			_, _ = h.Write(data)
+			if u.last {
+				w.emitMu.Lock()
+				of.e.Hash = h.Sum(nil)
+				of.remaining-- // its last chunk still waits, so that nothing is to be drained
+				w.emitMu.Unlock()
+				of = nil
+			}
+		}
+		w.jobs <- j // a worker always takes
+	}
+}
+
 // bench is what one worker reuses.
 type bench struct {
-	plain, packed []byte
-	ids           [][32]byte
+	plain, packed, again []byte
+	ids                  [][32]byte
 }
 
 func (w *Writer) work() {
@@ -372,7 +421,11 @@ func (w *Writer) store(j *job, starts, which []int, codec Codec, b *bench) error
 	if code != codeStored {
 		b.packed = stored[:0]
 	}
-	l, err := w.data.put(kindContent, plain, stored, code, chunks)
+	var err error
+	if b.again, err = proofread(b.again, plain, stored, code); err != nil {
+		return err
+	}
+	l, err := w.data.put(kindContent, len(plain), stored, code, chunks)
 	if err != nil {
 		return err
 	}
@@ -542,7 +595,10 @@ func (w *Writer) storeMeta(kind uint8, plain []byte) (location, error) {
 		return location{}, fmt.Errorf("snapshot %q: a root or entry of %d bytes: %w", w.id, len(plain), ErrLimit)
 	}
 	stored, code := compress(nil, plain, Zstd)
-	return w.meta.put(kind, plain, stored, code, []chunk{{w.cfg.MAC.ID(plain), uint32(len(plain))}})
+	if _, err := proofread(nil, plain, stored, code); err != nil {
+		return location{}, err
+	}
+	return w.meta.put(kind, len(plain), stored, code, []chunk{{w.cfg.MAC.ID(plain), uint32(len(plain))}})
 }
 
 // finishEntries writes the rest of the list and the root, and returns where it lies.
@@ -575,173 +631,19 @@ func (w *Writer) finishEntries() (RootRef, error) {
 	return RootRef{w.number(l.pack), l.segment}, nil
 }
 
-// A builder fills packs, one after the other. Workers reserve room in the open
-// pack and seal into it side by side.
-type builder struct {
-	w      *Writer
-	target func() int // of the next pack
-	room   int        // the longest target
-	free   chan []byte
-	all    [][]byte
-
-	mu  sync.Mutex
-	cur *openPack
-}
-
-type openPack struct {
-	id      packID
-	known   uint32
-	key     seal.Key
-	box     *seal.Box
-	target  int
-	buf     []byte
-	footer  footer
-	chunks  int
-	sealing sync.WaitGroup
-}
-
-func newBuilder(w *Writer, target func() int, room, buffers int) *builder {
-	return &builder{w: w, target: target, room: room, free: make(chan []byte, buffers)}
-}
-
-// put seals a segment into the open pack and says where it lies.
-func (b *builder) put(kind uint8, plain, stored []byte, code uint8, chunks []chunk) (location, error) {
-	sealed := len(stored) + seal.Overhead
-	b.mu.Lock()
-	p := b.cur
-	if p != nil && (len(p.buf)+sealed+footerLen(len(p.footer.segs)+1, p.chunks+len(chunks)) > p.target || len(p.footer.segs) == maxSegments) {
-		b.closeCurrent()
-		p = nil
+// proofread decompresses what is about to be sealed, while it is still in the
+// processor's cache, and compares it with what was read. A compressor with a fault
+// has cost others their backups: restic's issues 4523 and 4677.
+func proofread(room, plain, stored []byte, code uint8) ([]byte, error) {
+	if code == codeStored {
+		return room, nil
 	}
-	if p == nil {
-		var err error
-		if p, err = b.open(); err != nil {
-			b.mu.Unlock()
-			return location{}, err
-		}
-		b.cur = p
+	again, err := decompress(room[:0], stored, code, len(plain))
+	if err == nil && !bytes.Equal(again, plain) {
+		err = ErrDamaged
 	}
-	at, n := len(p.buf), len(p.footer.segs)
-	p.buf = p.buf[:at+sealed]
-	region := p.buf[at : at : at+sealed]
-	p.footer.segs = append(p.footer.segs, segment{uint64(at), uint32(sealed), uint32(len(plain)), code, kind, chunks})
-	p.chunks += len(chunks)
-	p.sealing.Add(1)
-	b.mu.Unlock()
-	// The number n is used once under this key: it was reserved above.
-	p.box.Seal(region, uint64(n), stored)
-	p.sealing.Done()
-	return location{pack: p.known, segment: uint32(n)}, nil
-}
-
-// open begins a pack with a key of its own. The caller holds mu.
-func (b *builder) open() (*openPack, error) {
-	buf, err := b.buffer()
 	if err != nil {
-		return nil, err
+		return room, fmt.Errorf("%d bytes do not come back from the compressor, nothing of them was stored: %w", len(plain), err)
 	}
-	w := b.w
-	p := &openPack{key: seal.NewKey(), footer: footer{mac: w.cfg.MAC}, target: b.target()}
-	wrapped, err := seal.Wrap(p.key, w.cfg.Recipients)
-	if err != nil {
-		b.free <- buf
-		return nil, err
-	}
-	p.buf = appendHeader(buf[:0], wrapped)
-	p.id = idOfHeader(p.buf)
-	p.box = seal.NewBox(p.key, packContext(w.repoID, p.id))
-	w.mu.Lock()
-	p.known = uint32(len(w.known))
-	w.known = append(w.known, knownPack{id: p.id, number: -1, mine: true})
-	w.byID[p.id] = p.known
-	w.mu.Unlock()
-	return p, nil
-}
-
-// buffer returns room for one pack; it waits until one is free.
-func (b *builder) buffer() ([]byte, error) {
-	select {
-	case buf := <-b.free:
-		return buf, nil
-	default:
-	}
-	if len(b.all) < cap(b.free) {
-		buf, err := allocate(b.room + packSlack)
-		if err != nil {
-			return nil, err
-		}
-		b.all = append(b.all, buf)
-		return buf, nil
-	}
-	select {
-	case buf := <-b.free:
-		return buf, nil
-	case <-b.w.ctx.Done():
-		return nil, b.w.err()
-	}
-}
-
-// release frees the buffers. Nothing may use them any more.
-func (b *builder) release() {
-	for _, buf := range b.all {
-		deallocate(buf)
-	}
-	b.all = nil
-}
-
-// closeCurrent sends the open pack on its way. The caller holds mu.
-func (b *builder) closeCurrent() {
-	p := b.cur
-	b.cur = nil
-	if p == nil {
-		return
-	}
-	b.w.packing.Add(1)
-	go b.w.finishPack(b, p)
-}
-
-// finishPack writes footer and trailer, reads the whole pack back as any reader
-// would, and hands it to the places.
-func (w *Writer) finishPack(b *builder, p *openPack) {
-	done := func() {
-		forget(p.buf)
-		b.free <- p.buf[:0]
-		w.packing.Done()
-	}
-	p.sealing.Wait()
-	if w.ctx.Err() != nil {
-		done()
-		return
-	}
-	t := trailer{footer: uint64(len(p.buf)), segments: uint32(len(p.footer.segs))}
-	p.buf = p.box.Seal(p.buf, footerSegment, p.footer.append(nil))
-	t.sealed = uint32(uint64(len(p.buf)) - t.footer)
-	pad := padding(len(p.buf))
-	clear(p.buf[len(p.buf) : len(p.buf)+pad]) // an earlier pack lay here
-	p.buf = t.append(p.buf[:len(p.buf)+pad])
-	if err := proofread(p, w.repoID); err != nil {
-		w.fail(fmt.Errorf("pack %s does not read back, nothing of it was stored: %w", p.id, err))
-		done()
-		return
-	}
-	p.key, p.box = seal.Key{}, nil // a writer cannot read what it wrote
-	w.mu.Lock()
-	w.known[p.known].ref = PackRef{ID: p.id.String(), Size: int64(len(p.buf)), Hash: hexHash(p.buf)}
-	w.stats.BytesStored += int64(len(p.buf))
-	ref := w.known[p.known].ref
-	w.mu.Unlock()
-	w.upload(p, ref, done)
-}
-
-// proofread opens the pack from its bytes alone and compares every chunk with the
-// id that was made from the source's bytes.
-func proofread(p *openPack, repository string) error {
-	f, box, err := openWhole(p.buf, repository, p.id, p.key)
-	if err != nil {
-		return err
-	}
-	if len(f.segs) != len(p.footer.segs) {
-		return fmt.Errorf("%d segments of %d: %w", len(f.segs), len(p.footer.segs), ErrDamaged)
-	}
-	return verifyWhole(f, box, p.buf, func(_ int, err error) error { return err })
+	return again[:0], nil
 }

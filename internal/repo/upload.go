@@ -341,9 +341,9 @@ func (w *Writer) finish(ctx context.Context) (*Manifest, error) {
 	if err := w.flush(ctx); err != nil {
 		return nil, err
 	}
-	close(w.jobs)
+	close(w.bundles)
 	w.workers.Wait()
-	w.jobs = make(chan *job) // shut closes it
+	w.bundles = make(chan *job) // shut closes it
 	if err := w.err(); err != nil {
 		return nil, err
 	}

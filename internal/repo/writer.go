@@ -106,7 +106,8 @@ type Writer struct {
 	closed bool
 	labels map[string]string
 
-	jobs    chan *job
+	bundles chan *job // to hashFiles
+	jobs    chan *job // from there to the workers
 	workers sync.WaitGroup
 
 	mu      sync.Mutex // chunks and packs
@@ -147,7 +148,7 @@ func NewWriter(ctx context.Context, cfg WriterConfig) (*Writer, error) {
 	target, room := func() int { return cfg.PackSize }, cfg.PackSize
 	w := &Writer{
 		cfg: cfg, now: cfg.Clock().UTC(), repoID: cfg.Places[0].Repo.id, cutter: newCutter(cfg.MAC), hash: seal.NewHash(), labels: map[string]string{},
-		jobs: make(chan *job, 1), flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
+		bundles: make(chan *job, 1), jobs: make(chan *job), flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
 	}
 	if err := w.survey(ctx); err != nil {
 		return nil, fmt.Errorf("write snapshot of %q: %w", cfg.Scope, err)
@@ -163,6 +164,7 @@ func NewWriter(ctx context.Context, cfg WriterConfig) (*Writer, error) {
 	for _, p := range w.places {
 		p.start(w)
 	}
+	w.workers.Go(w.hashFiles)
 	for range cfg.Workers {
 		w.workers.Go(w.work)
 	}
@@ -436,7 +438,7 @@ func (w *Writer) shut() {
 	}
 	w.closed = true
 	w.cancel(ErrClosed)
-	close(w.jobs)
+	close(w.bundles)
 	w.workers.Wait()
 	w.packing.Wait()
 	for _, p := range w.places {
