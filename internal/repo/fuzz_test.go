@@ -111,7 +111,15 @@ func FuzzLog(f *testing.F) {
 	f.Add(b)
 	f.Add(b[:40])
 	f.Fuzz(func(t *testing.T, got []byte) {
-		_, data, err := openLog(got, "r", logName(p), []seal.VerifyKey{sk.Public()}, []seal.Identity{id})
+		parts, err := splitLog(got, "r", logName(p), []seal.VerifyKey{sk.Public()})
+		var key seal.Key
+		if err == nil {
+			key, err = seal.Unwrap(parts.wrapped, id)
+		}
+		var data []byte
+		if err == nil {
+			data, err = parts.open("r", logName(p), key)
+		}
 		if err == nil && (!bytes.Equal(got, b) || string(data) != "hello") {
 			t.Error("accepted what was not signed")
 		}
@@ -201,6 +209,39 @@ func FuzzTombstones(f *testing.F) {
 		}
 		if of, ok := repairedName(string(b)); ok && len(of) >= len(b) {
 			t.Error("a name that grew")
+		}
+	})
+}
+
+func FuzzEpoch(f *testing.F) {
+	sk, err := seal.GenerateSigningKey("k")
+	if err != nil {
+		f.Fatal(err)
+	}
+	id, err := seal.GenerateIdentity()
+	if err != nil {
+		f.Fatal(err)
+	}
+	pack := packID{1, 2}.object()
+	keys := map[string]seal.Key{pack: seal.NewKey(), "logs/s/l/name": seal.NewKey()}
+	e, err := makeEpoch("r", "s", time.Unix(0, 0), keys, []seal.Recipient{id.Recipient()}, sk)
+	if err != nil {
+		f.Fatal(err)
+	}
+	name := epochName(e.Scope, e.ID)
+	f.Add(e.raw)
+	f.Add(e.raw[:40])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		got, err := parseEpoch(raw, "r", name)
+		if err != nil {
+			return
+		}
+		opened, err := got.open([]seal.Identity{id})
+		if _, werr := got.recipients(); err != nil || werr != nil {
+			return
+		}
+		if verifySigned(raw, domainKeys, got.Signer, []seal.VerifyKey{sk.Public()}) == nil && (len(opened) != 2 || opened[pack] != keys[pack]) {
+			t.Error("accepted what was not signed")
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -45,7 +46,7 @@ type golden struct {
 // this fails, the change breaks other people's backups.
 func TestGolden(t *testing.T) {
 	ctx := t.Context()
-	if *update {
+	if _, err := os.Stat(goldenDir); *update && errors.Is(err, fs.ErrNotExist) {
 		makeGolden(t)
 	}
 	want, id, key := readGolden(t)
@@ -139,13 +140,105 @@ func TestIndependentDecoderReadsRepairs(t *testing.T) {
 	decodeGolden(t, dir)
 }
 
-func decodeGolden(t *testing.T, repository string) {
+// After a rotation keys of what was there before lie beside it, for a key that it was not
+// sealed to. That alone reads all of it, here and with the independent decoder. The epochs
+// were written once, like the repository.
+func TestGoldenKeyEpochs(t *testing.T) {
+	ctx := t.Context()
+	want, old, key := readGolden(t)
+	dir := filepath.Join(t.TempDir(), "repository")
+	if err := os.CopyFS(dir, os.DirFS(goldenDir+"/repository")); err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		makeGoldenEpochs(t, dir, old)
+	} else if err := os.CopyFS(filepath.Join(dir, "keys"), os.DirFS(epochsDir+"/keys")); err != nil {
+		t.Fatal(err)
+	}
+	idText, err1 := os.ReadFile(epochsDir + "/identity.txt")
+	keyText, err2 := os.ReadFile(epochsDir + "/verify.txt")
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
+	id, err1 := seal.ParseIdentity(string(idText))
+	vault, err2 := seal.ParseVerifyKey(string(keyText))
+	r, err3 := repo.Open(ctx, repotest.Dir(dir))
+	if err := errors.Join(err1, err2, err3); err != nil {
+		t.Fatal(err)
+	}
+	r.Trust(key, vault)
+	ms, err := r.Manifests(ctx, "")
+	if err != nil || len(ms) != 2 {
+		t.Fatal(len(ms), err)
+	}
+	for _, m := range ms {
+		s, err := r.Snapshot(ctx, m, id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if damage, err := s.Verify(ctx, nil); err != nil || len(damage) > 0 {
+			t.Fatal(damage, err)
+		}
+	}
+	for name, hash := range want.Logs {
+		if ls, err := r.Logs(ctx, "db"); err == nil && ls[0].Name == name {
+			if data, _, err := r.ReadLog(ctx, ls[0], id); err != nil || hashOf(data) != hash {
+				t.Error("log piece", err)
+			}
+		}
+	}
+	decodeGolden(t, dir, "--identity", epochsDir+"/identity.txt", "--verify-key", epochsDir+"/verify.txt")
+	// Without the epochs it reads nothing.
+	none, err := repo.Open(ctx, repotest.Dir(goldenDir+"/repository"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := none.Snapshot(ctx, ms[0], id); !errors.Is(err, seal.ErrNoIdentity) {
+		t.Error("the new key needs no epoch: ", err)
+	}
+}
+
+const epochsDir = "testdata/golden/v1-epochs"
+
+// makeGoldenEpochs writes the epochs once.
+func makeGoldenEpochs(t *testing.T, dir string, old seal.Identity) {
+	t.Helper()
+	if err := os.Mkdir(epochsDir, 0o755); err != nil {
+		t.Fatal("golden key epochs are never made anew: ", err)
+	}
+	keys := repotest.NewKeys(t)
+	r, err := repo.Open(t.Context(), repotest.Dir(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, scope := range []string{"files", "db"} {
+		got, err := repo.Rewrap{At: r, Scope: scope, Recipients: keys.Recipients(), Identities: []seal.Identity{old}, Signer: keys.Signer, Now: start}.Run(t.Context())
+		if err != nil || got.Left() != 0 || got.Given == 0 {
+			t.Fatal(got, err)
+		}
+	}
+	for name, text := range map[string]string{
+		"identity.txt": keys.Identity.String(), "verify.txt": keys.Signer.Public().String(),
+		"README.txt": "Key epochs of the repository in ../v1, for an identity that it was not sealed to, signed by a key of their own. Written once; for this test only.",
+	} {
+		if err := os.WriteFile(filepath.Join(epochsDir, name), []byte(text+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.CopyFS(filepath.Join(epochsDir, "keys"), os.DirFS(filepath.Join(dir, "keys"))); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// decodeGolden decodes with the golden identity and key; further options replace the
+// identity and add keys.
+func decodeGolden(t *testing.T, repository string, options ...string) {
 	t.Helper()
 	want, _, _ := readGolden(t)
 	script := filepath.Join("..", "..", "tools", "decode", "decode.py")
 	run := func(ctx context.Context, args ...string) []byte {
 		t.Helper()
-		cmd := exec.CommandContext(ctx, "python3", append([]string{script, "--identity", goldenDir + "/identity.txt", "--verify-key", goldenDir + "/verify.txt", repository}, args...)...)
+		cmd := exec.CommandContext(ctx, "python3", append([]string{script, "--identity", goldenDir + "/identity.txt", "--verify-key", goldenDir + "/verify.txt"}, append(append(slices.Clone(options), repository), args...)...)...)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		out, err := cmd.Output()

@@ -438,7 +438,14 @@ func (r *Repository) readSealed(ctx context.Context, name string, ids []seal.Ide
 		if err != nil {
 			return err
 		}
-		if h, data, err = openLog(b, r.id, name, r.trust, ids); err != nil {
+		p, err := splitLog(b, r.id, name, r.trust)
+		if err == nil {
+			err = r.unwrap(ctx, p.Scope, name, p.wrapped, ids, func(key seal.Key) (err error) {
+				data, err = p.open(r.id, name, key)
+				return err
+			})
+		}
+		if h = p.logHeader; err != nil {
 			return fmt.Errorf("%q: %w", at, err)
 		}
 		return nil
@@ -449,28 +456,19 @@ func (r *Repository) readSealed(ctx context.Context, name string, ids []seal.Ide
 	return h, data, nil
 }
 
-// openLog reads a whole log object.
-func openLog(b []byte, repository, name string, trust []seal.VerifyKey, ids []seal.Identity) (logHeader, []byte, error) {
-	p, err := splitLog(b, repository, name, trust)
-	if err != nil {
-		return p.logHeader, nil, err
-	}
-	key, err := seal.Unwrap(p.wrapped, ids...)
-	if err != nil {
-		return p.logHeader, nil, err
-	}
-	stored, err := seal.NewBox(key, logContext(repository, name, p.before)).Open(nil, 0, p.sealed)
-	if err != nil {
-		return p.logHeader, nil, fmt.Errorf("content: %w", ErrDamaged)
-	}
-	data, err := decompress(nil, stored, p.Codec, p.Plain)
-	return p.logHeader, data, err
-}
-
 // logParts are the parts of a whole log object.
 type logParts struct {
 	logHeader
 	wrapped, before, sealed []byte
+}
+
+// open opens the content.
+func (p *logParts) open(repository, name string, key seal.Key) ([]byte, error) {
+	stored, err := seal.NewBox(key, logContext(repository, name, p.before)).Open(nil, 0, p.sealed)
+	if err != nil {
+		return nil, fmt.Errorf("content: %w", ErrDamaged)
+	}
+	return decompress(nil, stored, p.Codec, p.Plain)
 }
 
 // splitLog takes a whole log object apart and checks all of it that needs no key: the

@@ -368,6 +368,9 @@ func (r *Repository) Replicate(ctx context.Context, from *Repository, m *Manifes
 	if err := missingFrom(m, have); err != nil {
 		return err // a pack of another size is there already; it is never overwritten
 	}
+	if err := r.copyEpochs(ctx, from, m.Scope); err != nil {
+		return fmt.Errorf("replicate snapshot %q: %w", m.ID, err)
+	}
 	if time.Since(began) > MaxRun {
 		return fmt.Errorf("replicate snapshot %q: %w", m.ID, ErrLate)
 	}

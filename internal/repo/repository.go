@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"sync"
 	"time"
 
 	"holdfast/internal/seal"
@@ -18,6 +19,9 @@ type Repository struct {
 	id    string
 	trust []seal.VerifyKey
 	blind bool // the place is only written to
+
+	ringsMu sync.Mutex
+	rings   map[string]*ring // what key epochs hold, by scope and identities
 }
 
 // Settings are what a repository says of itself for ever.

@@ -173,16 +173,17 @@ func (s *Snapshot) openPack(ctx context.Context, object string, id packID, ref P
 			return nil, nil, err
 		}
 	}
-	key, err := seal.Unwrap(wrapped, s.ids...)
-	if err != nil {
-		return fail(err)
-	}
-	box := seal.NewBox(key, packContext(s.repo.id, id))
-	plain, err := box.Open(nil, footerSegment, sealed)
-	if err != nil {
-		return fail(fmt.Errorf("pack footer: %w", ErrDamaged))
-	}
-	f, err := parseFooter(plain, len(header), t)
+	var f *footer
+	var box *seal.Box
+	err = s.repo.unwrap(ctx, s.m.Scope, id.object(), wrapped, s.ids, func(key seal.Key) error {
+		box = seal.NewBox(key, packContext(s.repo.id, id))
+		plain, err := box.Open(nil, footerSegment, sealed)
+		if err != nil {
+			return fmt.Errorf("pack footer: %w", ErrDamaged)
+		}
+		f, err = parseFooter(plain, len(header), t)
+		return err
+	})
 	if err != nil {
 		return fail(err)
 	}

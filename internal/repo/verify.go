@@ -141,11 +141,12 @@ func (v *verifier) pack(ctx context.Context, n int, buf []byte) error {
 	if err != nil {
 		return whole(err)
 	}
-	key, err := seal.Unwrap(wrapped, v.s.ids...)
-	if err != nil {
-		return whole(err)
-	}
-	f, box, err := openWhole(b, v.s.repo.id, id, key)
+	var f *footer
+	var box *seal.Box
+	err = v.s.repo.unwrap(ctx, v.s.m.Scope, id.object(), wrapped, v.s.ids, func(key seal.Key) (err error) {
+		f, box, err = openWhole(b, v.s.repo.id, id, key)
+		return err
+	})
 	if err != nil {
 		return whole(err)
 	}

@@ -11,7 +11,8 @@ module, and for zstd either the "zstandard" module or the zstd program.
     decode.py --identity FILE REPOSITORY log OBJECT-NAME > FILE
 
 REPOSITORY is a directory. FILE holds a line AGE-SECRET-KEY-1... With
---verify-key FILE every manifest and log piece must be signed by that key.
+--verify-key FILE every manifest, log piece and key epoch must be signed by that key,
+or by one of them where it is given several times.
 """
 import argparse
 import base64
@@ -34,6 +35,10 @@ MAX_PLAIN = 16 << 20
 
 class Damaged(Exception):
     pass
+
+
+class NotOurs(Damaged):
+    """what is sealed to others"""
 
 
 def need(ok, what):
@@ -246,7 +251,7 @@ def age_decrypt(data, secret):
         nonce, payload = data[mac_end + 1 : mac_end + 17], data[mac_end + 17 :]
         # The key is 32 bytes: one chunk, the last, with counter 0.
         return ChaCha20Poly1305(hkdf(file_key, nonce, b"payload")).decrypt(bytes(11) + b"\x01", payload, None)
-    raise Damaged("the identity opens none of the recipients' stanzas")
+    raise NotOurs("the identity opens none of the recipients' stanzas")
 
 
 def open_sealed(key, number, sealed, context):
@@ -258,7 +263,7 @@ def open_sealed(key, number, sealed, context):
 
 class Repository:
     def __init__(self, path, secret, verify, fast):
-        self.path, self.secret, self.verify, self.fast = path, secret, verify, fast
+        self.path, self.secret, self.verify, self.fast, self.opened = path, secret, verify, fast, {}
         marker = json.loads(self.read("holdfast-repository"))
         need(marker["format"] == 1, "repository format")
         self.id = marker["repository"]
@@ -282,12 +287,61 @@ class Repository:
                     raise
 
     def check_signature(self, domain, message, sig):
-        if self.verify is None:
-            return
+        for key in self.verify:
+            try:
+                return key.verify(sig, b"holdfast/1 " + domain + b"\n" + message)
+            except InvalidSignature:
+                pass
+        need(not self.verify, "signature")
+
+    def keys(self, scope, name, wrapped):
+        """the key in an object's own header, or those that key epochs hold for it, newest first"""
         try:
-            self.verify.verify(sig, b"holdfast/1 " + domain + b"\n" + message)
-        except InvalidSignature:
-            raise Damaged("signature") from None
+            return [age_decrypt(wrapped, self.secret)]
+        except NotOurs:
+            found = [e[name] for e in self.epochs(scope) if name in e]
+            if not found:
+                raise
+            return found
+
+    def epochs(self, scope):
+        if scope not in self.opened:
+            self.opened[scope] = []
+            path = os.path.join(self.path, "keys", scope)
+            for n in sorted(os.listdir(path), reverse=True) if os.path.isdir(path) else []:
+                try:
+                    e = self.instead("keys/%s/%s" % (scope, n), lambda b: self.open_epoch(scope, n, b))
+                except NotOurs:
+                    continue
+                except Damaged as err:
+                    print("keys/%s/%s: %s" % (scope, n, err), file=sys.stderr)
+                    continue
+                self.opened[scope].append(e)
+        return self.opened[scope]
+
+    def open_epoch(self, scope, name, b):
+        line, sig, rest = b.split(b"\n")
+        need(rest == b"", "key epoch lines")
+        self.check_signature(b"keys", line, base64.b64decode(sig, validate=True))
+        e = json.loads(line)
+        need(e["format"] == 1 and e["type"] == "keys" and e["repository"] == self.id, "key epoch")
+        need(e["scope"] == scope and e["id"] == name, "key epoch of another name")
+        names = e["objects"]
+        context = "holdfast/1 keys\n%s\n%s/%s\n%s" % (self.id, scope, name, blake3("\n".join(names).encode()).hex())
+        own = age_decrypt(base64.b64decode(e["wrapped"], validate=True), self.secret)
+        plain = open_sealed(own, 0, base64.b64decode(e["sealed"], validate=True), context.encode())
+        need(len(plain) == 32 * len(names), "number of keys")
+        return {o: plain[32 * i : 32 * i + 32] for i, o in enumerate(names)}
+
+    def open_with(self, scope, name, wrapped, number, sealed, context):
+        """returns the key that opens, and what it opens"""
+        keys = self.keys(scope, name, wrapped)
+        for key in keys:
+            try:
+                return key, open_sealed(key, number, sealed, context)
+            except Damaged:
+                if key is keys[-1]:
+                    raise
 
     def manifest(self, scope_id):
         return self.instead("snapshots/" + scope_id, lambda b: self.open_manifest(scope_id, b))
@@ -323,12 +377,12 @@ class Repository:
             parts += [h["name"]]
         need("/".join(parts) == name, "log object of another name")
         context = "holdfast/1 log\n%s\n%s\n%s" % (self.id, name, blake3(b[:at]).hex())
-        stored = open_sealed(age_decrypt(wrapped, self.secret), 0, sealed, context.encode())
+        _, stored = self.open_with(h["scope"], name, wrapped, 0, sealed, context.encode())
         return decompress(h["codec"], stored, h["plain"])
 
 
 class Pack:
-    def __init__(self, repo, ref, name, b):
+    def __init__(self, repo, scope, ref, name, b):
         self.repo, self.data = repo, b
         need(len(b) == ref["size"], "pack size")
         if not repo.fast or repo.replacements(name):
@@ -337,10 +391,9 @@ class Pack:
         (w,) = struct.unpack(">I", b[8:12])
         header = b[: 12 + w]
         need(blake3(header)[:16].hex() == ref["id"], "pack id")
-        self.key = age_decrypt(header[12:], repo.secret)
         self.context = ("holdfast/1 pack\n%s\n%s" % (repo.id, ref["id"])).encode()
         off, length, n = struct.unpack(">QII", b[-24:-8])
-        f = open_sealed(self.key, 0xFFFFFFFF, b[off : off + length], self.context)
+        self.key, f = repo.open_with(scope, name, header[12:], 0xFFFFFFFF, b[off : off + length], self.context)
         need(not any(b[off + length : -24]), "padding")
         need(f[0] == 1 and struct.unpack(">I", f[33:37])[0] == n, "footer")
         self.mac, at, end = f[1:33], 37, 12 + w
@@ -390,7 +443,7 @@ class Snapshot:
                 self.packs.pop(next(iter(self.packs)))
             ref = self.m["packs"][pack]
             name = "packs/%s/%s" % (ref["id"][:2], ref["id"])
-            self.packs[pack] = self.repo.instead(name, lambda b: Pack(self.repo, ref, name, b))
+            self.packs[pack] = self.repo.instead(name, lambda b: Pack(self.repo, self.m["scope"], ref, name, b))
         return self.packs[pack].segment(i, kind)
 
     def entries(self):
@@ -476,15 +529,13 @@ def first_line(path):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--identity", required=True)
-    p.add_argument("--verify-key")
+    p.add_argument("--verify-key", action="append", default=[])
     p.add_argument("--fast", action="store_true")
     p.add_argument("repository")
     p.add_argument("verb", choices=["list", "restore", "log"])
     p.add_argument("args", nargs="*")
     a = p.parse_args()
-    verify = None
-    if a.verify_key:
-        verify = Ed25519PublicKey.from_public_bytes(base64.b64decode(first_line(a.verify_key).split(":")[2]))
+    verify = [Ed25519PublicKey.from_public_bytes(base64.b64decode(first_line(f).split(":")[2])) for f in a.verify_key]
     repo = Repository(a.repository, bech32_secret(first_line(a.identity)), verify, a.fast)
     if a.verb == "list":
         for kind in ("snapshots", "logs"):
