@@ -29,10 +29,10 @@ func (s *Store) Extend(ctx context.Context, name string, until time.Time) error 
 	return nil
 }
 
-// lockedUntil asks for the lock of an object's newest version; zero if there is none.
+// lockedUntil asks for the lock of an object, the first version; zero if there is none.
 // It reads the headers: servers spell the document of the lock in several ways.
 func (s *Store) lockedUntil(ctx context.Context, name string) (version string, until time.Time, err error) {
-	info, err := s.client.StatObject(ctx, s.cfg.Bucket, s.key(name), minio.StatObjectOptions{})
+	info, err := s.statFirst(ctx, name)
 	if err != nil {
 		return "", until, err
 	}

@@ -2,6 +2,7 @@ package s3_test
 
 import (
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -127,5 +128,69 @@ func TestPutOnlyCredentials(t *testing.T) {
 		if got, err := get(open(t, owner), name); err != nil || got != want {
 			t.Errorf("%s is %q, %v", name, got, err)
 		}
+	}
+}
+
+// Who can put, without our condition, lays versions over what is there. What was written
+// first is what is read, locked and deleted.
+func TestWhatIsLaidOverAnObject(t *testing.T) {
+	server := locationtest.StartS3(t)
+	cfg := config(t, server, true)
+	owner := open(t, cfg)
+	must(t, put(owner, location.Marker, "{}"))
+	must(t, put(owner, "packs/aa/1", "the first one"))
+	must(t, put(owner, "packs/aa/10", "a longer name"))
+	thief := open(t, cfg)
+	for _, body := range []string{"evil", "", strings.Repeat("evil ", 100)} {
+		for _, name := range []string{location.Marker, "packs/aa/1"} {
+			must(t, s3.Cover(t.Context(), thief, name, body))
+		}
+		// One that knew the object, and one that never saw it.
+		for _, s := range []*s3.Store{owner, open(t, cfg)} {
+			if got, err := get(s, "packs/aa/1"); err != nil || got != "the first one" {
+				t.Errorf("under %d bytes: %q, %v", len(body), got, err)
+			}
+			for _, off := range []int64{0, 4, 13} {
+				r, err := s.Get(t.Context(), "packs/aa/1", off, -1)
+				must(t, err)
+				b, err := io.ReadAll(r)
+				r.Close()
+				if err != nil || string(b) != "the first one"[off:] {
+					t.Errorf("from %d under %d bytes: %q, %v", off, len(body), b, err)
+				}
+			}
+			r, err := s.Get(t.Context(), "packs/aa/1", 4, 5)
+			must(t, err)
+			b, err := io.ReadAll(r)
+			r.Close()
+			if err != nil || string(b) != "first" {
+				t.Errorf("a range under %d bytes: %q, %v", len(body), b, err)
+			}
+			if got, err := get(s, "packs/aa/10"); err != nil || got != "a longer name" {
+				t.Errorf("its neighbour: %q, %v", got, err)
+			}
+			// It takes the place for what it was: the marker is the first one too.
+			if err := s.List(t.Context(), "packs/", func(repo.Object) error { return nil }); err != nil {
+				t.Errorf("list under %d bytes: %v", len(body), err)
+			}
+			if err := put(s, "packs/aa/1", "the first one"); !errors.Is(err, fs.ErrExist) {
+				t.Errorf("put again: %v", err)
+			}
+		}
+	}
+	until := time.Now().Add(time.Hour)
+	must(t, owner.Extend(t.Context(), "packs/aa/1", until))
+	if err := owner.Delete(t.Context(), "packs/aa/1"); !errors.Is(err, location.ErrLocked) {
+		t.Errorf("delete: %v", err)
+	}
+	if got, err := get(open(t, cfg), "packs/aa/1"); err != nil || got != "the first one" {
+		t.Errorf("the lock holds something else: %q, %v", got, err)
+	}
+	// The owner's deletion takes all of it, and what comes later under the name is another.
+	must(t, s3.Cover(t.Context(), thief, "packs/aa/10", "evil"))
+	must(t, owner.Delete(t.Context(), "packs/aa/10"))
+	must(t, put(owner, "packs/aa/10", "later"))
+	if got, err := get(owner, "packs/aa/10"); err != nil || got != "later" {
+		t.Errorf("after the deletion: %q, %v", got, err)
 	}
 }

@@ -76,7 +76,14 @@ func (s *Store) versionTrait(ctx context.Context) probe.Check {
 	case err != nil:
 		return probe.Check{Name: c.Name, Outcome: probe.Unknown, Detail: s.explain("stat", location.Marker, err).Error()}
 	case version != "" && version != "null":
-		return probe.Check{Name: c.Name, Outcome: probe.Holds, Detail: "the bucket keeps old versions of objects"}
+		if _, err := s.first(ctx, location.Marker, version); err != nil {
+			return probe.Check{Name: c.Name, Outcome: probe.Unknown, Detail: s.explain("list versions", location.Marker, err).Error()}
+		}
+		if s.newestOnly.Load() {
+			return probe.Check{Name: c.Name, Outcome: probe.Open, Detail: "the bucket keeps old versions of objects, and these credentials may not list them",
+				Consequence: "what a thief lays over an object is read instead of it, and found damaged", Hint: "give the credentials the right to list versions (s3:ListBucketVersions)"}
+		}
+		return probe.Check{Name: c.Name, Outcome: probe.Holds, Detail: "the bucket keeps old versions of objects, and the first is read"}
 	}
 	c.Outcome, c.Detail = probe.Open, "the bucket keeps no old versions"
 	return c

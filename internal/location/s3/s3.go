@@ -24,8 +24,8 @@
 //
 // What the bucket's policy and lock leave: with a policy that denies deletion, or
 // with object lock in compliance mode, add objects and versions but destroy none.
-// A newer version laid over an object is noticed, since content is signed and
-// sealed, and the old version is still there. Without either: delete everything.
+// A newer version laid over an object changes nothing: where the credentials may list
+// versions, the first one is read. Without either: delete everything.
 package s3
 
 import (
@@ -137,6 +137,9 @@ type Store struct {
 	marker   []byte    // the marker's content, once seen
 	seen     time.Time // when it was last seen, by the monotonic clock
 	honoured bool      // a conditional put was refused as it should be
+	firsts   map[string]string
+
+	newestOnly atomic.Bool // the credentials may not list versions
 }
 
 // New returns the location in a bucket. It asks nobody: a place may come back.
@@ -269,7 +272,7 @@ func (s *Store) witness(ctx context.Context, now bool) error {
 		if err == nil && known != "" && tag == known {
 			return nil
 		}
-		r, _, _, err := s.core().GetObject(ctx, s.cfg.Bucket, s.key(location.Marker), minio.GetObjectOptions{})
+		r, err := s.open(ctx, location.Marker, 0, -1)
 		if err != nil {
 			return err
 		}
@@ -472,7 +475,12 @@ func (s *Store) open(ctx context.Context, name string, off, n int64) (*objectRea
 	r := &objectReader{s: s, ctx: ctx, name: name, off: off, left: n}
 	if n == 0 || n < 0 && off > 0 {
 		// The protocol has no empty range, and no way to ask for what is behind the end.
-		size, _, err := s.stat(ctx, name)
+		var size int64
+		err := s.retry(ctx, func(ctx context.Context) error {
+			info, err := s.statFirst(ctx, name)
+			size = info.Size
+			return err
+		})
 		switch {
 		case err != nil:
 			return nil, err
@@ -509,6 +517,8 @@ type objectReader struct {
 	w    *watcher
 	tag  string // the object that was begun
 	lost int    // connections that broke
+
+	version string // the first one, if it is not the newest
 }
 
 // connect asks for the rest of the range.
@@ -522,10 +532,17 @@ func (r *objectReader) connect() error {
 			return err
 		}
 	}
+	opts.VersionID = r.version
 	body, info, header, err := r.s.core().GetObject(ctx, r.s.cfg.Bucket, r.s.key(r.name), opts)
-	if err != nil {
+	if again, ferr := r.connectFirst(err, info.VersionID); again || ferr != nil {
+		if err == nil {
+			body.Close()
+		}
 		w.stop()
-		return w.cause(err)
+		if again {
+			return r.connect()
+		}
+		return w.cause(ferr)
 	}
 	got := header.Get("Content-Range")
 	switch {
@@ -688,6 +705,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	for i := range maxVersions {
 		_, version, err := s.stat(ctx, name)
 		if absent(err) && i > 0 {
+			s.forget(name)
 			return nil
 		}
 		if absent(err) && name != location.Marker {
@@ -704,6 +722,7 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 			return s.explain("delete", name, err)
 		}
 		if version == "" {
+			s.forget(name)
 			return nil
 		}
 	}
