@@ -61,11 +61,18 @@ type split struct {
 
 func splitDuties(t *testing.T) split {
 	t.Helper()
+	s := split{disk: filepath.Join(place(t), "disk"), server: filesOnly(t)}
+	return s.divided(t, fmt.Sprintf("{kind: dir, path: %q}", s.disk))
+}
+
+// divided puts a gateway before a location, given as in a plan, and moves the backups of
+// a server's uploads to a host that can only write there.
+func (s split) divided(t *testing.T, behind string) split {
+	t.Helper()
 	root := place(t)
-	s := split{disk: filepath.Join(root, "disk"), dir: filepath.Join(root, "gw")}
-	s.server = filesOnly(t)
+	s.dir = filepath.Join(root, "gw")
 	id := regexp.MustCompile(`(?m)^  id: (.*)\n  encrypt_to`).FindStringSubmatch(treeOf(t, s.server.dir)["plan.yaml"])[1]
-	write(t, filepath.Join(s.dir, "plan.yaml"), fmt.Sprintf("apiVersion: holdfast/v1\nplan: {id: gw}\nrepository: {id: %s}\nlocations: {disk: {kind: dir, path: %q}}\n", id, s.disk), 0o600)
+	write(t, filepath.Join(s.dir, "plan.yaml"), fmt.Sprintf("apiVersion: holdfast/v1\nplan: {id: gw}\nrepository: {id: %s}\nlocations: {disk: %s}\n", id, behind), 0o600)
 	hf(t, "--dir", s.dir, "location", "init", "disk").want(t, 0)
 	hf(t, "--dir", s.dir, "gateway", "init", "--host", "127.0.0.1").want(t, 0)
 	s.host = workspace{dir: filepath.Join(root, "host"), root: root, uploads: s.server.uploads}
