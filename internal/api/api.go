@@ -91,6 +91,7 @@ type Config struct {
 	Recoveries *recovery.Module
 	Vault      Vault
 	Governance Governance
+	WritesBack WritesBack
 }
 
 type body[T any] struct{ Body T }
@@ -129,6 +130,7 @@ func New(cfg Config) http.Handler {
 	custody(a, cfg.Custody)
 	vaultOperations(a, cfg.Vault)
 	governance(a, cfg.Governance)
+	undoOperations(a, cfg.WritesBack)
 	return http.MaxBytesHandler(mux, MaxBody)
 }
 

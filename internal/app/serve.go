@@ -45,7 +45,7 @@ func (a *App) Serve(ctx context.Context, l Listen) (*Server, error) {
 	// The same protection as for the pages: a foreign site must not start work
 	// through a visitor's browser.
 	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api.New(api.Config{
-		Core: a, People: a, Jobs: a.Jobs, Drills: a.Drills, Incidents: a.Incidents, Recoveries: a.Recoveries, Custody: a, Vault: a, Governance: a,
+		Core: a, People: a, Jobs: a.Jobs, Drills: a.Drills, Incidents: a.Incidents, Recoveries: a.Recoveries, Custody: a, Vault: a, Governance: a, WritesBack: a,
 	})))
 	mux.Handle("/", pages)
 	s := &Server{http: &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}}

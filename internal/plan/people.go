@@ -76,6 +76,7 @@ const (
 	ActEncryption = "change-encryption"
 	ActDelete     = "delete"     // deletion before its time, release of a hold
 	ActObjectives = "objectives" // a value of an objective
+	ActWriteBack  = "write-back" // rows that a mistake took, into production
 	ActException  = "exception-" // and the risk: exception-low, exception-medium, …
 )
 

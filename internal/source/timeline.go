@@ -75,5 +75,6 @@ type Event struct {
 	Rows        int64     `json:"rows,omitempty"`
 	Transaction uint32    `json:"transaction,omitempty"`
 	Position    string    `json:"position"`
+	End         string    `json:"end,omitempty"`   // of the log that did it: a restore to there includes it
 	Before      time.Time `json:"before,omitzero"` // the last good instant, if it was a mistake
 }

@@ -263,7 +263,7 @@ func (w *watcher) end(r wal.Record, c wal.Change) {
 		return
 	}
 	note := func(what source.EventKind, name string, rows int64) {
-		e := source.Event{At: c.At, What: what, Name: name, Rows: rows, Transaction: xid, Position: r.Start.String()}
+		e := source.Event{At: c.At, What: what, Name: name, Rows: rows, Transaction: xid, Position: r.Start.String(), End: r.End.String()}
 		if what.Destructive() {
 			// The replay stops before the first commit that is later than its target.
 			e.Before = c.At.Add(-time.Microsecond)
