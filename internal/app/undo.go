@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -126,7 +127,7 @@ func mistake(ctx context.Context, p *plan.Plan, opt Options, r *UndoRequest) (be
 	}
 	if r.Everything {
 		if r.At.IsZero() {
-			return before, nil, "", holdfast.WithHint(fmt.Errorf("since when? %w", holdfast.ErrUsage), "--everything needs the last good instant: --at TIME")
+			return before, nil, "", holdfast.WithHint(fmt.Errorf("no instant is given since which everything counts: %w", holdfast.ErrUsage), "--everything needs the last good instant: --at TIME")
 		}
 		return before, nil, "everything that was written since " + r.At.UTC().Format(instant), nil
 	}
@@ -153,11 +154,22 @@ func mistake(ctx context.Context, p *plan.Plan, opt Options, r *UndoRequest) (be
 	if r.At.IsZero() {
 		before = holdfast.Target{Kind: holdfast.TargetLSN, Value: found.Position}
 	}
-	rows := ""
-	if found.Rows > 0 {
-		rows = fmt.Sprintf(" (%d rows)", found.Rows)
+	return before, &holdfast.Target{Kind: holdfast.TargetLSN, Value: found.End}, fmt.Sprintf("transaction %d at %s: %s", found.Transaction, found.At.UTC().Format(instant), strings.Join(whatItDid(rep.Events, found), ", ")), nil
+}
+
+// whatItDid lists all that the transaction of an event destroyed.
+func whatItDid(events []source.Event, of source.Event) (out []string) {
+	for _, e := range events {
+		if e.Position != of.Position || !e.What.Destructive() {
+			continue
+		}
+		text := e.Name + " " + string(e.What)
+		if e.Rows > 0 {
+			text += fmt.Sprintf(" (%d rows)", e.Rows)
+		}
+		out = append(out, text)
 	}
-	return before, &holdfast.Target{Kind: holdfast.TargetLSN, Value: found.End}, fmt.Sprintf("transaction %d: %s %s%s at %s", found.Transaction, found.Name, found.What, rows, found.At.UTC().Format(instant)), nil
+	return out
 }
 
 // An undoing holds the restored states while they are compared.
