@@ -123,16 +123,33 @@ var (
 	defaultReview = Period{Days: 7}
 )
 
+// onlyTwo reports whether two people and no third hold the given roles.
+func (p *Plan) onlyTwo(roles []string) bool {
+	who := map[string]bool{}
+	for _, r := range roles {
+		for _, deputy := range []bool{false, true} {
+			if id := p.Person(r, deputy); id != "" {
+				who[id] = true
+			}
+		}
+	}
+	return len(who) == 2
+}
+
 // Approval returns what an act needs. An act that the plan does not name needs two of
 // the plan's approvers, other than who asks; in a team that is declared small, one
 // person is enough after a delay, with a review afterwards. Weakening what protects
-// counts as deletion.
+// counts as deletion. Where only two people can approve at all, who asks is one of the
+// two: both sign, and nobody acts alone.
 func (p *Plan) Approval(act string) Approval {
 	a, ok := p.Approvals[act]
 	if !ok {
 		a = Approval{Roles: p.Plan.Approvers, People: 2}
-		if act == ActChange {
+		switch act {
+		case ActChange:
 			a.People = 1
+		case ActWeaken, ActEncryption, ActDelete:
+			a.RequesterCounts = p.onlyTwo(a.Roles)
 		}
 		if act == ActDelete || act == ActEncryption {
 			if w, ok := p.Approvals[ActWeaken]; ok {

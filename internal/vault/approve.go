@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -155,6 +156,9 @@ func (m *Module) ask(ctx context.Context, tx *db.Tx, held *plan.Plan, a Act, by 
 	if f := (Act{Does: []string{a.Kind, a.Subject, by, a.Plan}}).normal(); !slices.Equal(f.Does, []string{a.Kind, a.Subject, by, a.Plan}) {
 		return Request{}, fmt.Errorf("a name in a request is too long or has control characters: %w", holdfast.ErrUsage)
 	}
+	if why := cannot(held, a, by); why != nil && by != asksItself {
+		return Request{}, why
+	}
 	all, err := m.requests(ctx, tx)
 	if err != nil {
 		return Request{}, err
@@ -168,6 +172,7 @@ func (m *Module) ask(ctx context.Context, tx *db.Tx, held *plan.Plan, a Act, by 
 	rand.Read(id[:]) // never fails: the runtime ends the program instead
 	now := m.cfg.Clock().UTC().Truncate(time.Second)
 	r := Request{ID: hex.EncodeToString(id[:]), Act: a, Asked: by, At: now, Expires: now.Add(expires), State: StateOpen, Rule: rule(held, a.Kind)}
+	m.settle(held, &r)
 	if f := held.Approval(a.Kind).Fallback; f != nil {
 		r.Expires = f.Delay.AddTo(r.Expires, 1, held.Location())
 	}
@@ -214,6 +219,59 @@ func (m *Module) Sign(ctx context.Context, id, by string, armoured []byte) (r Re
 	return r, err
 }
 
+// asksItself is who asks for a plan that is written to be in force.
+const asksItself = "holdfast"
+
+// maySign reports whether a person's signature counts under an approval.
+func maySign(held *plan.Plan, a plan.Approval, by string) bool {
+	return by != "" && slices.ContainsFunc(a.Roles, func(role string) bool { return held.Person(role, false) == by || held.Person(role, true) == by })
+}
+
+// able are the people who may sign for an act and have a key to do it with.
+func able(held *plan.Plan, act string) (out []string) {
+	a := held.Approval(act)
+	for _, id := range slices.Sorted(maps.Keys(held.People)) {
+		if len(held.People[id].SSH) > 0 && maySign(held, a, id) {
+			out = append(out, id)
+		}
+	}
+	return out
+}
+
+// cannot says why an act can never get the signatures that it needs, however many
+// people agree; nil if it can.
+func cannot(held *plan.Plan, act Act, asked string) error {
+	a := held.Approval(act.Kind)
+	can := able(held, act.Kind)
+	if len(can) == 0 {
+		return refuse("add people.NAME.ssh to the plan: a plan in which nobody who approves can sign takes its first keys without a signature",
+			"%s needs signatures, and nobody who may sign for it has a key in the plan that the vault holds (who may: %s)", act.Kind, rule(held, act.Kind))
+	}
+	if a.Fallback != nil {
+		return nil
+	}
+	others := can
+	if !a.RequesterCounts {
+		others = slices.DeleteFunc(slices.Clone(can), func(id string) bool { return id == asked })
+	}
+	if len(others) >= a.People {
+		return nil
+	}
+	hint := fmt.Sprintf("give a key (people.NAME.ssh) to more of those who may sign; or approvals.%s with \"fallback: {delay: 1d, review_within: 7d}\"", act.Kind)
+	if len(can) >= a.People {
+		return refuse(fmt.Sprintf("let somebody ask who does not sign; or add \"requester_counts: true\" to approvals.%s, so that whoever asks is one of the %d", act.Kind, a.People),
+			"%s needs %d people besides who asks, and without %q only %s can sign", act.Kind, a.People, asked, people(others))
+	}
+	return refuse(hint, "%s needs %d people, and only %s can sign", act.Kind, a.People, people(others))
+}
+
+func people(ids []string) string {
+	if len(ids) == 0 {
+		return "nobody"
+	}
+	return strings.Join(ids, " and ")
+}
+
 // mayNotSign says why a signature does not count; nil with the key that it is by.
 func (m *Module) mayNotSign(held *plan.Plan, r Request, by string, armoured []byte) (key string, why error) {
 	if err := m.live(r); err != nil {
@@ -224,7 +282,7 @@ func (m *Module) mayNotSign(held *plan.Plan, r Request, by string, armoured []by
 		return "", refuse("the people stand under \"people\" of the plan that the vault holds", "%q is not a person of the plan that the vault holds", by)
 	}
 	a := held.Approval(r.Act.Kind)
-	if !slices.ContainsFunc(a.Roles, func(role string) bool { return held.Person(role, false) == by || held.Person(role, true) == by }) {
+	if !maySign(held, a, by) {
 		return "", refuse("who may: "+r.Rule, "%q may not sign for %q", by, r.Act.Kind)
 	}
 	if by == r.Asked && !a.RequesterCounts && a.Fallback == nil {
@@ -273,6 +331,12 @@ func (m *Module) settle(held *plan.Plan, r *Request) {
 	r.State, r.NotBefore, r.ReviewBy = StateOpen, time.Time{}, time.Time{}
 	n := len(r.Signatures)
 	switch {
+	case n == 0 && a.Fallback != nil && r.Act.Subject == "plan" && len(able(held, r.Act.Kind)) == 0:
+		// A small team without keys: a plan waits, so that it can be stopped, and is looked
+		// at afterwards. What deletes always needs a key.
+		r.State = StateApproved
+		r.NotBefore = a.Fallback.Delay.AddTo(r.At, 1, held.Location())
+		r.ReviewBy = a.Fallback.ReviewWithin.AddTo(r.NotBefore, 1, held.Location())
 	case n == 0:
 	case n >= max(a.People, 1):
 		r.State, r.NotBefore = StateApproved, r.Signatures[n-1].At
@@ -337,7 +401,7 @@ func (m *Module) ready(ctx context.Context, tx *db.Tx, held *plan.Plan, id strin
 		return Request{}, refuse(fmt.Sprintf("\"holdfast approve %s\" shows what to sign; who may: %s", id, r.Rule), "request %s has %d signatures, and needs more", id, len(signatures))
 	}
 	if now := m.cfg.Clock(); now.Before(r.NotBefore) {
-		return Request{}, refuse(fmt.Sprintf("wait, or have a second person sign; \"holdfast approve %s --reject\" stops it", id), "request %s was signed by one person and waits until %s", id, utc(r.NotBefore))
+		return Request{}, refuse(fmt.Sprintf("wait, or have a second person sign; \"holdfast approve %s --reject\" stops it", id), "request %s was signed by %s and waits until %s", id, []string{"nobody", "one person"}[min(len(r.Signatures), 1)], utc(r.NotBefore))
 	}
 	return r, nil
 }

@@ -95,15 +95,13 @@ func (m *Module) adopt(ctx context.Context, tx *db.Tx) ([]holdfast.Finding, erro
 			return nil, err
 		}
 		if r.State != StateRejected { // who said no is not asked again at once
-			if r, err = m.ask(ctx, tx, held, act, "holdfast"); err != nil {
+			if r, err = m.ask(ctx, tx, held, act, asksItself); err != nil {
 				return nil, err
 			}
 		}
 		requests = append(requests, r.ID)
 		if _, why := m.ready(ctx, tx, held, r.ID, act); why != nil {
-			waits = append(waits, holdfast.Finding{Code: CodePending, Severity: holdfast.SeverityWarning, Subject: "plan",
-				Message: fmt.Sprintf("the plan before goes on, since the new one needs approval: %s", strings.Join(act.Does, "; ")),
-				Hint:    fmt.Sprintf("\"holdfast approve %s\" shows what to sign, and who may; or take the change back", r.ID)})
+			waits = append(waits, pending(held, act, r))
 		}
 	}
 	if len(waits) > 0 { // one that is signed for alone is not used up
@@ -115,6 +113,28 @@ func (m *Module) adopt(ctx context.Context, tx *db.Tx) ([]holdfast.Finding, erro
 		}
 	}
 	return nil, m.hold(ctx, tx, now, "signed for: request "+strings.Join(requests, ", "))
+}
+
+// pending says that a plan waits for an act to be signed, and what ends that.
+func pending(held *plan.Plan, act Act, r Request) holdfast.Finding {
+	f := holdfast.Finding{Code: CodePending, Severity: holdfast.SeverityWarning, Subject: "plan",
+		Message: fmt.Sprintf("the plan before goes on, since the new one needs approval: %s", strings.Join(act.Does, "; ")),
+		Hint:    fmt.Sprintf("\"holdfast approve %s\" shows what to sign, and who may; or take the change back", r.ID)}
+	why := cannot(held, act, asksItself)
+	switch {
+	case r.State == StateRejected:
+		f.Hint = "it was rejected: take the change back, or write it anew"
+	case why == nil:
+	case held.Approval(act.Kind).Fallback != nil:
+		f.Hint = fmt.Sprintf("nobody who may sign has a key, so it is in force at %s unless somebody stops it: \"holdfast approve %s --by NAME --reject\"", utc(r.NotBefore), r.ID)
+	default:
+		f.Message += ". " + holdfast.Sentence(why)
+		f.Hint = "take the change back first; then give those who approve a key (people.NAME.ssh), or declare \"org: {team: small}\", which are in force at once while nobody can sign; then make the change again"
+		if len(able(held, act.Kind)) > 0 {
+			f.Hint = holdfast.Hint(why)
+		}
+	}
+	return f
 }
 
 func (m *Module) proposed() *plan.Plan {
@@ -168,8 +188,8 @@ func asks(held, next *plan.Plan, now time.Time) (acts []Act) {
 // force, and why the proposed one waits if it is not: it needs signatures, or its day
 // has not come. It does what Adopt would do and takes it back, so nothing is written.
 //
-// Where nobody can sign, a plan is in force as it is written, and the vault alone goes
-// on by what it holds.
+// Where nobody can sign, a weaker plan waits too: for the delay of a small team, or until
+// the people who approve have keys.
 func (m *Module) InForce(ctx context.Context) (in *plan.Plan, waiting []holdfast.Finding, err error) {
 	takenBack := errors.New("taken back")
 	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
@@ -182,7 +202,7 @@ func (m *Module) InForce(ctx context.Context) (in *plan.Plan, waiting []holdfast
 		if err != nil {
 			return err
 		}
-		if held != nil && len(findings) > 0 && (HasSigners(held) || m.cfg.Clock().Before(begins(in))) {
+		if held != nil && len(findings) > 0 {
 			in, waiting = held, findings
 		}
 		return takenBack
@@ -245,8 +265,8 @@ func weaker(old, new *plan.Plan, now time.Time) []plan.Change {
 	})
 }
 
-// HasSigners reports whether anybody in the plan has a key to sign with.
-func HasSigners(p *plan.Plan) bool { return len(signers(p)) > 0 }
+// HasSigners reports whether anybody who approves weaker plans has a key to sign with.
+func HasSigners(p *plan.Plan) bool { return len(able(p, plan.ActWeaken)) > 0 }
 
 // rule is an approval in one line: who, how many, and what a small team does instead.
 func rule(p *plan.Plan, act string) string {
@@ -270,20 +290,6 @@ func rule(p *plan.Plan, act string) string {
 		s += fmt.Sprintf(", or one and %s pass, with a review within %s", f.Delay, f.ReviewWithin)
 	}
 	return s
-}
-
-// signers are the people's keys that may sign, by key.
-func signers(p *plan.Plan) map[string]string {
-	out := map[string]string{}
-	for id, person := range p.People {
-		for _, key := range person.SSH {
-			f := strings.Fields(key)
-			if len(f) >= 2 {
-				out[f[0]+" "+f[1]] = id
-			}
-		}
-	}
-	return out
 }
 
 // lastFor returns the newest request for an act that has not expired, if any.
