@@ -133,6 +133,7 @@ func TestCheck(t *testing.T) {
 		{"machine-login", codeSecret, []string{offsite, machine("me:hunter2@backup.example.com", "known_hosts: known_hosts")}},
 		{"machine-password", codeField, []string{offsite, machine("backup.example.com", "password: hunter2")}},
 		{"placeholder-key", codeKeys, []string{recipientA, PlaceholderRecipient}},
+		{"placeholder-keys", codeKeys, []string{recipientA, PlaceholderRecipient, recipientB, PlaceholderRecipient}},
 		{"private-key", codeSecret, []string{recipientA, "AGE-SECRET-KEY-1QQQQQQQQQQ"}},
 		{"one-key", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: [key-a]"}},
 		{"one-key-allowed", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: [key-a]\n  allow_one_recipient: true"}},
