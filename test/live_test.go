@@ -2,9 +2,13 @@ package test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A standing is what "status --json" says of the plan.
@@ -134,4 +138,117 @@ func TestPlanTakesEffectWithoutRestart(t *testing.T) {
 		t.Fatal("the server was restarted")
 	}
 	s.stop(t)
+}
+
+// keyed gives the people of the first plan SSH keys, and returns the files.
+func (w workspace) keyed(t *testing.T, people ...string) map[string]string {
+	t.Helper()
+	keys := map[string]string{}
+	for _, p := range people {
+		keys[p] = filepath.Join(w.root, "ssh-"+p)
+		if out, err := exec.Command("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", p, "-f", keys[p]).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		pub, err := os.ReadFile(keys[p] + ".pub")
+		if err != nil {
+			t.Fatal(err)
+		}
+		edit(t, w.plan(), func(s string) string {
+			return regexp.MustCompile(`(?m)^  `+p+`: \{name: ("[^"]*")\}$`).ReplaceAllString(s, "  "+p+": {name: $1, ssh: {own: \""+strings.TrimSpace(string(pub))+"\"}}")
+		})
+	}
+	return keys
+}
+
+// A company of two needs both to delete early, whoever of them asks; and it is told at
+// once where its plan wants a third.
+func TestCompanyOfTwoDeletes(t *testing.T) {
+	t.Parallel()
+	w := filesOnly(t)
+	keys := w.keyed(t, "founder-a", "founder-b")
+	w.run(t, "location", "init", "--all").want(t, 0)
+	s := serve(t, w.dir)
+	for range 3 {
+		w.backup(t)
+	}
+	gone := listed(t, w.near)[0]
+	ask := []string{"--store", "uploads", "--snapshot", gone, "--by", "founder-a", "--reason", "a customer's file", "--apply"}
+	apply := append([]string{"prune"}, ask...)
+	id := w.prune(t, 4, ask...).Request.ID
+	w.sign(t, id, "founder-a", keys["founder-a"], "", 4)
+	w.run(t, apply...).want(t, 4)
+	w.sign(t, id, "founder-a", keys["founder-a"], "", 4) // twice is not two
+	w.sign(t, id, "founder-b", keys["founder-b"], "", 0)
+	w.run(t, apply...).want(t, 0)
+	if now := listed(t, w.near); slices.Contains(now, gone) {
+		t.Errorf("both signed, and %s is still there: %v", gone, now)
+	}
+	// A plan that says in so many words that who asks does not sign is weaker nowhere, so
+	// it is in force at once; and then nobody can fulfil it.
+	edit(t, w.plan(), func(s string) string { return s + "\napprovals: {delete: {roles: [founder-a, founder-b]}}\n" })
+	next := listed(t, w.near)[0]
+	until(t, "the request to be refused", func() bool {
+		return strings.Contains(w.run(t, "prune", "--store", "uploads", "--snapshot", next, "--by", "founder-a", "--reason", "again").errout, "besides")
+	})
+	w.run(t, "prune", "--store", "uploads", "--snapshot", next, "--by", "founder-a", "--reason", "again").refuses(t, 4, "besides who asks.*only founder-b can sign", "requester_counts")
+	s.stop(t)
+}
+
+// The plan that init writes has no key of anybody. From the first backup on it is no
+// draft: what is weaker waits.
+func TestWeakeningWithoutKeysWaits(t *testing.T) {
+	t.Parallel()
+	w := filesOnly(t)
+	w.run(t, "location", "init", "--all").want(t, 0)
+	rarer := func(s string) string { return strings.Replace(s, "every: 1w", "every: 2w", 1) }
+	edit(t, w.plan(), func(s string) string { return strings.Replace(s, "fresh_for: 10d", "fresh_for: 90d", 1) })
+	w.inForce(t)
+	draft, _ := w.inForce(t)
+	edit(t, w.plan(), rarer)
+	first, waits := w.inForce(t)
+	if first == draft || waits != "" {
+		t.Fatalf("a plan by which nothing is kept yet waits: %s", waits)
+	}
+	w.backup(t)
+	edit(t, w.plan(), func(s string) string { return strings.Replace(s, "every: 2w", "every: 3w", 1) })
+	if now, waits := w.inForce(t); now != first || !strings.Contains(waits, "proved more rarely") || !strings.Contains(waits, "people.NAME.ssh") {
+		t.Fatalf("in force is %s, want %s: %q", now, first, waits)
+	}
+	// It says so to a command without a server too.
+	if e := w.run(t, "backup", "uploads").want(t, 0); !strings.Contains(e.errout, "proved more rarely") {
+		t.Errorf("nobody is told that the plan waits: %v", e)
+	}
+	// The way out that it names: take it back, declare the team small, change it again, and
+	// a day later it is in force, to be looked at.
+	edit(t, w.plan(), func(s string) string {
+		return strings.Replace(strings.Replace(s, "every: 3w", "every: 2w", 1), "\norg:\n", "\norg:\n  team: small\n", 1)
+	})
+	small, waits := w.inForce(t)
+	if small == first || waits != "" {
+		t.Fatalf("the way out is none: %s", waits)
+	}
+	edit(t, w.plan(), func(s string) string { return strings.Replace(s, "every: 2w", "every: 3w", 1) })
+	if now, waits := w.inForce(t); now != small || !strings.Contains(waits, "unless somebody stops it") {
+		t.Fatalf("in force is %s, want %s: %q", now, small, waits)
+	}
+	for _, hours := range []string{"13", "25"} {
+		w.at(t, hours, "prune", "--json")
+	}
+	var rs []struct {
+		State    string
+		ReviewBy time.Time `json:"review_by"`
+	}
+	w.at(t, "26", "approve", "--json").want(t, 0).object(t, &rs)
+	used := slices.IndexFunc(rs, func(r struct {
+		State    string
+		ReviewBy time.Time `json:"review_by"`
+	}) bool {
+		return r.State == "used"
+	})
+	if used < 0 || rs[used].ReviewBy.IsZero() {
+		t.Fatalf("a day has passed, and nobody is asked to look at it: %+v", rs)
+	}
+	if _, waits := w.inForce(t); waits != "" {
+		t.Errorf("a day has passed, and it waits: %s", waits)
+	}
 }

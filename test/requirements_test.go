@@ -105,11 +105,14 @@ type firm struct {
 	server  *serving
 }
 
-// protect makes a firm whose table "ledger" is empty.
-func protect(t *testing.T) firm {
+// protect makes a firm whose table "ledger" is empty, with the first plan as edits make it.
+func protect(t *testing.T, edits ...func(string) string) firm {
 	t.Helper()
 	c := shared.get(t)
 	f := firm{workspace: forCluster(t, c), cluster: c}
+	for _, change := range edits {
+		edit(t, f.plan(), change)
+	}
 	c.sql(t, "CREATE TABLE ledger (n int PRIMARY KEY, at timestamptz)")
 	t.Cleanup(func() {
 		if _, err := c.query(context.Background(), "DROP TABLE ledger"); err != nil {
@@ -576,14 +579,15 @@ func TestSealedRows(t *testing.T) {
 		f.server.stop(t)
 		// Errors too: a server that is not there, a password that is refused, keys that
 		// are none.
-		edit(t, f.plan(), func(s string) string { return strings.Replace(s, "user=holdfast", "user=nobody", 1) })
-		keep(f.run(t, "backup", "db").want(t, 1))
-		keep(f.run(t, "check", "--live").want(t, 3))
-		edit(t, f.plan(), func(s string) string {
+		stranger := forCluster(t, f.cluster)
+		edit(t, stranger.plan(), func(s string) string { return strings.Replace(s, "user=holdfast", "user=nobody", 1) })
+		stranger.run(t, "location", "init", "--all").want(t, 0)
+		keep(stranger.run(t, "backup", "db").want(t, 1))
+		keep(stranger.run(t, "check", "--live").want(t, 3))
+		edit(t, stranger.plan(), func(s string) string {
 			return strings.Replace(s, "user=nobody", "user=holdfast sslmode=verify-full", 1)
 		})
-		keep(f.run(t, "backup", "db").want(t, 1))
-		edit(t, f.plan(), func(s string) string { return strings.Replace(s, " sslmode=verify-full", "", 1) })
+		keep(stranger.run(t, "backup", "db").want(t, 1))
 		broken := filepath.Join(f.root, "broken.age")
 		write(t, broken, canaries["runner.age"]+"X\n", 0o600)
 		keep(f.run(t, "restore", "uploads", "--to", filepath.Join(f.root, "y"), "--key", broken).want(t, 1))

@@ -342,13 +342,10 @@ stores:
 // The loss of a store is computed at every moment, for each scenario, from what is left.
 func TestExposureNow(t *testing.T) {
 	t.Parallel()
-	f := protect(t)
-	f.server.stop(t)
-	edit(t, f.plan(), func(s string) string {
+	f := protect(t, func(s string) string {
 		s = strings.Replace(s, "automatic: [store-lost]", "automatic: []", 1) // the database is not lost here
 		return strings.Replace(s, "rpo: 15m", "rpo: 15s", 1)
 	})
-	f.server = serve(t, f.dir)
 	type loss struct {
 		Scenario, State, Verdict string
 		Location                 string    `json:"from_location"`

@@ -70,6 +70,9 @@ func (c *cli) withServer(ctx context.Context, work app.Work, f func(ctx context.
 	if err != nil {
 		return err
 	}
+	for _, f := range a.Waiting() {
+		fmt.Fprintf(c.stderr, "holdfast: note: %s: %s\n", f.Code, f.Message)
+	}
 	s, err := a.Serve(ctx, app.Listen{Socket: true})
 	if err != nil {
 		return errors.Join(err, a.Stop())

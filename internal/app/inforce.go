@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/backup"
 	"holdfast/internal/db"
+	"holdfast/internal/ledger"
 	"holdfast/internal/plan"
 	"holdfast/internal/vault"
 )
@@ -43,9 +45,18 @@ const (
 // settlePlan decides which plan is in force: the one that is written, unless it weakens
 // the one that the vault holds and the people of that one have not signed for it, or its
 // day has not come. Then the one that is held goes on. Nothing is written here:
+// anythingKept reports whether the vault ever countersigned a copy.
+func (a *App) anythingKept(ctx context.Context, tx *db.Tx) (bool, error) {
+	first, err := a.Ledger.FindTx(ctx, tx, ledger.Query{Type: backup.FactReceipt, Limit: 1})
+	return len(first) > 0, err
+}
+
+// Waiting says why the plan as it is written is not in force; empty if it is.
+func (a *App) Waiting() []holdfast.Finding { return a.force.Load().waiting }
+
 // adoptPlan lets the vault take the plan, or ask for signatures.
 func (a *App) settlePlan(ctx context.Context, written *plan.Plan) (inForce, error) {
-	guard := vault.New(vault.Config{DB: a.DB, Ledger: facts{a}, Plan: func() *plan.Plan { return written }, Key: a.Keys.Vault, Clock: a.opt.Clock, Logger: a.opt.Log})
+	guard := vault.New(vault.Config{DB: a.DB, Ledger: facts{a}, Kept: a.anythingKept, Plan: func() *plan.Plan { return written }, Key: a.Keys.Vault, Clock: a.opt.Clock, Logger: a.opt.Log})
 	in, waiting, err := guard.InForce(ctx)
 	if err != nil {
 		// The vault deletes nothing until this is found out; protection goes on.

@@ -69,7 +69,7 @@ func (a *App) wire() {
 		Box: a.box, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
 	})
 	a.Vault = vault.New(vault.Config{
-		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Plan: a.Plan, Proposed: func() *plan.Plan { return a.force.Load().proposed }, Place: a.Places.Open, Copies: a.remembered, Removed: a.Backups.Forget, Damaged: a.damaged, Vetoed: a.vetoed,
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Plan: a.Plan, Kept: a.anythingKept, Proposed: func() *plan.Plan { return a.force.Load().proposed }, Place: a.Places.Open, Copies: a.remembered, Removed: a.Backups.Forget, Damaged: a.damaged, Vetoed: a.vetoed,
 		Proven: a.provenSnapshot, Log: postgres.LogNeed, Key: a.Keys.Vault, Trusted: a.trusted, Within: readWithin, Clock: a.opt.Clock, Logger: a.opt.Log,
 	})
 	a.Recoveries = recovery.New(recovery.Config{

@@ -87,6 +87,15 @@ func (m *Module) adopt(ctx context.Context, tx *db.Tx) ([]holdfast.Finding, erro
 	if len(acts) == 0 {
 		return nil, m.hold(ctx, tx, now, "it weakens nothing")
 	}
+	if m.cfg.Kept != nil && !HasSigners(held) {
+		kept, err := m.cfg.Kept(ctx, tx)
+		if err != nil {
+			return nil, err
+		}
+		if !kept {
+			return nil, m.hold(ctx, tx, now, "nothing is kept yet that it could weaken")
+		}
+	}
 	var requests []string
 	var waits []holdfast.Finding
 	for _, act := range acts {

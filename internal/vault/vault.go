@@ -98,7 +98,10 @@ type Config struct {
 	//
 	// Defaults to Plan.
 	Proposed func() *plan.Plan
-	Place    func(ctx context.Context, location string) (*repo.Repository, error)
+	// Kept reports whether anything was ever countersigned. Until then the plan of people
+	// who have no keys yet is a draft: nothing can be lost by changing it. nil: it was.
+	Kept  func(ctx context.Context, tx *db.Tx) (bool, error)
+	Place func(ctx context.Context, location string) (*repo.Repository, error)
 	// Copies is what the state remembers of a store: a listing that lacks one of
 	// them is not believed.
 	Copies func(ctx context.Context, store string) ([]Copy, error)
