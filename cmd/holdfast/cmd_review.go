@@ -18,7 +18,7 @@ import (
 )
 
 func (c *cli) reviewCmd() *cobra.Command {
-	return group("review", "What people owe: reviews, attestations, approvals, proof after changes", c.reviewListCmd(), c.reviewShowCmd(), c.reviewDoneCmd())
+	return group("review", "What people owe: reviews, attestations, approvals, proof after changes", c.reviewListCmd(), c.reviewShowCmd(), c.reviewDoneCmd(), c.reviewPackCmd())
 }
 
 func (c *cli) reviewListCmd() *cobra.Command {
@@ -221,4 +221,75 @@ Exit status: 0 it is done, 1 error, 2 usage, 4 refused, or others must sign too.
 	f.StringVar(&file, "signature", "", "file with your signature, as ssh-keygen -Y sign makes it")
 	f.BoolVar(&text, "text", false, "print the text to sign, and nothing else")
 	return cmd
+}
+
+func (c *cli) reviewPackCmd() *cobra.Command {
+	var since string
+	cmd := &cobra.Command{
+		Use:   "pack [--since DATE]",
+		Short: "What a review by management looks at, gathered by nobody's hand",
+		Long: `Gather what management reviews: how many stores of each tier a drill has proved since
+a day, with those that none has by name; what is overdue, due or was missed; the impact
+analyses with their risks; the register; the exceptions.
+
+Without --since it is for the quarter so far.
+
+Exit status: 0 gathered, and nothing is overdue or untested, 1 error, 3 something is.`,
+		Example: "  $ holdfast review pack\n  $ holdfast review pack --since 2026-07-01 --json",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, p, err := c.workspacePlan()
+			if err != nil {
+				return err
+			}
+			clock, err := c.clock()
+			if err != nil {
+				return err
+			}
+			now := clock().In(p.Location())
+			from := time.Date(now.Year(), 1+3*((now.Month()-1)/3), 1, 0, 0, 0, 0, p.Location())
+			if since != "" {
+				if from, err = holdfast.ParseTime(since, p.Location()); err != nil {
+					return &usageError{err}
+				}
+			}
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
+				k, err := cl.ReviewPack(ctx, from)
+				if err != nil {
+					return err
+				}
+				if err := c.print(k, func(o io.Writer) { printPack(o, k, p.Location()) }); err != nil {
+					return err
+				}
+				bad := slices.ContainsFunc(k.Duties, func(d govern.Duty) bool { return d.State == govern.Overdue }) ||
+					slices.ContainsFunc(k.Tests, func(t govern.Tested) bool { return len(t.Untested) > 0 })
+				return c.missed(bad)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&since, "since", "", "from when on (default: the quarter so far)")
+	return cmd
+}
+
+func printPack(o io.Writer, k govern.Pack, zone *time.Location) {
+	fmt.Fprintf(o, "Review from %s to %s, plan %s\n\nTests\n", k.From.In(zone).Format(time.DateOnly), k.To.In(zone).Format(time.DateOnly), k.Plan)
+	for _, t := range k.Tests {
+		fmt.Fprintf(o, "  tier %s: %d of %d stores proved by a drill, %.0f %%", orDash(t.Tier), t.Tested, t.Stores, t.Percent)
+		if len(t.Untested) > 0 {
+			fmt.Fprintf(o, "; not: %s", strings.Join(t.Untested, ", "))
+		}
+		fmt.Fprintln(o)
+	}
+	fmt.Fprintln(o, "\nOwed")
+	printDuties(o, k.Duties)
+	fmt.Fprintln(o, "\nImpact analyses")
+	for _, a := range k.Analyses {
+		fmt.Fprintf(o, "  %s: %s, by %s on %s, risk %s\n", a.Service, a.Why, orDash(a.By), orDash(a.On), orDash(a.Risk))
+	}
+	fmt.Fprintln(o, "\nRisks")
+	printRisks(o, k.Risks)
+	fmt.Fprintln(o, "\nExceptions")
+	for _, e := range k.Exceptions {
+		fmt.Fprintf(o, "  %s (%s): %s of %s until %s: %s\n", e.ID, e.State, e.Rule, e.Of, day(e.Until), e.Why)
+	}
 }

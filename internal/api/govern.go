@@ -17,6 +17,33 @@ type Governance interface {
 	Reviews(ctx context.Context, all bool) ([]govern.Duty, error)
 	ReviewText(ctx context.Context, id string, w govern.Word) (string, error)
 	ReviewDone(ctx context.Context, id string, w govern.Word) (govern.Duty, error)
+	ReviewPack(ctx context.Context, from time.Time) (govern.Pack, error)
+	Risks(ctx context.Context) ([]govern.Risk, error)
+	AssessRisk(ctx context.Context, id string, a govern.Assessment) (govern.Risk, error)
+	CloseRisk(ctx context.Context, id, by, note string) (govern.Risk, error)
+	Exceptions(ctx context.Context) ([]govern.Exception, error)
+	AskException(ctx context.Context, e govern.Exception) (govern.Exception, error)
+	ExceptionText(ctx context.Context, id string) (string, error)
+	ApproveException(ctx context.Context, id string, w govern.Word) (govern.Exception, error)
+	Launches(ctx context.Context) ([]govern.Launch, error)
+	GoLive(ctx context.Context, store, by string) (govern.Launch, error)
+}
+
+// A Waiver asks for an exception.
+type Waiver struct {
+	Rule         string    `json:"rule" maxLength:"20" doc:"the code of the finding"`
+	Of           string    `json:"of" maxLength:"300" doc:"what it is about: stores.queue"`
+	Why          string    `json:"why" maxLength:"4000"`
+	Risk         string    `json:"risk" required:"false" doc:"low, medium, high or critical"`
+	Impact       string    `json:"impact,omitempty" required:"false" maxLength:"4000"`
+	Compensating string    `json:"compensating,omitempty" required:"false" maxLength:"4000"`
+	Remedy       string    `json:"remedy,omitempty" required:"false" maxLength:"4000"`
+	By           string    `json:"by" maxLength:"200" doc:"who asks"`
+	Until        time.Time `json:"until"`
+}
+
+func (w Waiver) exception() govern.Exception {
+	return govern.Exception{Rule: w.Rule, Of: w.Of, Why: w.Why, Risk: w.Risk, Impact: w.Impact, Compensating: w.Compensating, Remedy: w.Remedy, By: w.By, Until: w.Until}
 }
 
 // A Part is one person's part of a duty.
@@ -55,6 +82,103 @@ func governance(a huma.API, g Governance) {
 	}) (*body[govern.Duty], error) {
 		return answer(g.ReviewDone(ctx, in.ID, in.Body.word()))
 	})
+	get(a, "review-pack", "/api/v1/review-pack", "What a review by management looks at", func(ctx context.Context, in *struct {
+		From time.Time `query:"from" required:"true"`
+	}) (*body[govern.Pack], error) {
+		return answer(g.ReviewPack(ctx, in.From))
+	})
+	get(a, "risks", "/api/v1/risks", "The register of risks", func(ctx context.Context, _ *struct{}) (*body[[]govern.Risk], error) {
+		return answer(g.Risks(ctx))
+	})
+	post(a, "assess-risk", "/api/v1/risks/{id}/assessment", "A person judges one risk", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Body govern.Assessment
+	}) (*body[govern.Risk], error) {
+		return answer(g.AssessRisk(ctx, in.ID, in.Body))
+	})
+	post(a, "close-risk", "/api/v1/risks/{id}/close", "End a risk, with proof", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Body word
+	}) (*body[govern.Risk], error) {
+		return answer(g.CloseRisk(ctx, in.ID, in.Body.By, in.Body.Note))
+	})
+	get(a, "exceptions", "/api/v1/exceptions", "Waivers: of the plan, and asked for since", func(ctx context.Context, _ *struct{}) (*body[[]govern.Exception], error) {
+		return answer(g.Exceptions(ctx))
+	})
+	post(a, "ask-exception", "/api/v1/exceptions", "Ask for a waiver", func(ctx context.Context, in *body[Waiver]) (*body[govern.Exception], error) {
+		return answer(g.AskException(ctx, in.Body.exception()))
+	})
+	get(a, "exception-text", "/api/v1/exceptions/{id}/text", "What a person signs", func(ctx context.Context, in *byID[string]) (*body[Text], error) {
+		t, err := g.ExceptionText(ctx, in.ID)
+		return answer(Text{t}, err)
+	})
+	post(a, "approve-exception", "/api/v1/exceptions/{id}", "A person agrees to a waiver", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Body Part
+	}) (*body[govern.Exception], error) {
+		return answer(g.ApproveException(ctx, in.ID, in.Body.word()))
+	})
+	get(a, "launches", "/api/v1/stores", "Which stores are live, and what the others lack", func(ctx context.Context, _ *struct{}) (*body[[]govern.Launch], error) {
+		return answer(g.Launches(ctx))
+	})
+	post(a, "go-live", "/api/v1/stores/{id}/live", "Declare a store live", func(ctx context.Context, in *struct {
+		ID   string `path:"id"`
+		Body word
+	}) (*body[govern.Launch], error) {
+		return answer(g.GoLive(ctx, in.ID, in.Body.By))
+	})
+}
+
+// ReviewPack asks for what a review by management looks at.
+func (c *Client) ReviewPack(ctx context.Context, from time.Time) (p govern.Pack, err error) {
+	return p, c.do(ctx, http.MethodGet, "/api/v1/review-pack?from="+url.QueryEscape(from.UTC().Format(time.RFC3339)), nil, &p)
+}
+
+// Risks asks for the register.
+func (c *Client) Risks(ctx context.Context) (rs []govern.Risk, err error) {
+	return rs, c.do(ctx, http.MethodGet, "/api/v1/risks", nil, &rs)
+}
+
+// AssessRisk records a judgement.
+func (c *Client) AssessRisk(ctx context.Context, id string, a govern.Assessment) (r govern.Risk, err error) {
+	return r, c.do(ctx, http.MethodPost, "/api/v1/risks/"+url.PathEscape(id)+"/assessment", a, &r)
+}
+
+// CloseRisk ends a risk.
+func (c *Client) CloseRisk(ctx context.Context, id, by, note string) (r govern.Risk, err error) {
+	return r, c.do(ctx, http.MethodPost, "/api/v1/risks/"+url.PathEscape(id)+"/close", word{by, note}, &r)
+}
+
+// Exceptions lists the waivers.
+func (c *Client) Exceptions(ctx context.Context) (es []govern.Exception, err error) {
+	return es, c.do(ctx, http.MethodGet, "/api/v1/exceptions", nil, &es)
+}
+
+// AskException asks for a waiver.
+func (c *Client) AskException(ctx context.Context, w Waiver) (e govern.Exception, err error) {
+	return e, c.do(ctx, http.MethodPost, "/api/v1/exceptions", w, &e)
+}
+
+// ExceptionText asks for the text that a person signs.
+func (c *Client) ExceptionText(ctx context.Context, id string) (string, error) {
+	var t Text
+	err := c.do(ctx, http.MethodGet, "/api/v1/exceptions/"+url.PathEscape(id)+"/text", nil, &t)
+	return t.Text, err
+}
+
+// ApproveException agrees to a waiver.
+func (c *Client) ApproveException(ctx context.Context, id string, p Part) (e govern.Exception, err error) {
+	return e, c.do(ctx, http.MethodPost, "/api/v1/exceptions/"+url.PathEscape(id), p, &e)
+}
+
+// Launches asks which stores are live.
+func (c *Client) Launches(ctx context.Context) (ls []govern.Launch, err error) {
+	return ls, c.do(ctx, http.MethodGet, "/api/v1/stores", nil, &ls)
+}
+
+// GoLive declares a store live.
+func (c *Client) GoLive(ctx context.Context, store, by string) (l govern.Launch, err error) {
+	return l, c.do(ctx, http.MethodPost, "/api/v1/stores/"+url.PathEscape(store)+"/live", word{By: by}, &l)
 }
 
 // Reviews lists what people owe.

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/drill"
 	"holdfast/internal/govern"
 	"holdfast/internal/ledger"
+	"holdfast/internal/objective"
 	"holdfast/internal/plan"
 )
 
@@ -79,6 +80,15 @@ func (a *App) governed(ctx context.Context) (govern.Observed, error) {
 		a.lint.Store(l)
 	}
 	out.Findings = l.findings
+	f, err := a.observed(ctx)
+	if err != nil {
+		return out, err
+	}
+	for _, x := range objective.Look(p, f).Coverage.Items {
+		if x.Kind == "store" && x.State == objective.Uncovered {
+			out.Gaps["stores."+x.ID] = x.Why
+		}
+	}
 	return out, nil
 }
 
@@ -182,4 +192,50 @@ func (a *App) ReviewText(ctx context.Context, id string, w govern.Word) (string,
 // ReviewDone records a person's part of a duty.
 func (a *App) ReviewDone(ctx context.Context, id string, w govern.Word) (govern.Duty, error) {
 	return a.Duties.Done(ctx, id, w)
+}
+
+// Risks is the register.
+func (a *App) Risks(ctx context.Context) ([]govern.Risk, error) { return a.Duties.Risks(ctx) }
+
+// AssessRisk records a judgement of one risk.
+func (a *App) AssessRisk(ctx context.Context, id string, x govern.Assessment) (govern.Risk, error) {
+	return a.Duties.Assess(ctx, id, x)
+}
+
+// CloseRisk ends a risk with proof.
+func (a *App) CloseRisk(ctx context.Context, id, by, note string) (govern.Risk, error) {
+	return a.Duties.CloseRisk(ctx, id, by, note)
+}
+
+// Exceptions lists the waivers.
+func (a *App) Exceptions(ctx context.Context) ([]govern.Exception, error) {
+	return a.Duties.Exceptions(ctx)
+}
+
+// AskException asks for a waiver.
+func (a *App) AskException(ctx context.Context, e govern.Exception) (govern.Exception, error) {
+	return a.Duties.AskException(ctx, e)
+}
+
+// ExceptionText is what a person signs for an exception.
+func (a *App) ExceptionText(ctx context.Context, id string) (string, error) {
+	return a.Duties.ExceptionText(ctx, id)
+}
+
+// ApproveException adds a signature to an exception.
+func (a *App) ApproveException(ctx context.Context, id string, w govern.Word) (govern.Exception, error) {
+	return a.Duties.ApproveException(ctx, id, w)
+}
+
+// Launches says which stores are live, and what the others lack.
+func (a *App) Launches(ctx context.Context) ([]govern.Launch, error) { return a.Duties.Launches(ctx) }
+
+// GoLive declares a store live.
+func (a *App) GoLive(ctx context.Context, store, by string) (govern.Launch, error) {
+	return a.Duties.GoLive(ctx, store, by)
+}
+
+// ReviewPack gathers what a review by management looks at.
+func (a *App) ReviewPack(ctx context.Context, from time.Time) (govern.Pack, error) {
+	return a.Duties.Pack(ctx, from)
 }

@@ -62,7 +62,7 @@ func (m *Module) Settle(ctx context.Context) error {
 			return err
 		}
 		s.first = s.seen["plan"] == ""
-		for _, step := range []func() error{s.withdraw, s.recur, s.changes, s.failures, s.proofs, s.remind, s.risks} {
+		for _, step := range []func() error{s.withdraw, s.recur, s.changes, s.launched, s.failures, s.proofs, s.remind, s.risks} {
 			if err := step(); err != nil {
 				return err
 			}
