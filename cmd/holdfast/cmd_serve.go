@@ -22,36 +22,41 @@ import (
 )
 
 func (c *cli) serveCmd() *cobra.Command {
-	var listen string
+	var listen app.Listen
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the server: schedules, logs, drills, incidents, the web page",
 		Long: `Run everything in one process, until interrupted. What an interrupted or killed
 server left unfinished goes on at the next start.
 
-The page is at the listen address. There is no log-in yet, so the server
-listens on the loopback address only and refuses any other.
+The page is at the listen address. Until somebody is let in, it is open on this
+machine and nowhere else; the link that is printed lets the first administrator
+in, once, within an hour ("holdfast access" does the same without a browser).
+From then on everybody logs in. Other addresses than loopback are served only
+with a log-in and a certificate of your own.
 
 Exit status: 0 stopped, 1 error (also when another server works on this state).`,
-		Example: "  $ holdfast serve\n  holdfast: page at http://127.0.0.1:7878",
+		Example: "  $ holdfast serve\n  holdfast: page at http://127.0.0.1:7878\n  $ holdfast serve --listen :8443 --tls-cert /etc/holdfast/tls.crt --tls-key /etc/holdfast/tls.key",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			opt, err := c.options(slog.LevelInfo)
 			if err != nil {
 				return err
 			}
+			listen.Socket = true
 			ctx := cmd.Context()
 			a, err := app.Open(ctx, opt)
 			if err != nil {
 				return err
 			}
-			s, err := a.Serve(ctx, app.Listen{Socket: true, Address: listen})
+			s, err := a.Serve(ctx, listen)
 			if err != nil {
 				return errors.Join(err, a.Stop())
 			}
 			if err := c.print(map[string]string{"url": s.URL(), "socket": opt.Workspace.Socket()}, func(o io.Writer) { fmt.Fprintf(o, "holdfast: page at %s\n", s.URL()) }); err != nil {
 				return err
 			}
+			c.sayFirst(ctx, a, s.URL())
 			var evicted error
 			select {
 			case <-ctx.Done():
@@ -61,8 +66,26 @@ Exit status: 0 stopped, 1 error (also when another server works on this state).`
 			return errors.Join(evicted, s.Stop(), a.Stop())
 		},
 	}
-	cmd.Flags().StringVar(&listen, "listen", app.DefaultAddress, "loopback address of the web page and the API")
+	cmd.Flags().StringVar(&listen.Address, "listen", app.DefaultAddress, "address of the web page and the API")
+	cmd.Flags().StringVar(&listen.Cert, "tls-cert", "", "file of the certificate, as PEM")
+	cmd.Flags().StringVar(&listen.Key, "tls-key", "", "file of its key, as PEM")
+	cmd.Flags().StringSliceVar(&listen.Hosts, "host", nil, "name under which browsers reach the server, beside those of the certificate")
 	return cmd
+}
+
+// sayFirst prints the link of the first administrator while nobody is known. It is the
+// one secret that the server says, and it admits once.
+func (c *cli) sayFirst(ctx context.Context, a *app.App, url string) {
+	inv, ok, err := a.Access.First(ctx)
+	if err != nil {
+		fmt.Fprintf(c.stderr, "holdfast: note: no link for the first administrator: %v\n", err)
+	}
+	if !ok || url == "" {
+		return
+	}
+	// Browsers allow passkeys under a name only.
+	url = strings.Replace(url, "://127.0.0.1:", "://localhost:", 1)
+	fmt.Fprintf(c.stderr, "holdfast: nobody is known yet, so this page is open on this machine; the first administrator enrols, once and until %s, at %s%s\n", inv.Expires.Format("15:04 MST"), url, inv.Path)
 }
 
 func (c *cli) statusCmd() *cobra.Command {

@@ -49,13 +49,27 @@ func (c *cli) clock() (func() time.Time, error) {
 	return func() time.Time { return time.Now().Add(d) }, nil
 }
 
+// tokenVariable holds the token for --server: an argument would show it to everybody on
+// the machine.
+const tokenVariable = "HOLDFAST_TOKEN"
+
 // reading is the work of a command that only asks.
 var reading = app.Work{Asked: true}
 
 // withServer calls f with a client of the running server. Without one it opens the
 // product in this process for as long as f runs, with just the work that f needs:
 // the same code answers.
+//
+// With --server it asks that one instead, with the token in HOLDFAST_TOKEN: nothing of
+// this machine is read.
 func (c *cli) withServer(ctx context.Context, work app.Work, f func(ctx context.Context, api *api.Client) error) error {
+	if c.server != "" {
+		cl, err := api.NewRemote(c.server, os.Getenv(tokenVariable))
+		if err != nil {
+			return err
+		}
+		return f(ctx, cl)
+	}
 	opt, err := c.options(slog.LevelError)
 	if err != nil {
 		return err

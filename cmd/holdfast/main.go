@@ -95,6 +95,7 @@ type cli struct {
 	stdout, stderr io.Writer
 	dir            string
 	state          string
+	server         string // elsewhere, for commands that ask a server
 	json           bool
 	alone          bool // no server runs
 	began          bool // the command line was understood
@@ -125,6 +126,7 @@ or waiting for approval.`,
 	}
 	root.PersistentFlags().StringVar(&c.dir, "dir", "", "workspace folder (default: the nearest parent with a plan.yaml, or $HOLDFAST_DIR)")
 	root.PersistentFlags().StringVar(&c.state, "state", os.Getenv("HOLDFAST_STATE"), "where the state is kept: a PostgreSQL connection string (default: a file in the workspace)")
+	root.PersistentFlags().StringVar(&c.server, "server", os.Getenv("HOLDFAST_SERVER"), "ask the server at this https address, with the token in HOLDFAST_TOKEN")
 	root.PersistentFlags().BoolVar(&c.json, "json", false, "print one JSON object instead of text")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{holdfast.WithHint(err, "%q shows what it takes", cmd.CommandPath()+" --help")}
@@ -134,6 +136,7 @@ or waiting for approval.`,
 	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.gatewayCmd(), c.agentCmd())
 	root.AddCommand(c.verifyCmd(), c.pruneCmd(), c.repairCmd(), c.approveCmd())
 	root.AddCommand(c.reviewCmd(), c.riskCmd(), c.exceptionCmd(), c.storeCmd())
+	root.AddCommand(c.accessCmd())
 	root.AddCommand(c.exportCmd(), c.mountCmd()) // reading, beside restore
 	c.beginnings(root)
 	return root

@@ -5,9 +5,10 @@
 // means is said by the module. Errors are problem documents (RFC 9457) with two
 // fields more: the hint, and the exit status that a command ends with.
 //
-// The server listens on a socket in the workspace that only its owner can open,
-// and on the loopback address. There is no other access control yet, so it
-// refuses to listen anywhere else; docs/THREATS.md says what follows.
+// Every operation names the action of package access that it is: one that names none
+// does not compile, and who may not do it gets a refusal that is recorded. Where a
+// request names whose word something is, a person who is logged in speaks for nobody
+// else.
 package api
 
 import (
@@ -22,6 +23,7 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"holdfast"
+	"holdfast/internal/access"
 	"holdfast/internal/backup"
 	"holdfast/internal/drill"
 	"holdfast/internal/incident"
@@ -82,6 +84,7 @@ type People interface {
 
 // Config is what the handler calls.
 type Config struct {
+	Access     *access.Module
 	Core       Core
 	People     People
 	Custody    Custody
@@ -110,7 +113,7 @@ type byID[T any] struct {
 }
 
 type word struct {
-	By   string `json:"by" doc:"who says so: a person of the plan" minLength:"1" maxLength:"200"`
+	By   string `json:"by" doc:"who says so: a person of the plan; a person who is logged in may leave it out" required:"false" maxLength:"200"`
 	Note string `json:"note" doc:"what they say" maxLength:"4000" required:"false"`
 }
 
@@ -119,19 +122,27 @@ const MaxBody = 1 << 20
 
 // New returns the handler. The schema is at /api/openapi.json.
 func New(cfg Config) http.Handler {
+	mux, _ := build(cfg)
+	return http.MaxBytesHandler(ours(mux), MaxBody)
+}
+
+func build(cfg Config) (*http.ServeMux, huma.API) {
+	problems()
 	mux := http.NewServeMux()
 	hc := huma.DefaultConfig("Holdfast", holdfast.Version)
 	hc.OpenAPIPath, hc.DocsPath, hc.SchemasPath = "/api/openapi", "", "/api/schemas"
 	hc.CreateHooks = nil // no $schema links in bodies: clients compare them
 	hc.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", schemaName)
 	a := humago.New(mux, hc)
+	a.UseMiddleware(gate(cfg.Access))
 	readOnly(a, cfg)
 	acts(a, cfg)
 	custody(a, cfg.Custody)
-	vaultOperations(a, cfg.Vault)
+	vaultOperations(a, cfg)
 	governance(a, cfg.Governance)
 	undoOperations(a, cfg.WritesBack)
-	return http.MaxBytesHandler(mux, MaxBody)
+	people(a, cfg.Access)
+	return mux, a
 }
 
 // schemaName names a schema after its package too: an outcome of a check and one of
@@ -148,42 +159,42 @@ func schemaName(t reflect.Type, hint string) string {
 }
 
 func readOnly(a huma.API, cfg Config) {
-	get(a, "overview", "/api/v1/overview", "What would be lost now, and how long it would take", func(ctx context.Context, _ *struct{}) (*body[objective.Overview], error) {
+	get(a, access.View, "overview", "/api/v1/overview", "What would be lost now, and how long it would take", func(ctx context.Context, _ *struct{}) (*body[objective.Overview], error) {
 		return answer(cfg.Core.Overview(ctx))
 	})
-	get(a, "explain", "/api/v1/explanations", "Why a value, a verdict or an order is what it is", func(ctx context.Context, in *struct {
+	get(a, access.View, "explain", "/api/v1/explanations", "Why a value, a verdict or an order is what it is", func(ctx context.Context, in *struct {
 		Of string `query:"of" doc:"services.api.rto, stores.db.rpo, or a finding: HF-L2 stores.db" required:"true" maxLength:"300"`
 	}) (*body[objective.Explanation], error) {
 		return answer(cfg.Core.Explain(ctx, in.Of))
 	})
-	post(a, "simulate", "/api/v1/simulations", "What would happen if some things were lost", func(ctx context.Context, in *struct{ Body Simulation }) (*body[objective.Simulation], error) {
+	post(a, access.View, "simulate", "/api/v1/simulations", "What would happen if some things were lost", func(ctx context.Context, in *struct{ Body Simulation }) (*body[objective.Simulation], error) {
 		return answer(cfg.Core.Simulate(ctx, in.Body))
 	})
-	get(a, "simulations", "/api/v1/simulations", "What every single loss and every pair of losses would do", func(ctx context.Context, in *struct {
+	get(a, access.View, "simulations", "/api/v1/simulations", "What every single loss and every pair of losses would do", func(ctx context.Context, in *struct {
 		At time.Time `query:"at" doc:"the instant of the loss; now without it"`
 	}) (*body[objective.Enumeration], error) {
 		return answer(cfg.Core.Enumerate(ctx, in.At))
 	})
-	get(a, "points", "/api/v1/stores/{id}/points", "Recovery points of a store", func(ctx context.Context, in *byID[string]) (*body[Points], error) {
+	get(a, access.View, "points", "/api/v1/stores/{id}/points", "Recovery points of a store", func(ctx context.Context, in *byID[string]) (*body[Points], error) {
 		return answer(cfg.Core.Points(ctx, in.ID))
 	})
-	get(a, "job", "/api/v1/jobs/{id}", "A piece of work", func(ctx context.Context, in *byID[int64]) (*body[job.Job], error) {
+	get(a, access.View, "job", "/api/v1/jobs/{id}", "A piece of work", func(ctx context.Context, in *byID[int64]) (*body[job.Job], error) {
 		return answer(cfg.Jobs.Get(ctx, in.ID))
 	})
-	get(a, "drills", "/api/v1/drills", "Drills, newest first", func(ctx context.Context, in *struct {
+	get(a, access.View, "drills", "/api/v1/drills", "Drills, newest first", func(ctx context.Context, in *struct {
 		Store string `query:"store"`
 	}) (*body[[]drill.Drill], error) {
 		return answer(cfg.Drills.List(ctx, in.Store))
 	})
-	get(a, "drill", "/api/v1/drills/{id}", "One drill", func(ctx context.Context, in *byID[string]) (*body[drill.Drill], error) {
+	get(a, access.View, "drill", "/api/v1/drills/{id}", "One drill", func(ctx context.Context, in *byID[string]) (*body[drill.Drill], error) {
 		return answer(cfg.Drills.Get(ctx, in.ID))
 	})
-	get(a, "incidents", "/api/v1/incidents", "Incidents, newest first", func(ctx context.Context, in *struct {
+	get(a, access.View, "incidents", "/api/v1/incidents", "Incidents, newest first", func(ctx context.Context, in *struct {
 		Open bool `query:"open"`
 	}) (*body[[]incident.Incident], error) {
 		return answer(cfg.Incidents.List(ctx, in.Open))
 	})
-	get(a, "incident", "/api/v1/incidents/{id}", "One incident with its log", func(ctx context.Context, in *byID[int64]) (*body[IncidentLog], error) {
+	get(a, access.View, "incident", "/api/v1/incidents/{id}", "One incident with its log", func(ctx context.Context, in *byID[int64]) (*body[IncidentLog], error) {
 		inc, err := cfg.Incidents.Get(ctx, in.ID)
 		if err != nil {
 			return nil, problem(err)
@@ -191,16 +202,16 @@ func readOnly(a huma.API, cfg Config) {
 		events, err := cfg.Incidents.Events(ctx, in.ID)
 		return answer(IncidentLog{inc, events}, err)
 	})
-	get(a, "recoveries", "/api/v1/recoveries", "Recoveries, newest first", func(ctx context.Context, _ *struct{}) (*body[[]recovery.Run], error) {
+	get(a, access.View, "recoveries", "/api/v1/recoveries", "Recoveries, newest first", func(ctx context.Context, _ *struct{}) (*body[[]recovery.Run], error) {
 		return answer(cfg.Recoveries.List(ctx))
 	})
-	get(a, "recovery", "/api/v1/recoveries/{id}", "One recovery with its steps", func(ctx context.Context, in *byID[string]) (*body[recovery.Run], error) {
+	get(a, access.View, "recovery", "/api/v1/recoveries/{id}", "One recovery with its steps", func(ctx context.Context, in *byID[string]) (*body[recovery.Run], error) {
 		return answer(cfg.Recoveries.Get(ctx, in.ID))
 	})
 }
 
 func acts(a huma.API, cfg Config) {
-	post(a, "backup", "/api/v1/stores/{id}/backups", "Back a store up now", func(ctx context.Context, in *struct {
+	post(a, access.Run, "backup", "/api/v1/stores/{id}/backups", "Back a store up now", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body struct {
 			Reason string `json:"reason" maxLength:"1000" required:"false"`
@@ -208,38 +219,39 @@ func acts(a huma.API, cfg Config) {
 	}) (*body[Asked], error) {
 		return answer(cfg.Core.Backup(ctx, in.ID, in.Body.Reason))
 	})
-	post(a, "start-drill", "/api/v1/drills", "Start a drill", func(ctx context.Context, in *body[DrillRequest]) (*body[Asked], error) {
+	post(a, access.Run, "start-drill", "/api/v1/drills", "Start a drill", func(ctx context.Context, in *body[DrillRequest]) (*body[Asked], error) {
 		d, id, err := cfg.Drills.Start(ctx, in.Body.request())
 		return answer(Asked{Job: id, Drill: d.ID}, err)
 	})
-	post(a, "confirm-drill", "/api/v1/drills/{id}/confirm", "The owner confirms a drill", func(ctx context.Context, in *struct {
+	post(a, access.Respond, "confirm-drill", "/api/v1/drills/{id}/confirm", "The owner confirms a drill", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body word
 	}) (*body[drill.Drill], error) {
 		return answer(cfg.People.ConfirmDrill(ctx, in.ID, in.Body.By, in.Body.Note))
 	})
-	post(a, "close-incident", "/api/v1/incidents/{id}/close", "End an incident with its review", func(ctx context.Context, in *struct {
+	post(a, access.Respond, "close-incident", "/api/v1/incidents/{id}/close", "End an incident with its review", func(ctx context.Context, in *struct {
 		ID   int64 `path:"id"`
 		Body word
 	}) (*body[incident.Incident], error) {
 		return answer(cfg.People.CloseIncident(ctx, in.ID, in.Body.By, in.Body.Note))
 	})
-	post(a, "recover", "/api/v1/incidents/{id}/recover", "A person activates the recovery of an incident", func(ctx context.Context, in *struct {
+	post(a, access.Restore, "recover", "/api/v1/incidents/{id}/recover", "A person activates the recovery of an incident", func(ctx context.Context, in *struct {
 		ID   int64 `path:"id"`
 		Body word
 	}) (*body[Asked], error) {
 		id, err := cfg.People.Recover(ctx, in.ID, in.Body.By, in.Body.Note)
 		return answer(Asked{Job: id}, err)
 	})
-	post(a, "confirm-step", "/api/v1/recoveries/{id}/steps/{step}/confirm", "A person did a step", func(ctx context.Context, in *struct {
+	post(a, access.Respond, "confirm-step", "/api/v1/recoveries/{id}/steps/{step}/confirm", "A person did a step", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Step string `path:"step"`
 		Body word
 	}) (*body[recovery.Run], error) {
 		return answer(cfg.People.ConfirmStep(ctx, in.ID, in.Step, in.Body.By, in.Body.Note))
 	})
-	huma.Register(a, huma.Operation{OperationID: "evidence", Method: http.MethodPost, Path: "/api/v1/evidence", Summary: "Export an evidence pack (zip)",
-		Responses: map[string]*huma.Response{"200": {Description: "The pack", Content: map[string]*huma.MediaType{"application/zip": {}}}}},
+	op := operation(access.Export, http.MethodPost, "evidence", "/api/v1/evidence", "Export an evidence pack (zip)")
+	op.Responses = map[string]*huma.Response{"200": {Description: "The pack", Content: map[string]*huma.MediaType{"application/zip": {}}}}
+	huma.Register(a, op,
 		func(ctx context.Context, in *body[Export]) (*huma.StreamResponse, error) {
 			pack, err := cfg.Core.Evidence(ctx, in.Body)
 			if err != nil {
@@ -271,12 +283,35 @@ func (r DrillRequest) request() drill.Request {
 	return drill.Request{Name: r.Name, Store: r.Store, By: by, Reason: "asked for", Goal: r.Goal, Pick: r.Pick, Location: r.Location, Target: r.Target}
 }
 
-func get[I, O any](a huma.API, id, path, summary string, h func(context.Context, *I) (*O, error)) {
-	huma.Register(a, huma.Operation{OperationID: id, Method: http.MethodGet, Path: path, Summary: summary}, h)
+func get[I, O any](a huma.API, act access.Action, id, path, summary string, h func(context.Context, *I) (*O, error)) {
+	huma.Register(a, operation(act, http.MethodGet, id, path, summary), h)
 }
 
-func post[I, O any](a huma.API, id, path, summary string, h func(context.Context, *I) (*O, error)) {
-	huma.Register(a, huma.Operation{OperationID: id, Method: http.MethodPost, Path: path, Summary: summary, MaxBodyBytes: MaxBody}, h)
+func post[I, O any](a huma.API, act access.Action, id, path, summary string, h func(context.Context, *I) (*O, error)) {
+	huma.Register(a, operation(act, http.MethodPost, id, path, summary), func(ctx context.Context, in *I) (*O, error) {
+		if err := settleBy(ctx, in); err != nil {
+			return nil, problem(err)
+		}
+		return h(ctx, in)
+	})
+}
+
+// settleBy lets the field By of a request, where there is one, name who is logged in:
+// nobody speaks for somebody else, in no operation.
+func settleBy(ctx context.Context, in any) error {
+	body := reflect.ValueOf(in).Elem().FieldByName("Body")
+	if !body.IsValid() || body.Kind() != reflect.Struct {
+		return nil
+	}
+	f := body.FieldByName("By")
+	if !f.IsValid() || f.Kind() != reflect.String {
+		return nil
+	}
+	by, err := access.By(ctx, f.String())
+	if err == nil {
+		f.SetString(by)
+	}
+	return err
 }
 
 func answer[T any](v T, err error) (*body[T], error) {

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -21,17 +23,41 @@ import (
 	"holdfast/internal/recovery"
 )
 
-// A Client speaks to a server on its socket.
-type Client struct{ http *http.Client }
+// A Client speaks to a server: on its socket, or over TLS with a token.
+type Client struct {
+	http  *http.Client
+	base  string
+	token string
+}
 
 // maxAnswer bounds what a client reads.
 const maxAnswer = 1 << 30
 
 // NewClient returns a client of the server that listens on a Unix socket.
 func NewClient(socket string) *Client {
-	return &Client{&http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+	return &Client{base: "http://holdfast", http: &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "unix", socket)
 	}}}}
+}
+
+// NewRemote returns a client of a server elsewhere. The token never travels in the clear:
+// the address is https, or this machine's own.
+func NewRemote(address, token string) (*Client, error) {
+	u, err := url.Parse(strings.TrimSuffix(address, "/"))
+	if err != nil || u.Host == "" || u.Path != "" || u.User != nil {
+		return nil, holdfast.WithHint(fmt.Errorf("%q is no address of a server: %w", address, holdfast.ErrUsage), "write https://holdfast.example.com:8443")
+	}
+	ip := net.ParseIP(u.Hostname())
+	if local := u.Hostname() == "localhost" || ip != nil && ip.IsLoopback(); u.Scheme != "https" && (u.Scheme != "http" || !local) {
+		return nil, holdfast.WithHint(fmt.Errorf("%s: a token is sent over TLS only: %w", u.Redacted(), holdfast.ErrRefused), "write https://%s", u.Host)
+	}
+	if token == "" {
+		return nil, holdfast.WithHint(fmt.Errorf("a server elsewhere asks who you are: %w", holdfast.ErrUsage), "put a token into HOLDFAST_TOKEN; \"holdfast access token\" on the server makes one")
+	}
+	return &Client{base: u.String(), token: token, http: &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true,
+		DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext},
+		// Whoever is redirected would show the token to somebody else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil
 }
 
 // Overview asks what would be lost now.
@@ -152,7 +178,7 @@ func (c *Client) do(ctx context.Context, method, path string, in, out any) error
 	}
 	defer res.Body.Close()
 	b, err := readAll(res.Body)
-	if err != nil {
+	if err != nil || out == nil {
 		return err
 	}
 	if err := json.Unmarshal(b, out); err != nil {
@@ -170,9 +196,12 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 		}
 		body = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://holdfast"+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, c.base+path, body)
 	if err != nil {
 		return nil, err
+	}
+	if c.token != "" {
+		req.Header.Set("Authorization", "Bearer "+c.token)
 	}
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")

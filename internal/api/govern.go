@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"holdfast/internal/access"
 	"holdfast/internal/govern"
 )
 
@@ -48,7 +49,7 @@ func (w Waiver) exception() govern.Exception {
 
 // A Part is one person's part of a duty.
 type Part struct {
-	By        string    `json:"by" minLength:"1" maxLength:"200" doc:"a person of the plan"`
+	By        string    `json:"by" required:"false" maxLength:"200" doc:"a person of the plan; one who is logged in may leave it out"`
 	Note      string    `json:"note,omitempty" required:"false" maxLength:"4000" doc:"what was found"`
 	On        time.Time `json:"on,omitzero" required:"false" doc:"when it was done; now without it"`
 	Signature string    `json:"signature,omitempty" required:"false" maxLength:"20000"`
@@ -64,64 +65,64 @@ type Text struct {
 }
 
 func governance(a huma.API, g Governance) {
-	get(a, "reviews", "/api/v1/reviews", "What people owe: overdue first", func(ctx context.Context, in *struct {
+	get(a, access.View, "reviews", "/api/v1/reviews", "What people owe: overdue first", func(ctx context.Context, in *struct {
 		All bool `query:"all" doc:"also what was done, missed or withdrawn"`
 	}) (*body[[]govern.Duty], error) {
 		return answer(g.Reviews(ctx, in.All))
 	})
-	post(a, "review-text", "/api/v1/reviews/{id}/text", "What a person signs", func(ctx context.Context, in *struct {
+	post(a, access.Respond, "review-text", "/api/v1/reviews/{id}/text", "What a person signs", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body Part
 	}) (*body[Text], error) {
 		t, err := g.ReviewText(ctx, in.ID, in.Body.word())
 		return answer(Text{t}, err)
 	})
-	post(a, "review-done", "/api/v1/reviews/{id}", "A person did their part", func(ctx context.Context, in *struct {
+	post(a, access.Respond, "review-done", "/api/v1/reviews/{id}", "A person did their part", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body Part
 	}) (*body[govern.Duty], error) {
 		return answer(g.ReviewDone(ctx, in.ID, in.Body.word()))
 	})
-	get(a, "review-pack", "/api/v1/review-pack", "What a review by management looks at", func(ctx context.Context, in *struct {
+	get(a, access.View, "review-pack", "/api/v1/review-pack", "What a review by management looks at", func(ctx context.Context, in *struct {
 		From time.Time `query:"from" required:"true"`
 	}) (*body[govern.Pack], error) {
 		return answer(g.ReviewPack(ctx, in.From))
 	})
-	get(a, "risks", "/api/v1/risks", "The register of risks", func(ctx context.Context, _ *struct{}) (*body[[]govern.Risk], error) {
+	get(a, access.View, "risks", "/api/v1/risks", "The register of risks", func(ctx context.Context, _ *struct{}) (*body[[]govern.Risk], error) {
 		return answer(g.Risks(ctx))
 	})
-	post(a, "assess-risk", "/api/v1/risks/{id}/assessment", "A person judges one risk", func(ctx context.Context, in *struct {
+	post(a, access.Respond, "assess-risk", "/api/v1/risks/{id}/assessment", "A person judges one risk", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body govern.Assessment
 	}) (*body[govern.Risk], error) {
 		return answer(g.AssessRisk(ctx, in.ID, in.Body))
 	})
-	post(a, "close-risk", "/api/v1/risks/{id}/close", "End a risk, with proof", func(ctx context.Context, in *struct {
+	post(a, access.Respond, "close-risk", "/api/v1/risks/{id}/close", "End a risk, with proof", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body word
 	}) (*body[govern.Risk], error) {
 		return answer(g.CloseRisk(ctx, in.ID, in.Body.By, in.Body.Note))
 	})
-	get(a, "exceptions", "/api/v1/exceptions", "Waivers: of the plan, and asked for since", func(ctx context.Context, _ *struct{}) (*body[[]govern.Exception], error) {
+	get(a, access.View, "exceptions", "/api/v1/exceptions", "Waivers: of the plan, and asked for since", func(ctx context.Context, _ *struct{}) (*body[[]govern.Exception], error) {
 		return answer(g.Exceptions(ctx))
 	})
-	post(a, "ask-exception", "/api/v1/exceptions", "Ask for a waiver", func(ctx context.Context, in *body[Waiver]) (*body[govern.Exception], error) {
+	post(a, access.Respond, "ask-exception", "/api/v1/exceptions", "Ask for a waiver", func(ctx context.Context, in *body[Waiver]) (*body[govern.Exception], error) {
 		return answer(g.AskException(ctx, in.Body.exception()))
 	})
-	get(a, "exception-text", "/api/v1/exceptions/{id}/text", "What a person signs", func(ctx context.Context, in *byID[string]) (*body[Text], error) {
+	get(a, access.View, "exception-text", "/api/v1/exceptions/{id}/text", "What a person signs", func(ctx context.Context, in *byID[string]) (*body[Text], error) {
 		t, err := g.ExceptionText(ctx, in.ID)
 		return answer(Text{t}, err)
 	})
-	post(a, "approve-exception", "/api/v1/exceptions/{id}", "A person agrees to a waiver", func(ctx context.Context, in *struct {
+	post(a, access.Approve, "approve-exception", "/api/v1/exceptions/{id}", "A person agrees to a waiver", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body Part
 	}) (*body[govern.Exception], error) {
 		return answer(g.ApproveException(ctx, in.ID, in.Body.word()))
 	})
-	get(a, "launches", "/api/v1/stores", "Which stores are live, and what the others lack", func(ctx context.Context, _ *struct{}) (*body[[]govern.Launch], error) {
+	get(a, access.View, "launches", "/api/v1/stores", "Which stores are live, and what the others lack", func(ctx context.Context, _ *struct{}) (*body[[]govern.Launch], error) {
 		return answer(g.Launches(ctx))
 	})
-	post(a, "go-live", "/api/v1/stores/{id}/live", "Declare a store live", func(ctx context.Context, in *struct {
+	post(a, access.Configure, "go-live", "/api/v1/stores/{id}/live", "Declare a store live", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body word
 	}) (*body[govern.Launch], error) {

@@ -8,6 +8,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"holdfast"
+	"holdfast/internal/access"
 	"holdfast/internal/survive"
 )
 
@@ -26,13 +27,13 @@ type Custody interface {
 }
 
 func custody(a huma.API, c Custody) {
-	get(a, "keys", "/api/v1/keys", "Who holds which key, and has shown that it opens", func(ctx context.Context, _ *struct{}) (*body[Keys], error) {
+	get(a, access.View, "keys", "/api/v1/keys", "Who holds which key, and has shown that it opens", func(ctx context.Context, _ *struct{}) (*body[Keys], error) {
 		return answer(c.KeyHolders(ctx))
 	})
-	get(a, "challenges", "/api/v1/challenges", "Challenges to holders of keys that are not answered", func(ctx context.Context, _ *struct{}) (*body[[]survive.Challenge], error) {
+	get(a, access.View, "challenges", "/api/v1/challenges", "Challenges to holders of keys that are not answered", func(ctx context.Context, _ *struct{}) (*body[[]survive.Challenge], error) {
 		return answer(c.Challenges(ctx))
 	})
-	post(a, "ask-for-key", "/api/v1/keys/{id}/challenges", "Ask the holders of a key to show that it opens", func(ctx context.Context, in *struct {
+	post(a, access.Configure, "ask-for-key", "/api/v1/keys/{id}/challenges", "Ask the holders of a key to show that it opens", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body struct {
 			Holder string `json:"holder" required:"false" maxLength:"200" doc:"only this one"`
@@ -40,11 +41,11 @@ func custody(a huma.API, c Custody) {
 	}) (*body[[]survive.Challenge], error) {
 		return answer(c.AskForKey(ctx, in.ID, in.Body.Holder))
 	})
-	post(a, "answer-for-key", "/api/v1/challenges/{id}/answer", "The answer of a holder", func(ctx context.Context, in *struct {
+	post(a, access.Respond, "answer-for-key", "/api/v1/challenges/{id}/answer", "The answer of a holder", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body struct {
 			Answer string `json:"answer" minLength:"1" maxLength:"1000"`
-			By     string `json:"by" minLength:"1" maxLength:"200" doc:"who brings it: a person of the plan"`
+			By     string `json:"by" required:"false" maxLength:"200" doc:"who brings it: a person of the plan"`
 		}
 	}) (*body[survive.Challenge], error) {
 		return answer(c.AnswerForKey(ctx, in.ID, in.Body.Answer, in.Body.By))

@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"holdfast/internal/access"
 	"holdfast/internal/source/postgres/undo"
 	"holdfast/internal/vault"
 )
@@ -40,10 +41,10 @@ type WritesBack interface {
 }
 
 func undoOperations(a huma.API, w WritesBack) {
-	post(a, "write-back", "/api/v1/write-back", "Ask for, or use, the approval of writing rows back", func(ctx context.Context, in *body[WriteBack]) (*body[WriteBackAnswer], error) {
+	post(a, access.Restore, "write-back", "/api/v1/write-back", "Ask for, or use, the approval of writing rows back", func(ctx context.Context, in *body[WriteBack]) (*body[WriteBackAnswer], error) {
 		return answer(w.WriteBack(ctx, in.Body))
 	})
-	post(a, "wrote-back", "/api/v1/write-back/ended", "How writing rows back ended", func(ctx context.Context, in *body[WroteBack]) (*body[struct{}], error) {
+	post(a, access.Restore, "wrote-back", "/api/v1/write-back/ended", "How writing rows back ended", func(ctx context.Context, in *body[WroteBack]) (*body[struct{}], error) {
 		return answer(struct{}{}, w.WroteBack(ctx, in.Body))
 	})
 }

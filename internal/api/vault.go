@@ -8,6 +8,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"holdfast/internal/access"
 	"holdfast/internal/vault"
 )
 
@@ -56,7 +57,7 @@ const (
 // A Vote is a person's word on a request. A signature speaks for itself; the others
 // are taken on the person's word.
 type Vote struct {
-	By        string `json:"by" minLength:"1" maxLength:"200"`
+	By        string `json:"by" required:"false" maxLength:"200"`
 	What      string `json:"what" enum:"sign,reject,review"`
 	Signature string `json:"signature,omitempty" required:"false" maxLength:"20000"`
 	Note      string `json:"note,omitempty" required:"false" maxLength:"4000"`
@@ -73,29 +74,40 @@ type Vault interface {
 	Approve(ctx context.Context, id string, v Vote) (vault.Request, error)
 }
 
-func vaultOperations(a huma.API, v Vault) {
-	get(a, "locations", "/api/v1/locations", "Every location, alone and beside the others", func(ctx context.Context, _ *struct{}) (*body[[]Location], error) {
+func vaultOperations(a huma.API, cfg Config) {
+	v := cfg.Vault
+	get(a, access.View, "locations", "/api/v1/locations", "Every location, alone and beside the others", func(ctx context.Context, _ *struct{}) (*body[[]Location], error) {
 		return answer(v.Locations(ctx))
 	})
-	get(a, "requests", "/api/v1/requests", "What people are asked to sign", func(ctx context.Context, _ *struct{}) (*body[[]vault.Request], error) {
+	get(a, access.View, "requests", "/api/v1/requests", "What people are asked to sign", func(ctx context.Context, _ *struct{}) (*body[[]vault.Request], error) {
 		return answer(v.Requests(ctx))
 	})
-	post(a, "vote", "/api/v1/requests/{id}", "A person signs, rejects or reviews", func(ctx context.Context, in *struct {
+	post(a, access.Approve, "vote", "/api/v1/requests/{id}", "A person signs, rejects or reviews", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body Vote
 	}) (*body[vault.Request], error) {
 		return answer(v.Approve(ctx, in.ID, in.Body))
 	})
-	post(a, "prune", "/api/v1/prune", "What would be deleted, or its deletion", func(ctx context.Context, in *body[vault.PruneRequest]) (*body[Pruned], error) {
-		return answer(v.Prune(ctx, in.Body))
+	post(a, access.View, "prune", "/api/v1/prune", "What would be deleted, or its deletion", func(ctx context.Context, in *body[vault.PruneRequest]) (*body[Pruned], error) {
+		if !in.Body.Apply {
+			return answer(v.Prune(ctx, in.Body))
+		}
+		// To look is to view; to delete is more.
+		done, err := cfg.Access.Enter(ctx, access.Delete, "POST /api/v1/prune, to delete")
+		if err != nil {
+			return nil, problem(err)
+		}
+		out, err := v.Prune(ctx, in.Body)
+		done(statusOf(err))
+		return answer(out, err)
 	})
-	post(a, "verify", "/api/v1/verify", "Read stored bytes back", func(ctx context.Context, in *body[vault.VerifyRequest]) (*body[Asked], error) {
+	post(a, access.Run, "verify", "/api/v1/verify", "Read stored bytes back", func(ctx context.Context, in *body[vault.VerifyRequest]) (*body[Asked], error) {
 		return answer(v.Verify(ctx, in.Body))
 	})
-	post(a, "repair", "/api/v1/repair", "Mend what is damaged from another location", func(ctx context.Context, in *body[vault.RepairRequest]) (*body[Asked], error) {
+	post(a, access.Run, "repair", "/api/v1/repair", "Mend what is damaged from another location", func(ctx context.Context, in *body[vault.RepairRequest]) (*body[Asked], error) {
 		return answer(v.Repair(ctx, in.Body))
 	})
-	post(a, "files", "/api/v1/damage/files", "Name the files that damage costs", func(ctx context.Context, in *body[[]vault.Damage]) (*body[[]vault.Damage], error) {
+	post(a, access.Restore, "files", "/api/v1/damage/files", "Name the files that damage costs", func(ctx context.Context, in *body[[]vault.Damage]) (*body[[]vault.Damage], error) {
 		return answer(v.Files(ctx, in.Body))
 	})
 }

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/access"
 	"holdfast/internal/backup"
 	"holdfast/internal/db"
 	"holdfast/internal/drill"
@@ -72,6 +73,7 @@ type App struct {
 	Custody    *survive.Module
 	Vault      *vault.Module
 	Duties     *govern.Module
+	Access     *access.Module
 
 	force   atomic.Pointer[inForce]
 	opened  string        // how the plan looked on disk when it was read first
@@ -106,7 +108,7 @@ func (a *App) vaultKeys() []seal.VerifyKey { return []seal.VerifyKey{a.Keys.Vaul
 
 // tables lists the modules that keep state, in the order of their migrations.
 func tables() []db.Module {
-	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables(), vault.Tables(), govern.Tables()}
+	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables(), vault.Tables(), govern.Tables(), access.Tables()}
 }
 
 // Open takes the state for this process and puts the parts together. Nothing
@@ -154,7 +156,7 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 	a.force.Store(&next)
 	a.Places = NewPlaces(next.plan, trustedBy(next.plan, a.Keys)...)
 	a.wire()
-	return a, nil
+	return a, a.Access.Load(ctx)
 }
 
 // unwritable says that the state cannot be used, and what a person can do about it.
@@ -243,6 +245,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.wg.Go(func() { a.keepKeyUses(ctx) })
 	a.wg.Go(func() { a.watchClock(ctx) })
 	a.wg.Go(func() { a.settleDuties(ctx) })
+	a.wg.Go(func() { a.tendAccess(ctx) })
 	return nil
 }
 

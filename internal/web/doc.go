@@ -18,10 +18,12 @@
 //     the binary, and the content security policy allows nothing else.
 //   - Nothing that a Source returns is trusted to be harmless text.
 //   - Only a POST changes something, and only from a page of this origin.
+//   - Every page but the log-in, the enrolment and the assets is an action of package
+//     access. A route that names none does not compile.
 //
 // # What it does not do
 //
-// It knows neither people nor sessions: whoever reaches the handler may read and
-// may start drills and backups. Serve it on a loopback address or behind
-// something that authenticates.
+// It decides nothing about people either: who somebody is and what they may do is said
+// by package access. Without it (Config.Access nil) whoever reaches the handler may read
+// and may start drills and backups.
 package web

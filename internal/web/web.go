@@ -18,6 +18,7 @@ import (
 	"github.com/a-h/templ"
 
 	"holdfast"
+	"holdfast/internal/access"
 	"holdfast/internal/plan/render"
 )
 
@@ -37,6 +38,10 @@ type Config struct {
 	Stories  Stories  // nil: no incidents and recoveries
 	Commands Commands // nil: the pages only show
 
+	// Access knows people and what they may do; nil: whoever reaches the pages may do
+	// everything, and there is no log-in.
+	Access *access.Module
+
 	// Policy is the internal edition of the plan in force; nil: no such page.
 	Policy func() render.Document
 
@@ -54,11 +59,24 @@ type Config struct {
 
 type site struct {
 	Config
-	mux *http.ServeMux
+	*routes
 }
 
 // Handler serves the pages. It is safe for concurrent use.
 func Handler(c Config) (http.Handler, error) {
+	s, err := newSite(c)
+	if err != nil {
+		return nil, err
+	}
+	// The refusals of the guard and of the mux look like every other page.
+	guard := http.NewCrossOriginProtection()
+	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.problem(w, r, http.StatusForbidden, "Refused", "This request came from another site, so nothing was started.", "Open Holdfast itself and press the button there.")
+	}))
+	return s.headers(s.host(guard.Handler(http.HandlerFunc(s.route)))), nil
+}
+
+func newSite(c Config) (*site, error) {
 	if c.Source == nil || c.Clock == nil {
 		return nil, errors.New("web: Source and Clock are required")
 	}
@@ -72,34 +90,32 @@ func Handler(c Config) (http.Handler, error) {
 	if c.Log == nil {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
-	s := &site{Config: c, mux: http.NewServeMux()}
-	s.mux.HandleFunc("GET /{$}", s.overview)
-	s.mux.HandleFunc("GET /store/{id}", s.store)
-	s.mux.HandleFunc("GET /drills", s.drills)
-	s.mux.HandleFunc("GET /drills/{id}", s.drill)
-	s.mux.HandleFunc("GET /incidents", s.incidents)
-	s.mux.HandleFunc("GET /incidents/{id}", s.incident)
-	s.mux.HandleFunc("GET /recoveries", s.recoveries)
-	s.mux.HandleFunc("GET /recoveries/{id}", s.recovery)
-	s.mux.HandleFunc("GET /plan", s.policy)
-	s.mux.HandleFunc("GET /assets/", serveAsset)
-	s.mux.HandleFunc("POST /drills", s.startDrill)
-	s.mux.HandleFunc("POST /backups", s.backUp)
-
-	// The refusals of the guard and of the mux look like every other page.
-	guard := http.NewCrossOriginProtection()
-	guard.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.problem(w, r, http.StatusForbidden, "Refused", "This request came from another site, so nothing was started.", "Open Holdfast itself and press the button there.")
-	}))
-	return s.headers(s.host(guard.Handler(http.HandlerFunc(s.route)))), nil
+	s := &site{Config: c}
+	s.routes = &routes{mux: http.NewServeMux(), enter: s.enter}
+	s.on("GET /{$}", access.View, s.overview)
+	s.on("GET /store/{id}", access.View, s.store)
+	s.on("GET /drills", access.View, s.drills)
+	s.on("GET /drills/{id}", access.View, s.drill)
+	s.on("GET /incidents", access.View, s.incidents)
+	s.on("GET /incidents/{id}", access.View, s.incident)
+	s.on("GET /recoveries", access.View, s.recoveries)
+	s.on("GET /recoveries/{id}", access.View, s.recovery)
+	s.on("GET /plan", access.Document, s.policy)
+	s.on("POST /drills", access.Run, s.startDrill)
+	s.on("POST /backups", access.Run, s.backUp)
+	s.everybody("GET /assets/", serveAsset)
+	if s.Access != nil {
+		s.peopleRoutes()
+	}
+	return s, nil
 }
 
 // route answers what the mux does not know with our own page, keeping the status
 // and the list of methods that the mux found.
 func (s *site) route(w http.ResponseWriter, r *http.Request) {
-	h, pattern := s.mux.Handler(r)
+	h, pattern := s.find(r)
 	if pattern != "" {
-		s.mux.ServeHTTP(w, r)
+		s.serve(w, r)
 		return
 	}
 	refused := &refusal{header: http.Header{}}
@@ -163,6 +179,9 @@ func (s *site) host(next http.Handler) http.Handler {
 func (s *site) frame(r *http.Request, section, title string, now time.Time) frame {
 	f := frame{clock: clock{now, s.Zone()}, Title: title, Section: section, Path: r.URL.EscapedPath(),
 		Refresh: int(s.Refresh / time.Second), Version: holdfast.Version, Live: true}
+	if s.Access != nil {
+		f.Who, f.People = access.From(r.Context()), true
+	}
 	switch r.URL.Query().Get("started") {
 	case "backup":
 		f.Notice = "The backup has been asked for. It shows under Running as soon as it starts."
@@ -242,7 +261,7 @@ func (s *site) overview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := s.frame(r, "overview", "Overview", now)
-	s.render(w, r, http.StatusOK, overviewPage(f, o, s.Commands != nil), overviewLive(f, o))
+	s.render(w, r, http.StatusOK, overviewPage(f, o, s.may(r, access.Run)), overviewLive(f, o))
 }
 
 func (s *site) store(w http.ResponseWriter, r *http.Request) {
@@ -259,7 +278,7 @@ func (s *site) store(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	f := s.frame(r, "store", v.ID, now)
-	s.render(w, r, http.StatusOK, storePage(f, v, s.Commands != nil), storeLive(f, v))
+	s.render(w, r, http.StatusOK, storePage(f, v, s.may(r, access.Run)), storeLive(f, v))
 }
 
 func (s *site) drills(w http.ResponseWriter, r *http.Request) {
