@@ -85,7 +85,7 @@ Next:
 }
 
 func (c *cli) planCmd() *cobra.Command {
-	return group("plan", "What plans can say, and what changes between two of them", c.planDiffCmd(), c.planSchemaCmd())
+	return group("plan", "What plans can say, and what changes between two of them", c.planDiffCmd(), c.planGraphCmd(), c.planItemsCmd(), c.planSchemaCmd())
 }
 
 func (c *cli) planSchemaCmd() *cobra.Command {

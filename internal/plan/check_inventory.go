@@ -36,6 +36,7 @@ func (l *linter) inventory() {
 	l.orphans()
 	l.exclusions()
 	l.singlePoints()
+	l.serviceKinds()
 }
 
 // silent reports whether nothing is declared for an objective. A tier that is not
@@ -242,6 +243,41 @@ func (l *linter) singlePoints() {
 				"%q is a single point of failure: without it %s stand still", id, several(needed[id]))
 		}
 	}
+}
+
+// serviceKinds looks at what a service of each kind must have. A service without a kind
+// has no such rule.
+func (l *linter) serviceKinds() {
+	p := l.p
+	for _, id := range l.services {
+		s, path := p.Services[id], "services."+id
+		if !s.Production() {
+			continue
+		}
+		switch s.Kind {
+		case ServiceAPI, ServiceWeb, ServiceWorker, ServiceHost:
+			if s.Runbook == "" && !l.keepsCode(s) {
+				l.warn(codeKind, path+".kind", `add "runbook:", or a need of the store that holds its code (kind git) or image (kind vm)`,
+					"nothing says what the %s %q is rebuilt from", s.Kind, id)
+			}
+		case ServiceInference, ServiceNetwork:
+			if s.Redundancy == nil && len(s.AnyOf) == 0 {
+				l.warn(codeKind, path+".kind", `add "any_of: {provider: {of: […]}}", "redundancy: {how: …}", or {none: "why there is none"}`,
+					"nothing stands in for the %s %q, and no reason says why", s.Kind, id)
+			}
+		}
+	}
+}
+
+// keepsCode reports whether a service needs a store from which it can be built.
+func (l *linter) keepsCode(s Service) bool {
+	for need := range s.Needs {
+		switch l.p.Stores[need].Kind {
+		case KindGit, KindVM:
+			return true
+		}
+	}
+	return false
 }
 
 // several names things, at most five of them.

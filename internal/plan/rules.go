@@ -76,6 +76,7 @@ const (
 	codeUnapproved    = "HF-L56" // an objective that is declared and not approved
 	codeUnclear       = "HF-L57" // something unclear, or an address that looks wrong
 	codePlace         = "HF-L58" // a location outside the approved places
+	codeKind          = "HF-L59" // a service that lacks what its kind must have
 	codeTwice         = "HF-P1"  // one id for two things
 	codeMinute        = "HF-P5"  // 1m is a minute
 	codeGap           = "HF-P6"  // a time of day that the clock skips
@@ -221,6 +222,8 @@ var rules = []Rule{
 		"It is recovered too late, or a need was forgotten.", "Name it where it is used, exclude it, or remove it."},
 	{codeSingle, "a single point of failure, without redundancy or a reason why there is none",
 		"Several services fall together.", "Double it, or write why that is not feasible."},
+	{codeKind, "a service without what its kind must have: something to rebuild it from, or something that stands in",
+		"Its data comes back, and nothing that runs on it.", "Name the runbook or the store that holds its code or image, or what stands in for it."},
 
 	{codeSupplier, "a supplier's guarantee is unknown or weaker than what rests on it, and no tested contingency makes up for it",
 		"The service is back when the supplier is.", "Agree on an rto, name a contingency and try it, or say what makes up for it."},

@@ -18,11 +18,32 @@ const (
 
 func (Need) words() []string { return []string{string(Hard), string(Soft)} }
 
+// A ServiceKind says what a service is built of.
+type ServiceKind string
+
+// The kinds of service.
+const (
+	ServiceAPI       ServiceKind = "api"
+	ServiceWeb       ServiceKind = "web"
+	ServiceWorker    ServiceKind = "worker"
+	ServiceHost      ServiceKind = "host" // a machine that others run on
+	ServiceInference ServiceKind = "inference"
+	ServiceNetwork   ServiceKind = "network"
+	ServiceProcess   ServiceKind = "process" // what people do
+)
+
+func (ServiceKind) words() []string {
+	return []string{string(ServiceAPI), string(ServiceWeb), string(ServiceWorker), string(ServiceHost), string(ServiceInference), string(ServiceNetwork), string(ServiceProcess)}
+}
+
 // A Service is what users depend on.
 type Service struct {
-	Text  string `yaml:"text"` // what it is, for people who do not know it
-	Tier  string `yaml:"tier"`
-	Owner string `yaml:"owner"` // a role or a person
+	Text string `yaml:"text"` // what it is, for people who do not know it
+	// Kind is what it is built of. Each kind has rules of its own for what must be kept
+	// so that it comes back.
+	Kind  ServiceKind `yaml:"kind"`
+	Tier  string      `yaml:"tier"`
+	Owner string      `yaml:"owner"` // a role or a person
 	// Needs are the services, stores, suppliers, facilities, people and roles that it
 	// depends on: "hard" or "soft".
 	Needs map[string]Need `yaml:"needs"`
