@@ -83,11 +83,22 @@ func (m *Module) identify(r *http.Request) (Principal, error) {
 	return Principal{}, nil
 }
 
-// fromLoopback reports whether both ends of the connection are this machine.
+// fromLoopback reports whether both ends of the connection are this machine, and the
+// browser knows that too: a page of somebody else whose name was turned to point here
+// still sends that name.
 func fromLoopback(r *http.Request) bool {
 	local, ok := r.Context().Value(http.LocalAddrContextKey).(*net.TCPAddr)
 	peer := net.ParseIP(Address(r))
-	return ok && local.IP.IsLoopback() && peer != nil && peer.IsLoopback()
+	return ok && local.IP.IsLoopback() && peer != nil && peer.IsLoopback() && loopbackName(r.Host)
+}
+
+// loopbackName reports whether a host, with or without a port, is written as this machine.
+func loopbackName(host string) bool {
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // accountOf names the account of the machine at the other end of a socket.
