@@ -13,7 +13,7 @@ func TestProofreadFindsWhatACompressorSpoils(t *testing.T) {
 	plain := bytes.Repeat([]byte("what is stored must come back\n"), 4000)
 	for _, codec := range []Codec{Zstd, S2, Stored} {
 		stored, code := compress(nil, plain, codec)
-		if _, err := proofread(nil, plain, stored, code); err != nil {
+		if err := proofread(nil, plain, stored, code); err != nil {
 			t.Errorf("%s: a whole segment: %v", codec, err)
 		}
 		if code == codeStored {
@@ -25,7 +25,7 @@ func TestProofreadFindsWhatACompressorSpoils(t *testing.T) {
 		for name, spoiled := range map[string][]byte{
 			"another content": wrong, "cut short": stored[:len(stored)-1], "empty": nil, "longer": append(bytes.Clone(stored), stored...),
 		} {
-			if _, err := proofread(nil, plain, spoiled, code); !errors.Is(err, ErrDamaged) {
+			if err := proofread(nil, plain, spoiled, code); !errors.Is(err, ErrDamaged) {
 				t.Errorf("%s, %s: %v", codec, name, err)
 			}
 		}

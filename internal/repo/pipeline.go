@@ -8,7 +8,6 @@ import (
 	"io"
 	"iter"
 	"slices"
-	"sync"
 
 	"holdfast/internal/seal"
 )
@@ -57,18 +56,33 @@ type span struct {
 
 // A job is a bundle of chunks that are compressed together.
 type job struct {
-	buf  []byte
+	buf  []byte // in room, which it never outgrows
 	uses []*use
+	room []byte
 }
 
-var jobPool = sync.Pool{New: func() any { return &job{buf: make([]byte, 0, bundleSize)} }}
+// A job holds bundles of up to bundleSize, or one chunk.
+const jobRoom = max(bundleSize, maxChunk)
 
-func newJob() *job { return jobPool.Get().(*job) }
+// newJob returns an empty job. There are never more than a writer's stages hold: the
+// one that is filled, two on their way, and one for each worker.
+func (w *Writer) newJob() (*job, error) {
+	select {
+	case j := <-w.spare:
+		return j, nil
+	default:
+	}
+	room, err := allocate(jobRoom)
+	if err != nil {
+		return nil, err
+	}
+	return &job{buf: room[:0], room: room}, nil
+}
 
-func (j *job) free() {
+func (w *Writer) freeJob(j *job) {
 	clear(j.uses)
 	j.buf, j.uses = j.buf[:0], j.uses[:0]
-	jobPool.Put(j)
+	w.spare <- j
 }
 
 // A pending entry waits for its chunks to be stored.
@@ -110,10 +124,12 @@ func (w *Writer) end(p *pending, drop bool) {
 
 // read cuts a file's content into chunks.
 func (w *Writer) read(ctx context.Context, p *pending, content io.Reader) error {
-	if w.rbuf == nil {
-		w.rbuf = make([]byte, readBuffer)
-	}
 	var err error
+	if w.rbuf == nil {
+		if w.rbuf, err = allocate(readBuffer); err != nil {
+			return err
+		}
+	}
 	if p.e.Cut == CutPages || p.e.Sparse {
 		err = w.readPages(ctx, p, content)
 	} else {
@@ -286,8 +302,12 @@ func (w *Writer) flush(ctx context.Context) error {
 	}
 	select {
 	case w.bundles <- w.bundle:
-		w.bundle = newJob()
-		return nil
+		var err error
+		if w.bundle, err = w.newJob(); err != nil {
+			w.bundle = &job{} // shut finds nothing in it
+			w.fail(err)
+		}
+		return err
 	case <-ctx.Done():
 		w.fail(ctx.Err()) // the bundle holds chunks of entries that count as added
 		return ctx.Err()
@@ -330,21 +350,32 @@ func (w *Writer) hashFiles() {
 	}
 }
 
-// bench is what one worker reuses.
+// A bench is what one worker reuses.
 type bench struct {
-	plain, packed, again []byte
+	plain, packed, again []byte // empty, with room for a whole job
 	ids                  [][32]byte
 }
 
+// work is one worker. Its room lies outside of the heap like that of the jobs: for
+// megabytes that stay, the collector would let half as many of garbage gather.
 func (w *Writer) work() {
-	b := &bench{packed: make([]byte, 0, maxChunk+maxChunk/4)}
+	const each = jobRoom + jobRoom/4 // a compressor may look for more than it needs
+	room, err := allocate(3 * each)
+	if err != nil {
+		w.fail(err)
+	}
+	defer deallocate(room)
+	b := &bench{}
+	if err == nil {
+		b.plain, b.packed, b.again = room[:0:each], room[each:each:2*each], room[2*each:2*each]
+	}
 	for j := range w.jobs {
 		if w.ctx.Err() == nil {
 			if err := w.process(j, b); err != nil {
 				w.fail(err)
 			}
 		}
-		j.free()
+		w.freeJob(j)
 	}
 }
 
@@ -407,22 +438,17 @@ func (w *Writer) store(j *job, starts, which []int, codec Codec, b *bench) error
 	}
 	plain := j.buf
 	if len(which) < len(j.uses) {
-		b.plain = b.plain[:0]
-		for _, i := range which {
-			b.plain = append(b.plain, j.buf[starts[i]:starts[i+1]]...)
-		}
 		plain = b.plain
+		for _, i := range which {
+			plain = append(plain, j.buf[starts[i]:starts[i+1]]...)
+		}
 	}
 	chunks := make([]chunk, len(which))
 	for n, i := range which {
 		chunks[n] = chunk{b.ids[i], uint32(j.uses[i].n)}
 	}
 	stored, code := compress(b.packed, plain, codec)
-	if code != codeStored {
-		b.packed = stored[:0]
-	}
-	var err error
-	if b.again, err = proofread(b.again, plain, stored, code); err != nil {
+	if err := proofread(b.again, plain, stored, code); err != nil {
 		return err
 	}
 	l, err := w.data.put(kindContent, len(plain), stored, code, chunks)
@@ -595,7 +621,7 @@ func (w *Writer) storeMeta(kind uint8, plain []byte) (location, error) {
 		return location{}, fmt.Errorf("snapshot %q: a root or entry of %d bytes: %w", w.id, len(plain), ErrLimit)
 	}
 	stored, code := compress(nil, plain, Zstd)
-	if _, err := proofread(nil, plain, stored, code); err != nil {
+	if err := proofread(nil, plain, stored, code); err != nil {
 		return location{}, err
 	}
 	return w.meta.put(kind, len(plain), stored, code, []chunk{{w.cfg.MAC.ID(plain), uint32(len(plain))}})
@@ -634,16 +660,16 @@ func (w *Writer) finishEntries() (RootRef, error) {
 // proofread decompresses what is about to be sealed, while it is still in the
 // processor's cache, and compares it with what was read. A compressor with a fault
 // has cost others their backups: restic's issues 4523 and 4677.
-func proofread(room, plain, stored []byte, code uint8) ([]byte, error) {
+func proofread(room, plain, stored []byte, code uint8) error {
 	if code == codeStored {
-		return room, nil
+		return nil
 	}
-	again, err := decompress(room[:0], stored, code, len(plain))
+	again, err := decompress(room, stored, code, len(plain))
 	if err == nil && !bytes.Equal(again, plain) {
 		err = ErrDamaged
 	}
 	if err != nil {
-		return room, fmt.Errorf("%d bytes do not come back from the compressor, nothing of them was stored: %w", len(plain), err)
+		return fmt.Errorf("%d bytes do not come back from the compressor, nothing of them was stored: %w", len(plain), err)
 	}
-	return again[:0], nil
+	return nil
 }

@@ -106,6 +106,7 @@ type Writer struct {
 	closed bool
 	labels map[string]string
 
+	spare   chan *job // that nobody uses now
 	bundles chan *job // to hashFiles
 	jobs    chan *job // from there to the workers
 	workers sync.WaitGroup
@@ -148,13 +149,18 @@ func NewWriter(ctx context.Context, cfg WriterConfig) (*Writer, error) {
 	target, room := func() int { return cfg.PackSize }, cfg.PackSize
 	w := &Writer{
 		cfg: cfg, now: cfg.Clock().UTC(), repoID: cfg.Places[0].Repo.id, cutter: newCutter(cfg.MAC), hash: seal.NewHash(), labels: map[string]string{},
-		bundles: make(chan *job, 1), jobs: make(chan *job), flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
+		spare: make(chan *job, cfg.Workers+3), bundles: make(chan *job, 1), jobs: make(chan *job), flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
 	}
-	if err := w.survey(ctx); err != nil {
+	err := w.survey(ctx)
+	if err != nil {
 		return nil, fmt.Errorf("write snapshot of %q: %w", cfg.Scope, err)
 	}
 	w.ctx, w.cancel = context.WithCancelCause(ctx)
-	w.bundle = newJob()
+	if w.bundle, err = w.newJob(); err != nil {
+		w.index.release()
+		w.cache.close()
+		return nil, fmt.Errorf("write snapshot of %q: %w", cfg.Scope, err)
+	}
 	if room <= 0 {
 		target, room = w.packTarget, packTarget
 	}
@@ -444,6 +450,12 @@ func (w *Writer) shut() {
 	for _, p := range w.places {
 		p.stop()
 	}
+	w.freeJob(w.bundle)
+	close(w.spare)
+	for j := range w.spare {
+		deallocate(j.room)
+	}
+	deallocate(w.rbuf)
 	w.data.release()
 	w.meta.release()
 	w.index.release()
