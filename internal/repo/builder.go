@@ -138,7 +138,7 @@ func (b *builder) closeCurrent() {
 func (w *Writer) finishPack(b *builder, p *openPack) {
 	done := func() {
 		if len(p.buf) > packSmall {
-			forget(p.buf[packSmall:])
+			forget(p.buf[packSmall:cap(p.buf)])
 		}
 		b.free <- p.buf[:0]
 		w.packing.Done()

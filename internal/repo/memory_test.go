@@ -87,7 +87,7 @@ func TestIndexOfATerabyteFitsIntoMemory(t *testing.T) {
 		chunks = 128 // in a pack of 32 MiB, compressed to a half
 		limit  = 130 << 20
 	)
-	defer debug.SetGCPercent(debug.SetGCPercent(50)) // as the program sets it
+	defer debug.SetGCPercent(debug.SetGCPercent(25)) // as the program sets it
 	v := &vast{marker: fmt.Appendf(nil, `{"format":1,"repository":"r1","created":"2026-11-22T10:15:30Z","recipients":[]}`+"\n"), size: 32 << 20}
 	id, err := seal.GenerateIdentity()
 	if err != nil {

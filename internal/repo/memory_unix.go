@@ -27,6 +27,6 @@ func deallocate(b []byte) {
 // held is lost. While one pack is on its way, the next one has hardly begun.
 func forget(b []byte) {
 	if len(b) > 0 {
-		_ = unix.Madvise(b[:cap(b)], unix.MADV_DONTNEED) // advice: without it, it takes memory
+		_ = unix.Madvise(b, unix.MADV_DONTNEED) // advice: without it, it takes memory
 	}
 }

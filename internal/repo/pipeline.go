@@ -80,6 +80,9 @@ func (w *Writer) newJob() (*job, error) {
 }
 
 func (w *Writer) freeJob(j *job) {
+	if len(j.buf) > bundleSize { // a long chunk, which is rare
+		forget(j.room[bundleSize:])
+	}
 	clear(j.uses)
 	j.buf, j.uses = j.buf[:0], j.uses[:0]
 	w.spare <- j
@@ -373,6 +376,11 @@ func (w *Writer) work() {
 		if w.ctx.Err() == nil {
 			if err := w.process(j, b); err != nil {
 				w.fail(err)
+			}
+			if len(j.buf) > bundleSize {
+				for at := bundleSize; at < len(room); at += each {
+					forget(room[at : at+each-bundleSize])
+				}
 			}
 		}
 		w.freeJob(j)
