@@ -270,9 +270,11 @@ func (c Collector) mark(ctx context.Context) (map[string]int64, error) {
 	}
 	var logs []LogInfo
 	var facts []logFact
+	came := map[string]time.Time{}
 	if err := c.At.store.List(ctx, "logs/", func(o Object) error {
 		if l, ok := parseLogName(o); ok {
 			logs = append(logs, l)
+			came[l.Name] = o.Modified
 		} else if n, ok := parseNamed(o); ok {
 			if f, ok := parseLogFact(n); ok {
 				facts = append(facts, f)
@@ -297,6 +299,9 @@ func (c Collector) mark(ctx context.Context) (map[string]int64, error) {
 		if !needs.log(l) {
 			garbage[l.Name] = l.Size
 		}
+	}
+	for _, l := range c.gathered(ctx, slices.DeleteFunc(slices.Clone(logs), func(l LogInfo) bool { return came[l.Name].IsZero() || garbage[l.Name] > 0 }), came) {
+		garbage[l.Name] = l.Size
 	}
 	for _, l := range olderFacts(facts) {
 		garbage[l.Name] = l.Size

@@ -114,6 +114,7 @@ type target struct {
 	object string
 	store  string
 	size   int64
+	held   int64     // of a group of log: bytes of log; a longer piece may take the place of short ones
 	at     time.Time // of the last read; zero: never, or it has grown since
 	damage string
 	found  time.Time
@@ -387,9 +388,10 @@ func (m *Module) logTargets(ctx context.Context, r *repo.Repository, store strin
 		for _, l := range groups[g] {
 			t.size += l.Size
 		}
-		lost := known[g].size - t.size
+		t.held = logBytes(groups[g])
+		lost := known[g].held - t.held
 		if lost > 0 && m.needsAll(g, listed) {
-			t.size += lost // it stays so much until the pieces are back
+			t.held += lost // it stays so much until the pieces are back
 		} else if lost = 0; len(groups[g]) == 0 {
 			continue // it was garbage
 		}
@@ -431,6 +433,19 @@ func (m *Module) needsAll(group string, listed []*repo.Manifest) bool {
 	return false
 }
 
+// logBytes is how much log pieces of one group hold, each byte counted once. They are
+// sorted by start, as names are.
+func logBytes(pieces []repo.LogInfo) (n int64) {
+	var reach uint64
+	for _, l := range pieces {
+		if from := max(l.Start, reach); l.End > from {
+			n += int64(l.End - from)
+			reach = l.End
+		}
+	}
+	return n
+}
+
 // groupOf is the name of the group of a piece of log.
 func groupOf(name string) string {
 	i := strings.LastIndexByte(name, '/')
@@ -442,7 +457,7 @@ func (m *Module) known(ctx context.Context, location string) (map[string]target,
 	out := map[string]target{}
 	err := m.cfg.DB.View(ctx, func(tx *db.Tx) error {
 		clear(out)
-		rows, err := tx.Query(ctx, `SELECT object, store, size, at, damage, found FROM vault_reads WHERE location = ?`, location)
+		rows, err := tx.Query(ctx, `SELECT object, store, size, held, at, damage, found FROM vault_reads WHERE location = ?`, location)
 		if err != nil {
 			return err
 		}
@@ -450,7 +465,7 @@ func (m *Module) known(ctx context.Context, location string) (map[string]target,
 		for rows.Next() {
 			var t target
 			var at, found int64
-			if err := rows.Scan(&t.object, &t.store, &t.size, &at, &t.damage, &found); err != nil {
+			if err := rows.Scan(&t.object, &t.store, &t.size, &t.held, &at, &t.damage, &found); err != nil {
 				return err
 			}
 			t.at, t.found = db.Time(at), db.Time(found)
@@ -474,9 +489,9 @@ func (m *Module) keep(ctx context.Context, location string, targets []*target) e
 }
 
 func (m *Module) keepOne(ctx context.Context, tx *db.Tx, location string, t *target) error {
-	_, err := tx.Exec(ctx, `INSERT INTO vault_reads (location, store, object, size, at, damage, found) VALUES (?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (location, object) DO UPDATE SET store = excluded.store, size = excluded.size, at = excluded.at, damage = excluded.damage, found = excluded.found`,
-		location, t.store, t.object, t.size, db.Micros(t.at), t.damage, db.Micros(t.found))
+	_, err := tx.Exec(ctx, `INSERT INTO vault_reads (location, store, object, size, held, at, damage, found) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (location, object) DO UPDATE SET store = excluded.store, size = excluded.size, held = excluded.held, at = excluded.at, damage = excluded.damage, found = excluded.found`,
+		location, t.store, t.object, t.size, t.held, db.Micros(t.at), t.damage, db.Micros(t.found))
 	return err
 }
 

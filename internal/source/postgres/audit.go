@@ -16,6 +16,11 @@ const (
 	// was given, and whether what it was given since the last time is what was sent.
 	// A loss is noticed within it, and mended or reported: far below any RPO.
 	auditEvery = 30 * time.Second
+	// auditLatest is the longest time between two looks at a place that holds very many
+	// objects: each look lists them all, a thousand with each request, and a request
+	// costs. There is one request in auditPace on average, until that time is reached.
+	auditLatest = 5 * time.Minute
+	auditPace   = 3 * time.Second
 	// auditBytes bounds what one audit reads back; the rest is for the next one.
 	auditBytes = 64 << 20
 	// maxUnread bounds the pieces that wait to be read back. Beyond it the oldest are
@@ -39,7 +44,7 @@ type extent struct {
 // audit looks at the place every auditEvery until ctx ends. It runs beside the
 // shipper, so that a slow listing delays no commit.
 func (sh *shipper) audit(ctx context.Context, place logAuditor) {
-	t := time.NewTicker(auditEvery)
+	t := time.NewTimer(auditEvery)
 	defer t.Stop()
 	for {
 		select {
@@ -48,31 +53,40 @@ func (sh *shipper) audit(ctx context.Context, place logAuditor) {
 		case <-t.C:
 		case <-sh.look:
 		}
-		if err := sh.auditOnce(ctx, place); err != nil && ctx.Err() == nil {
+		seen, err := sh.auditOnce(ctx, place)
+		if err != nil && ctx.Err() == nil {
 			sh.src.cfg.Log.Warn("log not audited", "store", sh.src.cfg.Store, "place", sh.name, "err", err)
 		}
+		t.Reset(auditAfter(seen))
 	}
+}
+
+// auditAfter is when to look again at a place that showed so many objects.
+func auditAfter(objects int) time.Duration {
+	const perRequest = 1000
+	return min(max(auditEvery, time.Duration(objects/perRequest)*auditPace), auditLatest)
 }
 
 // auditOnce compares what the place shows with what it was given. Log that is gone
 // and still in the spool is shipped again; what is not becomes a gap, and so does a
 // piece that does not read back as it was signed.
 //
-// It needs no data key. Where reading is not allowed, the vault's rolling
+// It returns how many objects it saw. It needs no data key. Where reading is not allowed, the vault's rolling
 // verification does that part, and only the listing is looked at here.
-func (sh *shipper) auditOnce(ctx context.Context, place logAuditor) error {
+func (sh *shipper) auditOnce(ctx context.Context, place logAuditor) (seen int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
 	sh.mu.Lock()
 	known, held := sh.known, sh.cover.clone() // before the listing: what is put during it is not missed
 	sh.mu.Unlock()
 	if !known {
-		return nil
+		return 0, nil
 	}
-	infos, _, err := place.ListLog(ctx, sh.src.cfg.Store)
+	infos, named, err := place.ListLog(ctx, sh.src.cfg.Store)
 	if err != nil {
-		return fmt.Errorf("list the log: %w", err)
+		return 0, fmt.Errorf("list the log: %w", err)
 	}
+	seen = len(infos) + len(named)
 	lineage := sh.sp.lineage()
 	shown := coverage{}
 	byExtent := map[extent]repo.LogInfo{}
@@ -86,7 +100,7 @@ func (sh *shipper) auditOnce(ctx context.Context, place logAuditor) error {
 	// The newest base comes first: the vault removes log that no base needs, and that
 	// is no loss.
 	if err := sh.setFloor(ctx, place, len(lost) > 0); err != nil {
-		return err
+		return seen, err
 	}
 	sh.mu.Lock()
 	for tli, spans := range lost {
@@ -101,7 +115,7 @@ func (sh *shipper) auditOnce(ctx context.Context, place logAuditor) error {
 		sh.soon() // the spool may have it still
 	}
 	sh.moved()
-	return sh.readBack(ctx, place, byExtent)
+	return seen, sh.readBack(ctx, place, byExtent)
 }
 
 // readBack checks pieces that were put lately.

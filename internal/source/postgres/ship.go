@@ -1,10 +1,12 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"sync"
 	"time"
 
@@ -75,6 +77,8 @@ type shipper struct {
 	said       time.Time // instant of the newest that it was told
 	lastWord   bool      // the server is gone: tell the place now what is known
 	catches    []catch   // waiting for the place, oldest first
+	current    gathering // pieces since the last that were gathered
+	pending    []gathering
 	err        string
 
 	floorTimeline uint32 // where the newest base at the place begins, once there was a hole
@@ -84,6 +88,8 @@ type shipper struct {
 // run ships until ctx ends. It never gives up: a place that fails is tried again,
 // and the spool keeps what it misses.
 func (sh *shipper) run(ctx context.Context) {
+	due, stop := sh.startGatherer(ctx)
+	defer stop()
 	retry := shipRetry
 	var last time.Time // when the newest piece was begun
 	for ctx.Err() == nil {
@@ -106,6 +112,12 @@ func (sh *shipper) run(ctx context.Context) {
 		if err == nil && p != nil {
 			last = time.Now()
 			err = sh.put(ctx, p)
+			sh.mu.Lock()
+			g, ok := sh.gatherable(sh.block(), sh.src.cfg.Clock())
+			sh.mu.Unlock()
+			if ok {
+				due <- g // never full: it holds as many as may be pending
+			}
 		}
 		if err == nil {
 			err = sh.sayQuiet(ctx)
@@ -237,6 +249,11 @@ func (sh *shipper) learn(ctx context.Context) error {
 	if commit.After(sh.lastCommit) {
 		sh.lastCommit = commit
 	}
+	if newest.Timeline != 0 && sh.current.pieces == 0 {
+		ours := slices.DeleteFunc(infos, func(in repo.LogInfo) bool { return in.Lineage != lineage || in.Timeline != newest.Timeline })
+		slices.SortFunc(ours, func(a, b repo.LogInfo) int { return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.End, a.End)) })
+		sh.resumeRun(ours, sh.block(), sh.src.cfg.Clock())
+	}
 	sh.known = lineage != "" // before the first contact there is nothing to compare with
 	sh.mu.Unlock()
 	sh.moved()
@@ -301,6 +318,7 @@ func (sh *shipper) oldestMissing(stretches []stretch) *piece {
 func (sh *shipper) put(ctx context.Context, p *piece) error {
 	ctx, cancel := context.WithTimeout(ctx, putTimeout)
 	defer cancel()
+	block := sh.block()
 	data, err := sh.sp.read(p.timeline, p.from, p.to)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // trimmed since; look again
@@ -312,14 +330,7 @@ func (sh *shipper) put(ctx context.Context, p *piece) error {
 	if err := sh.putHistory(ctx, lineage, p.timeline); err != nil {
 		return err
 	}
-	lp := repo.LogPiece{
-		Scope: sh.src.cfg.Store, Lineage: lineage, Timeline: p.timeline, Start: p.from, End: p.to,
-		LastRecord: p.mark.record, Created: sh.src.cfg.Clock(), Previous: p.previous,
-	}
-	if p.mark.commitEnd > p.from {
-		lp.LastCommit = p.mark.commit
-	}
-	if err := sh.store.PutLog(ctx, lp, data, sh.keys); err != nil {
+	if err := sh.store.PutLog(ctx, sh.logPiece(p), data, sh.keys); err != nil {
 		// The outcome is unknown. What the place really has decides.
 		sh.mu.Lock()
 		sh.stale = true
@@ -328,6 +339,7 @@ func (sh *shipper) put(ctx context.Context, p *piece) error {
 	}
 	sh.mu.Lock()
 	sh.cover.add(p.timeline, p.from, p.to)
+	sh.current.note(p.timeline, p.from, p.to, block, sh.src.cfg.Clock())
 	sh.gone.remove(p.timeline, p.from, p.to)
 	if sh.unread = append(sh.unread, extent{p.timeline, p.from, p.to}); len(sh.unread) > maxUnread {
 		sh.unread = sh.unread[1:]
@@ -339,6 +351,18 @@ func (sh *shipper) put(ctx context.Context, p *piece) error {
 	sh.settle()
 	sh.moved()
 	return nil
+}
+
+// logPiece is what a piece says of itself.
+func (sh *shipper) logPiece(p *piece) repo.LogPiece {
+	lp := repo.LogPiece{
+		Scope: sh.src.cfg.Store, Lineage: sh.sp.lineage(), Timeline: p.timeline, Start: p.from, End: p.to,
+		LastRecord: p.mark.record, Created: sh.src.cfg.Clock(), Previous: p.previous,
+	}
+	if p.mark.commitEnd > p.from {
+		lp.LastCommit = p.mark.commit
+	}
+	return lp
 }
 
 // putHistory brings a timeline's ancestry to the place before its first piece.

@@ -563,12 +563,13 @@ func (st *stream) policyFlush() uint64 {
 	return at[len(at)/2] // of 1: the first; of 2: the second; of 3: the second
 }
 
-// trim lets go of what every place has; if the spool is full, of what any place has.
+// trim lets go of what every place has, and has gathered; if the spool is full, of what
+// any place has.
 func (st *stream) trim(full bool) error {
 	return st.sp.trim(func(tli uint32, from, to uint64) bool {
 		n := 0
 		for _, sh := range st.shippers {
-			if sh.covers(tli, from, to) {
+			if sh.covers(tli, from, to) && (full || !sh.keeps(tli, from, to)) {
 				n++
 			}
 		}
