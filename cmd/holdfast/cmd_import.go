@@ -26,7 +26,7 @@ func (c *cli) importCmd() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import POLICY",
 		Short: "Propose a plan from a written policy",
-		Long: `Read a policy, Markdown or plain text, and propose a plan: objectives, schedules,
+		Long: `Read a policy, Markdown, HTML or plain text, and propose a plan: objectives, schedules,
 retention, locations, roles with deputies, tests, reviews, clocks, suppliers,
 frameworks. It works by rules and offline, and does not understand: each value
 names the line that it was read from, and every sentence from which nothing was
@@ -35,6 +35,9 @@ read is listed. A person completes what is marked TODO; the proposal loads as it
 The report says what was read, what the document contradicts itself in, which
 sentences no check covers, which numbers could not be read, and which words have
 no number.
+
+A document that "holdfast render" wrote carries its plan, and gives it back; what was
+changed in its text is carried into the plan, or said with its line.
 
 Exit status: 0 proposed, 1 error, 2 the file is no text, or too large, 3 proposed,
 and the document contradicts itself.`,
@@ -122,6 +125,16 @@ func printProposal(o, aside io.Writer, p *importer.Proposal, opt importOptions) 
 	} else {
 		to = o
 		fmt.Fprintf(o, "proposed in %s; \"holdfast check %s\" says what cannot be kept\n", opt.out, opt.out)
+	}
+	if p.Rendered {
+		fmt.Fprintf(to, "the document was rendered from a plan, and carries it; %d values were changed in the text and are in the plan now\n", len(p.Carried))
+		for _, v := range p.Carried {
+			fmt.Fprintf(to, "  line %d: %s is %s, was %s\n", v.Line, v.Path, v.To, v.From)
+		}
+		for _, f := range p.Findings {
+			fmt.Fprintf(to, "%s:%d: %s %s: %s\n    %s\n", f.File, f.Line, f.Severity, f.Code, f.Message, f.Hint)
+		}
+		return
 	}
 	fmt.Fprintf(to, "%d of %d sentences gave %d values; %d demand something that no check covers; %d numbers could not be read; %d words have no number; %d places are left to do\n",
 		p.Covered, p.Sentences, len(p.Values), p.Demands(), len(p.Unread), len(p.Vague), p.Todos)

@@ -22,6 +22,7 @@ type renderOptions struct {
 	style   render.Style
 	sheet   string
 	out     string
+	bare    bool
 }
 
 func (c *cli) renderCmd() *cobra.Command {
@@ -43,6 +44,10 @@ iso (A), soc2 (B), msp (C), industrial (D), startup (E).
 The public edition leaves out people, contacts, addresses, paths and technical
 access. Read it before you publish it: a name that stands only in a sentence and
 nowhere else in the plan cannot be recognised.
+
+The internal edition in Markdown ends with the plan itself, so that "holdfast import"
+has the plan again, equal, and carries into it what people changed in the text.
+--bare leaves it out.
 
 With --sheet ROLE it writes one page for who holds that role.
 
@@ -74,6 +79,7 @@ role, format, edition or style.`,
 	f.StringVar(&format, "format", "markdown", "markdown, html or print")
 	f.StringVar(&edition, "edition", "internal", "internal or public")
 	f.StringVar(&style, "style", "general", "general, iso, soc2, msp, industrial or startup; or A to E")
+	f.BoolVar(&opt.bare, "bare", false, "leave the plan itself out of the internal edition in Markdown")
 	f.StringVar(&opt.sheet, "sheet", "", "write the one-page sheet of this role instead")
 	f.StringVarP(&opt.out, "out", "o", "", "file to write (default: standard output)")
 	return cmd
@@ -86,6 +92,7 @@ func (c *cli) runRender(path string, opt renderOptions) error {
 	}
 	var text []byte
 	var title string
+	bound := false
 	sections := []string{}
 	if opt.sheet != "" {
 		s, err := render.MakeSheet(p, opt.sheet)
@@ -108,13 +115,16 @@ func (c *cli) runRender(path string, opt renderOptions) error {
 			return err
 		}
 		title = d.Title
+		if bound = opt.format == render.FormatMarkdown && opt.edition == render.Internal && !opt.bare; bound {
+			text = []byte(render.Bind(string(text), p.Source()))
+		}
 	}
 	if opt.out != "" {
 		if err := writeOut(opt.out, text); err != nil {
 			return err
 		}
 	}
-	v := map[string]any{"plan": path, "digest": p.Digest(), "format": opt.format, "edition": opt.edition, "style": opt.style, "title": title, "sections": sections, "bytes": len(text)}
+	v := map[string]any{"plan": path, "digest": p.Digest(), "format": opt.format, "edition": opt.edition, "style": opt.style, "title": title, "sections": sections, "bytes": len(text), "plan_inside": bound}
 	if opt.out != "" {
 		v["out"] = opt.out
 	} else {

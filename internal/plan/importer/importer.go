@@ -84,6 +84,9 @@ type Proposal struct {
 	Sentences int                `json:"sentences"`
 	Covered   int                `json:"covered"`
 	Todos     int                `json:"todos"`
+	// Rendered says that the document was rendered from a plan, which it carries.
+	Rendered bool      `json:"rendered"`
+	Carried  []Carried `json:"carried,omitempty"` // what was changed in the text, and is in Plan now
 }
 
 // Import reads a policy. name stands in findings; today decides which reviews have
@@ -91,6 +94,9 @@ type Proposal struct {
 func Import(name string, text []byte, today time.Time) (*Proposal, error) {
 	if err := readable(name, text); err != nil {
 		return nil, err
+	}
+	if p, ok, err := rendered(name, string(text), today); ok {
+		return p, err
 	}
 	d := newDocument(name, text)
 	if d.overflow {
