@@ -3,6 +3,7 @@ package test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -99,6 +100,7 @@ func TestRecipientsChangeBySignature(t *testing.T) {
 			t.Fatalf("nothing is asked for: %q", waits)
 		}
 		pending("nobody")
+		w.run(t, "key", "rotate", "--rewrap", "--apply").refuses(t, 4, "are not in force", "holdfast approve")
 		asked := w.requests(t, "open")
 		if len(asked) != 2 || !strings.Contains(asked["change-encryption"].Text, "keys.key-a.recipient") || strings.Contains(asked["weaken-plan"].Text, "keys.") {
 			t.Fatalf("asked for: %+v", asked)
@@ -141,6 +143,104 @@ func TestRecipientsChangeBySignature(t *testing.T) {
 		}
 		w.at(t, "26", "approve", id, "--by", "ana", "--review", "--note", "I looked").refuses(t, 4, "signed it", "somebody else")
 		w.at(t, "26", "approve", id, "--by", "ben", "--review", "--note", "the key belongs to Eve").want(t, 0)
+	})
+}
+
+// A rotated is one store at one location as "key rotate --json" tells.
+type rotated struct {
+	Store, Location, Error   string
+	Fresh                    bool
+	Objects, Readable, Given int
+	Stuck                    int
+}
+
+func (w workspace) rotate(t *testing.T, status int, args ...string) map[string]rotated {
+	t.Helper()
+	var v struct{ Places []rotated }
+	w.run(t, append([]string{"key", "rotate", "--json"}, args...)...).want(t, status).object(t, &v)
+	out := map[string]rotated{}
+	for _, r := range v.Places {
+		out[r.Location] = r
+	}
+	return out
+}
+
+// Keys are replaced three times. Then the last one is given the keys of all that was written
+// before, and reads it alone, location by location; the keys before are not needed any more.
+func TestRotateThreeTimesAndRewrap(t *testing.T) {
+	t.Parallel()
+	t.Run("ENC-04 a retired key is not needed after rewrapping", func(t *testing.T) {
+		w := filesOnly(t)
+		w.run(t, "location", "init", "--all").want(t, 0)
+		old := []string{filepath.Join(w.dir, "keys", "runner.age")}
+		oldest, content := w.copied(t), treeOf(t, w.uploads)
+		var newest string
+		for i := range 3 {
+			file, recipient := w.newKey(t, fmt.Sprintf("generation-%d.age", i))
+			_, other := w.newKey(t, fmt.Sprintf("second-%d.age", i))
+			before := treeOf(t, w.dir)["plan.yaml"]
+			w.run(t, "key", "rotate", "--replace", "key-a="+recipient).want(t, 0)
+			if treeOf(t, w.dir)["plan.yaml"] != before {
+				t.Fatal("a look changed the plan")
+			}
+			w.run(t, "key", "rotate", "--replace", "key-a="+recipient, "--apply").want(t, 0)
+			w.run(t, "key", "rotate", "--replace", "key-b="+other, "--apply").want(t, 0)
+			objects := treeOf(t, w.near)
+			if got := w.rotate(t, 0); got["near"].Fresh || got["near"].Readable != 0 || got["near"].Objects == 0 {
+				t.Fatalf("before anything was done: %+v", got)
+			}
+			objects.unchanged(t, w.near)
+			if got := w.rotate(t, 0, "--apply"); !got["near"].Fresh || !got["offsite"].Fresh || got["near"].Given != 0 {
+				t.Fatalf("after a backup: %+v", got)
+			}
+			newest = listed(t, w.near)[i+1]
+			old = append(old, file)
+		}
+		last := old[len(old)-1]
+		if !w.opens(t, newest, last) || w.opens(t, oldest, last) || !w.opens(t, oldest, old[0]) {
+			t.Fatal("a key reads what is not of its time")
+		}
+		// One location does not answer: it is named, and the other one is done all the same.
+		away := w.offsite + ".away"
+		if err := os.Rename(w.offsite, away); err != nil {
+			t.Fatal(err)
+		}
+		var keys []string
+		for _, f := range old[:len(old)-1] {
+			keys = append(keys, "--key", f)
+		}
+		rewrap := append([]string{"--rewrap", "--purpose", "ticket 77", "--apply"}, keys...)
+		w.run(t, append(append([]string{"key", "rotate"}, rewrap...), "--purpose", "")...).refuses(t, 2, "needs --purpose", "recorded")
+		got := w.rotate(t, 3, rewrap...)
+		if near := got["near"]; got["offsite"].Error == "" || near.Error != "" || near.Given == 0 || near.Given+near.Readable != near.Objects || near.Stuck != 0 {
+			t.Fatalf("%+v", got)
+		}
+		if err := os.Rename(away, w.offsite); err != nil {
+			t.Fatal(err)
+		}
+		if got := w.rotate(t, 0, rewrap...); got["near"].Given != 0 || got["offsite"].Given == 0 {
+			t.Fatalf("the second run does not go on where the first one ended: %+v", got)
+		}
+		for _, gone := range old[:len(old)-1] {
+			if err := os.Remove(gone); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, location := range []string{"near", "offsite"} {
+			for _, snapshot := range []string{oldest, newest} {
+				to := filepath.Join(t.TempDir(), "back")
+				w.run(t, "restore", "uploads", "--snapshot", snapshot, "--location", location, "--key", last, "--to", to).want(t, 0)
+				content.unchanged(t, to)
+			}
+		}
+		facts := strings.Join(w.factsOf(t, "key.rewrapped"), "\n")
+		if !strings.Contains(facts, "ticket 77") || !strings.Contains(facts, "offsite") {
+			t.Errorf("what was given to whom is no fact: %s", facts)
+		}
+		w.copied(t) // takes up what commands have noted
+		if uses := strings.Join(w.keyUses(t), "\n"); !strings.Contains(uses, "rewrap: ticket 77") {
+			t.Errorf("the use of the old keys is not recorded: %s", uses)
+		}
 	})
 }
 

@@ -18,12 +18,32 @@ type Keys struct {
 	Findings []holdfast.Finding `json:"findings"`
 }
 
+// A Rewrap is what gave the keys of older objects to the keys in force.
+type Rewrap struct {
+	Recipients []string      `json:"recipients" doc:"fingerprints of who can read now"`
+	Purpose    string        `json:"purpose" minLength:"1" maxLength:"1000"`
+	By         string        `json:"by" minLength:"1" maxLength:"200"`
+	Places     []RewrapPlace `json:"places"`
+}
+
+// A RewrapPlace is one store at one location.
+type RewrapPlace struct {
+	Store    string `json:"store"`
+	Location string `json:"location"`
+	Objects  int    `json:"objects"`
+	Readable int    `json:"readable"` // before
+	Given    int    `json:"given"`
+	Stuck    int    `json:"stuck"`
+	Error    string `json:"error,omitempty" required:"false"`
+}
+
 // Custody is what people do about the keys that read the backups.
 type Custody interface {
 	KeyHolders(ctx context.Context) (Keys, error)
 	Challenges(ctx context.Context) ([]survive.Challenge, error)
 	AskForKey(ctx context.Context, key, holder string) ([]survive.Challenge, error)
 	AnswerForKey(ctx context.Context, challenge, answer, by string) (survive.Challenge, error)
+	Rewrapped(ctx context.Context, r Rewrap) error
 }
 
 func custody(a huma.API, c Custody) {
@@ -41,6 +61,9 @@ func custody(a huma.API, c Custody) {
 	}) (*body[[]survive.Challenge], error) {
 		return answer(c.AskForKey(ctx, in.ID, in.Body.Holder))
 	})
+	post(a, access.Configure, "rewrapped", "/api/v1/keys/rewraps", "Record that the keys of older objects were given to the keys in force", func(ctx context.Context, in *struct{ Body Rewrap }) (*body[bool], error) {
+		return answer(true, c.Rewrapped(ctx, in.Body))
+	})
 	post(a, access.Respond, "answer-for-key", "/api/v1/challenges/{id}/answer", "The answer of a holder", func(ctx context.Context, in *struct {
 		ID   string `path:"id"`
 		Body struct {
@@ -50,6 +73,12 @@ func custody(a huma.API, c Custody) {
 	}) (*body[survive.Challenge], error) {
 		return answer(c.AnswerForKey(ctx, in.ID, in.Body.Answer, in.Body.By))
 	})
+}
+
+// Rewrapped records what was done.
+func (c *Client) Rewrapped(ctx context.Context, r Rewrap) error {
+	var done bool
+	return c.do(ctx, http.MethodPost, "/api/v1/keys/rewraps", r, &done)
 }
 
 // Keys asks who holds which key.

@@ -255,6 +255,9 @@ func (a *App) startAsked(ctx context.Context, work Work) error {
 	}
 	// Also where no server ever runs: what a plan promised before is not taken back unsigned.
 	a.adoptPlan(ctx)
+	if err := a.takeKeyUses(ctx); err != nil {
+		a.opt.Log.Warn("uses of keys not taken into the ledger", "err", err)
+	}
 	if err := a.DB.Tx(ctx, func(tx *db.Tx) error { return a.notePlan(ctx, tx) }); err != nil {
 		return err
 	}

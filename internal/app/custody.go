@@ -70,3 +70,13 @@ func (a *App) AnswerForKey(ctx context.Context, challenge, answer, by string) (s
 	}
 	return a.Custody.Answer(ctx, challenge, answer, by)
 }
+
+// Rewrapped records that the keys of older objects were given to the keys in force.
+func (a *App) Rewrapped(ctx context.Context, r api.Rewrap) error {
+	for _, p := range r.Places {
+		if err := a.Custody.Rewrapped(ctx, p.Store, r.By, map[string]any{"place": p, "recipients": r.Recipients, "purpose": r.Purpose}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

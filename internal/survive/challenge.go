@@ -26,6 +26,8 @@ const (
 	FactAsked    = "key.asked"
 	FactAnswered = "key.answered"
 	FactRefused  = "key.answer-refused"
+	// FactRewrapped is about stores: keys of older objects were given to the keys in force.
+	FactRewrapped = "key.rewrapped"
 )
 
 // DefaultWithin is how long a holder has to answer if the plan does not say.
