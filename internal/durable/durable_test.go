@@ -343,3 +343,44 @@ func TestFreeBytes(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// A child that was forked while the lock was held has a copy of its file until it runs its
+// own program. That keeps nobody from the lock after Unlock.
+func TestUnlockBesideACopyOfTheFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	l, err := durable.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Every copy of the descriptor, as fork makes them.
+	var copies []int
+	for fd := range 256 {
+		var st syscall.Stat_t
+		if syscall.Fstat(fd, &st) == nil && st.Ino == info.Sys().(*syscall.Stat_t).Ino && st.Dev == info.Sys().(*syscall.Stat_t).Dev {
+			dup, err := syscall.Dup(fd)
+			if err != nil {
+				t.Fatal(err)
+			}
+			copies = append(copies, dup)
+			break
+		}
+	}
+	if len(copies) == 0 {
+		t.Fatal("the lock holds no file")
+	}
+	defer syscall.Close(copies[0])
+	if err := l.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := durable.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Unlock(); err != nil {
+		t.Fatal(err)
+	}
+}

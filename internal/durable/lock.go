@@ -46,7 +46,7 @@ func Lock(path string) (*FileLock, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err := flock(f); err != nil {
+	if err := flock(f, syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			text, _ := io.ReadAll(io.LimitReader(f, maxLockText)) // the pid is a courtesy
@@ -63,9 +63,9 @@ func Lock(path string) (*FileLock, error) {
 	return &FileLock{f: f}, nil
 }
 
-func flock(f *os.File) error {
+func flock(f *os.File, how int) error {
 	for {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		err := syscall.Flock(int(f.Fd()), how)
 		if err != syscall.EINTR {
 			return err
 		}
@@ -78,11 +78,14 @@ func writeAt(f *os.File, s string) error {
 }
 
 // Unlock releases the lock. A second call does nothing.
+//
+// It says so to the kernel: closing alone would leave the lock to children that were just
+// forked, until they run their own program.
 func (l *FileLock) Unlock() error {
 	if l.f == nil {
 		return nil
 	}
 	f := l.f
 	l.f = nil
-	return errors.Join(f.Truncate(0), f.Close())
+	return errors.Join(f.Truncate(0), flock(f, syscall.LOCK_UN), f.Close())
 }
