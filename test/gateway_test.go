@@ -85,7 +85,7 @@ func (s split) divided(t *testing.T, behind string) split {
 	edit(t, s.server.plan(), func(p string) string {
 		p = regexp.MustCompile(`(?m)^  offsite: \{kind: dir, path: [^,]*,`).ReplaceAllString(p, fmt.Sprintf("  offsite: {kind: gateway, gateway: {address: %q, identity_file: id.pem},", s.gateway))
 		p = regexp.MustCompile(`(?m)^  near: .*\n`).ReplaceAllString(p, "")
-		p = strings.Replace(p, "copies: [near, offsite]", "copies: [offsite]", 1)
+		p = strings.ReplaceAll(p, "copies: [near, offsite]", "copies: [offsite]")
 		return strings.Replace(p, "  uploads:\n    kind: files\n", fmt.Sprintf("  uploads:\n    kind: files\n    agent: {key: %q}\n", key.Key), 1)
 	})
 	b, err := os.ReadFile(s.server.plan())

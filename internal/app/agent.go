@@ -93,8 +93,8 @@ func InitAgent(w Workspace, name string) (seal.VerifyKey, error) {
 	return k.Public(), nil
 }
 
-// A SourceAgent is one running agent. It has no state but its memory of what it wrote,
-// which may be lost.
+// A SourceAgent is one running agent. It has no state but its memory of what it wrote and
+// when, which may be lost: then it is written again.
 type SourceAgent struct {
 	opt        Options
 	plan       *plan.Plan
@@ -103,6 +103,10 @@ type SourceAgent struct {
 	places     *Places
 	recipients []seal.Recipient
 	lock       *durable.FileLock
+
+	mu      sync.Mutex
+	open    map[string]source.Store // one adapter for the base and the log of a store: each waits for the other
+	follows map[string]bool         // whose log is being followed
 }
 
 // A Made is a snapshot that an agent made.
@@ -118,7 +122,7 @@ type Made struct {
 // OpenAgent reads the plan and the agent's two keys, and takes the workspace. It refuses a
 // workspace with keys that do not belong on the machine of a store.
 func OpenAgent(opt Options) (_ *SourceAgent, err error) {
-	a := &SourceAgent{opt: opt}
+	a := &SourceAgent{opt: opt, open: map[string]source.Store{}, follows: map[string]bool{}}
 	if a.plan, err = plan.Load(opt.Workspace.Plan()); err != nil {
 		return nil, err
 	}
@@ -199,10 +203,17 @@ func (a *SourceAgent) placesOf(ctx context.Context, store string) (out []repo.Pl
 	return out, away, nil
 }
 
-// Snapshot copies one store now, to all of its locations.
+// Snapshot copies one store now, to all of its locations. A base backup of a database
+// counts with its log only, so the log is followed meanwhile, if nobody does yet.
 func (a *SourceAgent) Snapshot(ctx context.Context, store string) (m Made, err error) {
 	m = Made{Store: store, Places: map[string]string{}}
-	src, err := OpenStore(a.plan, store, filepath.Join(a.opt.Workspace.spool(), store), a.opt)
+	if a.hasLog(store) && !a.followed(store) {
+		following, stop := context.WithCancel(ctx)
+		ended := make(chan struct{})
+		go func() { defer close(ended); a.follow(following, store, func() {}) }()
+		defer func() { stop(); <-ended }()
+	}
+	src, err := a.source(store)
 	if err != nil {
 		return m, err
 	}
@@ -243,72 +254,4 @@ func (a *SourceAgent) Snapshot(ctx context.Context, store string) (m Made, err e
 		}
 	}
 	return m, partial
-}
-
-// Run backs the given stores up on the plan's schedule and follows their logs, until ctx
-// ends. made hears of every attempt. A failed one is tried again at its next time.
-func (a *SourceAgent) Run(ctx context.Context, stores []string, made func(Made)) {
-	var all sync.WaitGroup
-	for _, id := range stores {
-		policy := a.plan.Backups[a.plan.Stores[id].Protect]
-		if policy.Log != nil && a.plan.Stores[id].Kind == plan.KindPostgres {
-			all.Go(func() { a.follow(ctx, id) })
-		}
-		all.Go(func() {
-			for {
-				next, ok := policy.Every.Next(a.opt.Clock(), a.plan.Location())
-				if !ok {
-					return
-				}
-				select {
-				case <-ctx.Done():
-					return
-				case <-time.After(next.Sub(a.opt.Clock())):
-				}
-				m, err := a.Snapshot(ctx, id)
-				if ctx.Err() != nil {
-					return
-				}
-				m.Err = err
-				made(m)
-			}
-		})
-	}
-	all.Wait()
-}
-
-// followAgain is the pause before a log that cannot be followed is tried again.
-const followAgain = 10 * time.Second
-
-// follow ships the log of a store until ctx ends.
-func (a *SourceAgent) follow(ctx context.Context, store string) {
-	for ctx.Err() == nil {
-		if err := a.followOnce(ctx, store); err != nil && ctx.Err() == nil {
-			a.opt.Log.Warn("log is not followed", "store", store, "err", err, "hint", holdfast.Hint(err))
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(followAgain):
-		}
-	}
-}
-
-func (a *SourceAgent) followOnce(ctx context.Context, store string) error {
-	src, err := OpenStore(a.plan, store, filepath.Join(a.opt.Workspace.spool(), store), a.opt)
-	if err != nil {
-		return err
-	}
-	st, ok := src.(source.Streamer)
-	if !ok {
-		return fmt.Errorf("store %q has no log", store)
-	}
-	places, _, err := a.placesOf(ctx, store)
-	if err != nil {
-		return err
-	}
-	return st.Stream(ctx, source.StreamConfig{Places: places, Recipients: a.recipients, Signer: a.signer, Report: func(f source.Frontier) {
-		if f.Err != "" || f.Gap != "" {
-			a.opt.Log.Warn("log", "store", store, "location", f.Place, "err", f.Err, "gap", f.Gap)
-		}
-	}})
 }
