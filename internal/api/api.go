@@ -60,6 +60,7 @@ type Core interface {
 	Simulate(ctx context.Context, r Simulation) (objective.Simulation, error)
 	Enumerate(ctx context.Context, at time.Time) (objective.Enumeration, error)
 	Explain(ctx context.Context, selector string) (objective.Explanation, error)
+	Objectives(ctx context.Context) ([]objective.Declared, error)
 	Points(ctx context.Context, store string) (Points, error)
 	Backup(ctx context.Context, store, reason string) (Asked, error)
 	Evidence(ctx context.Context, e Export) (pack []byte, err error)
@@ -161,6 +162,9 @@ func schemaName(t reflect.Type, hint string) string {
 func readOnly(a huma.API, cfg Config) {
 	get(a, access.View, "overview", "/api/v1/overview", "What would be lost now, and how long it would take", func(ctx context.Context, _ *struct{}) (*body[objective.Overview], error) {
 		return answer(cfg.Core.Overview(ctx))
+	})
+	get(a, access.View, "objectives", "/api/v1/objectives", "Every RTO and RPO that the plan declares, and how each stands", func(ctx context.Context, _ *struct{}) (*body[[]objective.Declared], error) {
+		return answer(cfg.Core.Objectives(ctx))
 	})
 	get(a, access.View, "explain", "/api/v1/explanations", "Why a value, a verdict or an order is what it is", func(ctx context.Context, in *struct {
 		Of string `query:"of" doc:"services.api.rto, stores.db.rpo, or a finding: HF-L2 stores.db" required:"true" maxLength:"300"`

@@ -70,6 +70,11 @@ func (c *Client) Explain(ctx context.Context, selector string) (e objective.Expl
 	return e, c.do(ctx, http.MethodGet, "/api/v1/explanations?of="+url.QueryEscape(selector), nil, &e)
 }
 
+// Objectives asks what the plan promises, and how each promise stands.
+func (c *Client) Objectives(ctx context.Context) (ps []objective.Declared, err error) {
+	return ps, c.do(ctx, http.MethodGet, "/api/v1/objectives", nil, &ps)
+}
+
 // Simulate asks what would happen if some things were lost.
 func (c *Client) Simulate(ctx context.Context, r Simulation) (s objective.Simulation, err error) {
 	if r.Lose == nil {

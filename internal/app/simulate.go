@@ -48,3 +48,14 @@ func (a *App) observedAt(ctx context.Context, at time.Time) (objective.Facts, er
 	}
 	return f.MovedTo(at), nil
 }
+
+// Objectives lists what the plan in force promises, and how each promise stands.
+func (a *App) Objectives(ctx context.Context) ([]objective.Declared, error) {
+	p := a.Plan()
+	f, err := a.observed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	o := objective.Look(p, f)
+	return objective.Promises(p, &o), nil
+}

@@ -351,10 +351,10 @@ func PredictService(p *plan.Plan, id string, proofs []Proof, now time.Time) Pred
 }
 
 func (c *clockwork) predictService(id string) Prediction {
-	w := c.start(append([]string{id}, c.storesOf(id)...), runbookOf(c.p, id)).then(c.service(id))
+	begin := c.start(append([]string{id}, c.storesOf(id)...), runbookOf(c.p, id))
 	rto, _, _ := c.p.ObjectiveOf(id)
 	limit, _ := rto.Duration()
-	return w.prediction(rto.Target.Approx(), limit)
+	return begin.then(c.service(id)).prediction(begin.before(c.p.RTOClock()), rto.Target.Approx(), limit)
 }
 
 // runbookOf returns the runbook that tells how a service's recovery begins: its own,
@@ -400,12 +400,29 @@ func (c *clockwork) predictStore(id string, limit time.Duration) Prediction {
 			break
 		}
 	}
-	return c.start(append([]string{id}, services...), runbook).then(c.store(id)).prediction(0, limit)
+	begin := c.start(append([]string{id}, services...), runbook)
+	return begin.then(c.store(id)).prediction(begin.before(c.p.RTOClock()), 0, limit)
 }
 
-// prediction shows w in the order in which people tell a recovery.
-func (w work) prediction(target, limit time.Duration) Prediction {
-	out := Prediction{Total: Seconds(w.total), Path: append([]string{}, w.path...), Missing: slices.Sorted(maps.Keys(w.missing)), Parts: []PartTime{}}
+// before is how much of the beginning of a recovery lies before the clock of RTOs starts.
+func (w work) before(clock plan.Clock) time.Duration {
+	switch clock {
+	case plan.ClockDeclaration:
+		return w.total
+	case plan.ClockDetection:
+		for _, x := range w.parts {
+			if x.Name == "detect" {
+				return x.Time.Duration()
+			}
+		}
+	}
+	return 0
+}
+
+// prediction shows w in the order in which people tell a recovery. What lies before the
+// clock of RTOs does not count towards the verdict.
+func (w work) prediction(before, target, limit time.Duration) Prediction {
+	out := Prediction{Total: Seconds(w.total), Counted: Seconds(w.total - before), Path: append([]string{}, w.path...), Missing: slices.Sorted(maps.Keys(w.missing)), Parts: []PartTime{}}
 	for _, name := range holdfast.PartNames {
 		sum := PartTime{Name: name, Basis: holdfast.NotApplicable}
 		found := false
@@ -446,7 +463,7 @@ func (w work) prediction(target, limit time.Duration) Prediction {
 		out.State = TimeProven
 		out.Why = "every part was measured"
 	}
-	out.Verdict = Judge(w.total, target, limit)
+	out.Verdict = Judge(w.total-before, target, limit)
 	if limit > 0 && out.State == TimeUnknown && out.Verdict != Over {
 		out.Verdict = CannotSay
 	}

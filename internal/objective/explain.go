@@ -165,6 +165,13 @@ func (e *explaining) objective(id, metric string, st ObjectiveState) {
 				})
 			}
 		}
+		if metric == plan.MetricRTO {
+			if e.p.Plan.Clock == "" {
+				e.say("its time begins with the %s: the plan defines nothing else", e.p.RTOClock())
+			} else {
+				e.at("plan.rto_clock", "its time begins with the %s, by the plan's definition", e.p.RTOClock())
+			}
+		}
 	})
 }
 

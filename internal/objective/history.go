@@ -72,6 +72,7 @@ type Judged struct {
 	Verdict Verdict   `json:"verdict"`
 	Version string    `json:"plan_version,omitempty"` // as the company counts them
 	Digest  string    `json:"plan_digest"`
+	Clock   string    `json:"rto_clock,omitempty"` // of an outage: where it is counted from, by the plan of then
 }
 
 // A Value is what is known of one objective from one kind of source. Kinds are never merged: a
@@ -104,16 +105,18 @@ func (k *known) history(st *ObjectiveState, node, metric string, pr Prediction) 
 	for _, kind := range []ProofKind{ProofDrill, ProofIncident} {
 		var all []Judged
 		for _, x := range k.measuring(node) {
-			value, ok := measuredOf(x, node, metric, kind)
+			p := k.inForce(x.At)
+			value, ok := measuredOf(x, p.RTOClock(), metric, kind)
 			if !ok || x.At.After(k.now) {
 				continue
 			}
-			p := k.inForce(x.At)
 			j := Judged{At: x.At, Source: x.source(), Value: Seconds(value), Version: p.Plan.Version, Digest: p.Digest()}
 			rto, rpo, _ := p.ObjectiveOf(node)
 			o := rto
 			if metric == plan.MetricRPO {
 				o = rpo
+			} else if kind == ProofIncident {
+				j.Clock = string(p.RTOClock())
 			}
 			limit, _ := o.Duration()
 			j.Limit, j.Verdict = Seconds(limit), Judge(value, o.Target.Approx(), limit)
@@ -147,7 +150,7 @@ func (k *known) measuring(node string) []*Proof {
 }
 
 // measuredOf is what one proof measured of an objective.
-func measuredOf(x *Proof, node, metric string, kind ProofKind) (time.Duration, bool) {
+func measuredOf(x *Proof, clock plan.Clock, metric string, kind ProofKind) (time.Duration, bool) {
 	if x.Kind != kind || x.Outcome != holdfast.Passed {
 		return 0, false
 	}
@@ -158,7 +161,7 @@ func measuredOf(x *Proof, node, metric string, kind ProofKind) (time.Duration, b
 		parts := restoreParts(x.Parts)
 		return parts.Sum(), len(parts) > 0
 	}
-	return x.Parts.Sum(), x.Parts.Proven()
+	return x.outage(clock), x.Parts.Proven()
 }
 
 // trend compares the latest with the middle of those before it. A tenth is noise.

@@ -118,6 +118,7 @@ func lookStore(c *clockwork, id string, scenarios []Scenario) StoreOverview {
 	st.Required, st.RequiredBy = Seconds(limit), by
 	st.Restore = c.predictStore(id, limit)
 	st.RTO = Assess(rto, from, c.outages(c.byStore[id]), term, f.Now)
+	st.RTO.Clock = string(p.RTOClock())
 	compose(&st.RTO, st.Restore, c.drillState([]string{id}))
 
 	c.history(&st.RPO, id, plan.MetricRPO, Prediction{})
@@ -199,7 +200,7 @@ func live(st *ObjectiveState, losses []Loss) {
 		case Over:
 			st.Posture = holdfast.PostureFailed
 			if now.State == LossBounded {
-				st.Why = fmt.Sprintf("%s%s of data would be lost, promised %s", words, now.Age, st.Limit)
+				st.Why = fmt.Sprintf("%s%s of data would be lost, promised %s", words, now.Age, st.promise())
 			} else {
 				st.Why = words + "everything would be lost: " + now.Why
 			}
@@ -220,9 +221,15 @@ func compose(st *ObjectiveState, pr Prediction, drills holdfast.Posture) {
 	if st.Posture == holdfast.PostureNA || st.Limit == 0 {
 		return
 	}
-	if pr.Total > st.Limit {
+	takes := pr.Text()
+	if pr.Counted != pr.Total {
+		counted := pr
+		counted.Total = pr.Counted
+		takes = fmt.Sprintf("%s from %s", counted.Text(), st.Clock)
+	}
+	if pr.Counted > st.Limit {
 		st.Posture = holdfast.PostureFailed
-		st.Why = fmt.Sprintf("it would take %s, promised %s", pr.Text(), st.Limit)
+		st.Why = fmt.Sprintf("it would take %s, promised %s", takes, st.promise())
 		return
 	}
 	if st.N > 0 || st.Posture == holdfast.PostureFailed {
@@ -233,14 +240,14 @@ func compose(st *ObjectiveState, pr Prediction, drills holdfast.Posture) {
 		st.Posture = drills
 		st.Why = map[holdfast.Posture]string{holdfast.PostureFailed: "the last drill failed", holdfast.PostureOverdue: "the last drill is too long ago"}[drills]
 	case holdfast.PostureUnknown:
-		st.Posture, st.Why = holdfast.PostureUnknown, "no drill has measured the restore; it would take "+pr.Text()
+		st.Posture, st.Why = holdfast.PostureUnknown, "no drill has measured the restore; it would take "+takes
 	default:
 		if pr.State != TimeProven {
-			st.Posture, st.Why = holdfast.PostureUnknown, "it would take "+pr.Text()+" of "+st.Limit.String()+"; "+pr.Why
+			st.Posture, st.Why = holdfast.PostureUnknown, "it would take "+takes+" of "+st.promise()+"; "+pr.Why
 			return
 		}
 		st.Posture, st.Grade = drills, holdfast.Proved
-		st.Why = fmt.Sprintf("it would take %s of %s; %s", pr.Text(), st.Limit, pr.Why)
+		st.Why = fmt.Sprintf("it would take %s of %s; %s", takes, st.promise(), pr.Why)
 	}
 }
 
@@ -324,6 +331,7 @@ func lookService(c *clockwork, id string, scenarios []Scenario, stores map[strin
 
 	v.Outage = c.predictService(id)
 	v.RTO = Assess(rto, from, c.outages(c.byService[id]), term, f.Now)
+	v.RTO.Clock = string(p.RTOClock())
 	compose(&v.RTO, v.Outage, c.drillState(v.Stores))
 
 	i := 0

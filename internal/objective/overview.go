@@ -149,9 +149,11 @@ type Exposure struct {
 // An ObjectiveState is one RTO or RPO with everything known about it.
 type ObjectiveState struct {
 	Declared string           `json:"declared"`                 // in the plan's words
+	Words    string           `json:"words,omitempty"`          // the policy's own, beside the number that they are bound to
 	Target   Seconds          `json:"target_seconds,omitempty"` // what is aimed at, where a range is declared
 	Limit    Seconds          `json:"limit_seconds,omitempty"`  // 0: no promise in numbers
 	From     string           `json:"from"`                     // tier and line of the plan
+	Clock    string           `json:"rto_clock,omitempty"`      // of an RTO: where it begins, by the plan's definition
 	Posture  holdfast.Posture `json:"posture"`
 	Grade    holdfast.Grade   `json:"grade,omitempty"`
 	N        int              `json:"n"`                        // measurements, drills and incidents together
@@ -190,8 +192,10 @@ const (
 
 // A Prediction is how long a recovery would take.
 type Prediction struct {
-	State   TimeState  `json:"state"`
-	Total   Seconds    `json:"total_seconds"`
+	State TimeState `json:"state"`
+	Total Seconds   `json:"total_seconds"` // from the disruption
+	// Counted is the part of Total that counts towards the RTO: see [plan.Clock].
+	Counted Seconds    `json:"counted_seconds"`
 	Parts   []PartTime `json:"parts"`             // along the critical path, in order
 	Path    []string   `json:"critical_path"`     // steps and stores that decide the time
 	Missing []string   `json:"missing,omitempty"` // what has no number

@@ -45,7 +45,7 @@ type Term struct {
 // Assess computes the posture of one objective from its measurements. It stores
 // nothing: the same measurements give another posture when they are older.
 func Assess(o plan.Objective, from string, ms []Measurement, term Term, now time.Time) ObjectiveState {
-	st := ObjectiveState{Declared: o.String(), From: from, Target: Seconds(o.Target.Approx()), Posture: holdfast.PostureUnknown}
+	st := ObjectiveState{Declared: o.String(), Words: o.Stated, From: from, Target: Seconds(o.Target.Approx()), Posture: holdfast.PostureUnknown}
 	limit, bound := o.Duration()
 	st.Limit = Seconds(limit)
 
@@ -97,7 +97,7 @@ func Assess(o plan.Objective, from string, ms []Measurement, term Term, now time
 		st.Why = fmt.Sprintf("%s passed %s ago and did not measure this", judged.Source, holdfast.FormatDuration(age))
 	case judged.Value > limit:
 		st.Posture, st.Grade = holdfast.PostureFailed, holdfast.Proved
-		st.Why = fmt.Sprintf("%s measured %s, promised %s", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(limit))
+		st.Why = fmt.Sprintf("%s measured %s, promised %s", judged.Source, holdfast.FormatDuration(judged.Value), st.promise())
 	case judged.Ended != "":
 		st.Posture, st.Grade, st.Ends = holdfast.PostureOverdue, holdfast.Proved, judged.At
 		st.Why = fmt.Sprintf("the proof ended by a change: %s measured %s, %s ago, and %s", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(age), judged.Ended)
@@ -106,10 +106,10 @@ func Assess(o plan.Objective, from string, ms []Measurement, term Term, now time
 		st.Why = fmt.Sprintf("the proof ended: %s measured %s, %s ago, and a proof lasts %s", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(age), holdfast.FormatDuration(term.Fresh))
 	case term.Interval > 0 && age > term.Interval:
 		st.Posture, st.Grade = holdfast.PostureDue, holdfast.Proved
-		st.Why = fmt.Sprintf("%s measured %s of %s, %s ago; the next is due", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(limit), holdfast.FormatDuration(age))
+		st.Why = fmt.Sprintf("%s measured %s of %s, %s ago; the next is due", judged.Source, holdfast.FormatDuration(judged.Value), st.promise(), holdfast.FormatDuration(age))
 	default:
 		st.Posture, st.Grade = holdfast.PostureProved, holdfast.Proved
-		st.Why = fmt.Sprintf("%s measured %s of %s, %s ago", judged.Source, holdfast.FormatDuration(judged.Value), holdfast.FormatDuration(limit), holdfast.FormatDuration(age))
+		st.Why = fmt.Sprintf("%s measured %s of %s, %s ago", judged.Source, holdfast.FormatDuration(judged.Value), st.promise(), holdfast.FormatDuration(age))
 	}
 	st.Why += tried(attempts, lack)
 	return st
@@ -144,6 +144,21 @@ func settled(p *plan.Plan, x Proof) (holdfast.Outcome, string) {
 	return x.Outcome, x.Note
 }
 
+// outage is how long a recovery took from where RTOs begin.
+func (x Proof) outage(clock plan.Clock) time.Duration {
+	var before time.Duration
+	for _, part := range x.Parts {
+		if part.Name == "detect" && clock != plan.ClockDisruption || part.Name == "decide" && clock == plan.ClockDeclaration {
+			before += part.Duration
+		}
+	}
+	// What people decide in the middle of a recovery is part of it.
+	if x.Ends.Declared > 0 && clock == plan.ClockDeclaration {
+		before = min(before, x.Ends.Declared)
+	}
+	return max(0, x.Parts.Sum()-before)
+}
+
 // source names a proof for people.
 func (x Proof) source() string { return strings.TrimSpace(string(x.Kind) + " " + x.ID) }
 
@@ -157,13 +172,14 @@ func (k *known) recoveryPoints(store string) []Measurement {
 	return out
 }
 
-// outages are the measurements of a whole outage. Only a real recovery has one: a
-// drill in a sandbox has no detection and no decision.
+// outages are the measurements of a whole outage, from where the RTOs of the plan in
+// force begin. Only a real recovery has one: a drill in a sandbox has no detection and no
+// decision.
 func (k *known) outages(proofs []*Proof) []Measurement {
 	var out []Measurement
 	for _, x := range proofs {
 		if x.Kind == ProofIncident {
-			out = append(out, Measurement{x.At, x.Parts.Sum(), x.Parts.Proven(), x.Outcome, x.source(), x.Note, k.ended(x)})
+			out = append(out, Measurement{x.At, x.outage(k.p.RTOClock()), x.Parts.Proven(), x.Outcome, x.source(), x.Note, k.ended(x)})
 		}
 	}
 	return out

@@ -257,7 +257,11 @@ func (l *linter) fits(id string, r Runbook) {
 // must be back.
 func (l *linter) fitsIn(id string, r Runbook, at, what string, rto time.Duration) {
 	path, work := r.CriticalPath(Step.Estimated)
-	total := r.Detect.Approx() + work
+	detect := r.Detect.Approx()
+	if l.p.RTOClock() != ClockDisruption {
+		detect = 0 // the clock starts when it is over
+	}
+	total := detect + work
 	measured := 0
 	for _, st := range r.Steps {
 		if kind, _ := st.Kind(); st.Est.Measured && (kind == StepRestore || kind == StepStart || kind == StepCheck) {
@@ -265,8 +269,8 @@ func (l *linter) fitsIn(id string, r Runbook, at, what string, rto time.Duration
 		}
 	}
 	var parts []string
-	if d := r.Detect.Approx(); d > 0 {
-		parts = append(parts, period(d)+" to detect")
+	if detect > 0 {
+		parts = append(parts, period(detect)+" to detect")
 	}
 	for _, step := range path {
 		if st, _ := r.Steps.Get(step); st.Estimated() > 0 {
