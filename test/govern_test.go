@@ -417,4 +417,35 @@ func TestRegisterRows(t *testing.T) {
 			}
 		})
 	})
+	t.Run("BKP-18 nothing is written to a place that is not approved", func(t *testing.T) {
+		t.Parallel()
+		w, _ := vaultWorkspace(t)
+		other := filepath.Join(w.root, "other")
+		edit(t, w.plan(), func(s string) string {
+			s = strings.Replace(s, "locations:\n", "locations:\n  other: {kind: dir, path: \""+other+"\", domain: other}\n", 1)
+			return strings.ReplaceAll(s, "copies: [near, offsite]", "copies: [near, offsite, other]")
+		})
+		w.run(t, "location", "init", "other").want(t, 0)
+		edit(t, w.plan(), func(s string) string {
+			return strings.Replace(s, "repository:\n", "repository:\n  approved: {locations: [near, offsite]}\n", 1)
+		})
+		w.run(t, "check").want(t, 3)
+		before := treeOf(t, other)
+		if e := w.run(t, "backup", "uploads", "--json").want(t, 3); !strings.Contains(e.out, "not approved") {
+			t.Fatalf("%v", e)
+		}
+		before.unchanged(t, other)
+		if n := len(listed(t, w.near)); n != 1 {
+			t.Errorf("%d snapshots at the approved place", n)
+		}
+		pack := filepath.Join(w.root, "e.zip")
+		w.run(t, "evidence", "export", "--out", pack).want(t, 0)
+		recorded := false
+		for _, text := range unzip(t, pack) {
+			recorded = recorded || strings.Contains(text, "nothing is written to a place that is not approved")
+		}
+		if !recorded {
+			t.Error("the refusal is not recorded")
+		}
+	})
 }

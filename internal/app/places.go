@@ -50,6 +50,12 @@ func (ps *Places) adopt(p *plan.Plan, trust ...seal.VerifyKey) {
 		delete(ps.store, name) // who uses it still holds it; it is closed with the process
 		delete(ps.open, name)
 	}
+	for name := range ps.store {
+		if p.Unapproved(name) != ps.plan.Unapproved(name) {
+			delete(ps.store, name)
+			delete(ps.open, name)
+		}
+	}
 	if p.Repository.ID != ps.plan.Repository.ID || !slices.Equal(trust, ps.trust) {
 		clear(ps.open)
 	}
@@ -113,8 +119,22 @@ func (ps *Places) Store(name string) (repo.Store, error) {
 	if p := flow.PerSecond(int64(l.WriteMBPerSecond) * 1_000_000); p != nil {
 		s = paced{s, p}
 	}
+	if why := ps.plan.Unapproved(name); why != "" {
+		s = unapproved{s, why}
+	}
 	ps.store[name] = s
 	return s, nil
+}
+
+// An unapproved store is read, so that what lies there can come back, and takes nothing.
+type unapproved struct {
+	repo.Store
+	why string
+}
+
+func (s unapproved) Put(context.Context, string, int64, io.Reader) error {
+	return holdfast.WithHint(fmt.Errorf("nothing is written to a place that is not approved: %s: %w", s.why, holdfast.ErrRefused),
+		"use an approved place, or have this one approved under repository.approved")
 }
 
 // A paced store takes no more than its line shall carry.

@@ -291,6 +291,28 @@ func (l *linter) residency() {
 	}
 }
 
+// Unapproved says why a location is not one of the approved places; "" if it is, or if
+// the plan limits none.
+func (p *Plan) Unapproved(location string) string {
+	a, loc := p.Repository.Approved, p.Locations[location]
+	if a == nil {
+		return ""
+	}
+	kinds := make([]string, len(a.Kinds))
+	for i, k := range a.Kinds {
+		kinds[i] = string(k)
+	}
+	for _, x := range []struct {
+		what, is string
+		may      []string
+	}{{"name", location, a.Locations}, {"kind", string(loc.Kind), kinds}, {"provider", loc.Provider, a.Providers}, {"region", loc.Region, a.Regions}, {"jurisdiction", loc.Jurisdiction, a.Jurisdictions}} {
+		if len(x.may) > 0 && !slices.Contains(x.may, x.is) {
+			return fmt.Sprintf("the %s of %q is %q, and approved are %s", x.what, location, x.is, strings.Join(x.may, ", "))
+		}
+	}
+	return ""
+}
+
 // approvedPlaces refuses backups that go where nobody allowed them to go.
 func (l *linter) approvedPlaces() {
 	a := l.p.Repository.Approved
@@ -298,25 +320,8 @@ func (l *linter) approvedPlaces() {
 		return
 	}
 	for _, id := range l.locations {
-		loc := l.p.Locations[id]
-		refuse := func(what, is string, may []string) {
-			l.fail(codePlace, "locations."+id, "use an approved place, or have this one approved under repository.approved", "the %s of %q is %q, and approved are %s", what, id, is, strings.Join(may, ", "))
-		}
-		switch {
-		case len(a.Locations) > 0 && !slices.Contains(a.Locations, id):
-			refuse("name", id, a.Locations)
-		case len(a.Kinds) > 0 && !slices.Contains(a.Kinds, loc.Kind):
-			kinds := make([]string, len(a.Kinds))
-			for i, k := range a.Kinds {
-				kinds[i] = string(k)
-			}
-			refuse("kind", string(loc.Kind), kinds)
-		case len(a.Providers) > 0 && !slices.Contains(a.Providers, loc.Provider):
-			refuse("provider", loc.Provider, a.Providers)
-		case len(a.Regions) > 0 && !slices.Contains(a.Regions, loc.Region):
-			refuse("region", loc.Region, a.Regions)
-		case len(a.Jurisdictions) > 0 && !slices.Contains(a.Jurisdictions, loc.Jurisdiction):
-			refuse("jurisdiction", loc.Jurisdiction, a.Jurisdictions)
+		if why := l.p.Unapproved(id); why != "" {
+			l.fail(codePlace, "locations."+id, "use an approved place, or have this one approved under repository.approved", "%s", why)
 		}
 	}
 	if !a.Until.IsZero() && l.past(a.Until) {
