@@ -1,6 +1,7 @@
 package test
 
 import (
+	"context"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -446,6 +447,48 @@ func TestRegisterRows(t *testing.T) {
 		}
 		if !recorded {
 			t.Error("the refusal is not recorded")
+		}
+	})
+	t.Run("INV-07 what stands beside a store and the plan does not know is named", func(t *testing.T) {
+		t.Parallel()
+		c := shared.get(t)
+		w := forCluster(t, c)
+		name := fmt.Sprintf("crm_%d", time.Now().UnixNano())
+		c.sql(t, "CREATE DATABASE "+name)
+		t.Cleanup(func() {
+			if _, err := c.query(context.Background(), "DROP DATABASE "+name); err != nil {
+				t.Error(err)
+			}
+		})
+		write(t, filepath.Join(w.root, "scans", "a.pdf"), "pdf", 0o644)
+		w.run(t, "location", "init", "--all").want(t, 0)
+		found := func() (subjects []string) {
+			var v struct{ Findings []finding }
+			w.run(t, "check", "--live", "--json").object(t, &v)
+			for _, f := range v.Findings {
+				if f.Code == "HF-L16" && (strings.Contains(f.Message, name) || strings.Contains(f.Message, "scans")) {
+					subjects = append(subjects, f.Subject)
+				}
+			}
+			return subjects
+		}
+		if got := found(); !slices.Equal(got, []string{"stores.db.databases." + name, "stores.uploads.beside.scans"}) {
+			t.Fatalf("found %q", got)
+		}
+		// A server finds it at its first look, and it is in the register.
+		s := serve(t, w.dir)
+		until(t, "the status to name the database", func() bool { return strings.Contains(w.run(t, "status", "--json").out, "stores.db.databases."+name) })
+		if e := w.run(t, "risk", "list").want(t, 0); !strings.Contains(e.out, "found.stores.db.databases."+name+" ") || !strings.Contains(e.out, "found.stores.uploads.beside.scans ") {
+			t.Fatalf("%v", e)
+		}
+		s.stop(t)
+		// Registered or excluded, it is found no more.
+		edit(t, w.plan(), func(s string) string {
+			return strings.Replace(s, "    postgres:\n", "    postgres:\n      databases: ["+name+"]\n", 1) +
+				"\nexclusions:\n  scans: {what: \"" + filepath.Join(w.root, "scans") + "\", why: \"scratch\", accepted_by: technical_lead}\n"
+		})
+		if got := found(); len(got) != 0 {
+			t.Fatalf("found %q", got)
 		}
 	})
 }

@@ -83,7 +83,8 @@ type App struct {
 	hooked sync.Map // keys of troubles that are signalled, for the watchdog to clear
 	survey survey
 	lint   atomic.Value // looked
-	old    sync.Map     // plans that were in force, by digest; what is in it is never changed
+	around atomic.Pointer[lookAround]
+	old    sync.Map // plans that were in force, by digest; what is in it is never changed
 	// compared holds the locations whose anchors the ledger was compared with.
 	compared sync.Map
 	lock     *durable.FileLock // on the workspace

@@ -8,6 +8,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/plan"
+	"holdfast/internal/source"
 )
 
 // What asking finds beside what the adapters find themselves.
@@ -17,7 +18,8 @@ const (
 )
 
 // Ask looks at the stores and locations of a plan as they are now, and returns what
-// keeps them from being protected and written as planned. It changes nothing, and
+// keeps them from being protected and written as planned, and what stands beside them
+// that the plan does not know. It changes nothing, and
 // needs no state and no key.
 func Ask(ctx context.Context, p *plan.Plan, opt Options) []holdfast.Finding {
 	var out []holdfast.Finding
@@ -29,6 +31,10 @@ func Ask(ctx context.Context, p *plan.Plan, opt Options) []holdfast.Finding {
 		}
 		out = append(out, st.Check(ctx)...)
 	}
+	around, _ := discover(ctx, p, func(id string) (source.Store, error) {
+		return OpenStore(p, id, filepath.Join(opt.Workspace.spool(), id), opt)
+	})
+	out = append(out, around...)
 	places := NewPlaces(p)
 	for _, name := range slices.Sorted(maps.Keys(p.Locations)) {
 		if _, err := places.Open(ctx, name); err != nil {

@@ -30,6 +30,7 @@ const settleEvery = time.Minute
 // settleDuties looks at what people owe, again and again.
 func (a *App) settleDuties(ctx context.Context) {
 	for {
+		a.lookAround(ctx)
 		if err := a.Duties.Settle(ctx); err != nil && ctx.Err() == nil {
 			a.opt.Log.Warn("duties not settled", "err", err)
 		}
@@ -58,6 +59,15 @@ func (a *App) governed(ctx context.Context) (govern.Observed, error) {
 		}
 		out.Stores[id] = seen
 	}
+	var around []holdfast.Finding
+	if l := a.around.Load(); l != nil {
+		around = l.findings
+		for id, said := range l.seen {
+			if _, there := out.Stores[id]; there {
+				out.Stores[id] = said
+			}
+		}
+	}
 	ds, err := a.Drills.List(ctx, "")
 	if err != nil {
 		return out, err
@@ -79,7 +89,7 @@ func (a *App) governed(ctx context.Context) (govern.Observed, error) {
 		l = looked{p.Digest(), day, plan.Check(p, now)}
 		a.lint.Store(l)
 	}
-	out.Findings = l.findings
+	out.Findings = slices.Concat(l.findings, around)
 	f, err := a.observed(ctx)
 	if err != nil {
 		return out, err
@@ -122,14 +132,21 @@ func (a *App) seenOf(ctx context.Context, id string) (govern.Seen, error) {
 	return out, nil
 }
 
-// dutyFindings is what status says of duties: what is overdue, and which objectives the
-// plan wants approved and nobody has.
+// dutyFindings is what status says of what was found and the plan does not know, of what
+// is overdue, and of objectives that the plan wants approved and nobody has.
 func (a *App) dutyFindings(ctx context.Context) ([]holdfast.Finding, error) {
 	ds, err := a.Duties.Open(ctx, false)
 	if err != nil {
 		return nil, err
 	}
 	var out []holdfast.Finding
+	if l := a.around.Load(); l != nil {
+		for _, f := range l.findings {
+			if f.Severity != holdfast.SeverityNote {
+				out = append(out, f)
+			}
+		}
+	}
 	late := 0
 	for _, d := range ds {
 		if d.State != govern.Overdue {

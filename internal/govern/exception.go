@@ -268,5 +268,5 @@ func (m *Module) waivers(ctx context.Context, tx *db.Tx) (waiver, error) {
 
 func knownRule(code string) bool {
 	_, ok := plan.RuleOf(code)
-	return ok || slices.ContainsFunc(elements, func(e element) bool { return e.rule == code })
+	return ok || code == CodeFound || slices.ContainsFunc(elements, func(e element) bool { return e.rule == code })
 }

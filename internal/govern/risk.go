@@ -14,10 +14,11 @@ import (
 
 // Facts about the register.
 const (
-	FactRisk       = "risk.opened"   // the system itself saw a risk
-	FactAssessed   = "risk.assessed" // somebody judged one
-	FactRiskClosed = "risk.closed"   // with proof
-	FactRiskStays  = "risk.stays"    // it was to be closed, and nothing proves that it may
+	FactRisk       = "risk.opened"     // the system itself saw a risk
+	FactAssessed   = "risk.assessed"   // somebody judged one
+	FactRiskClosed = "risk.closed"     // with proof
+	FactRiskGone   = "risk.cause-gone" // what was seen is not there any more; people end it
+	FactRiskStays  = "risk.stays"      // it was to be closed, and nothing proves that it may
 )
 
 // Sorts of risk that the system sees by itself.
@@ -26,8 +27,12 @@ const (
 	RiskPerson   = "person"   // somebody's absence stops everything
 	RiskSupplier = "supplier" // too little is known of a supplier, or it promises too little
 	RiskImpact   = "impact"   // what an impact analysis says
+	RiskFound    = "found"    // it is there, and the plan does not know it
 	RiskPlan     = "plan"     // the plan declares it
 )
+
+// CodeFound is the finding about something that is there and that the plan does not know.
+const CodeFound = "HF-L16"
 
 // A Risk is one entry of the register. Those of the plan are read from it; the system's
 // own are kept until there is proof that they are over.
@@ -108,7 +113,7 @@ func standing(p *plan.Plan, obs Observed) map[string]Risk {
 
 // sortOf says which findings are risks.
 var sortOf = map[string]string{
-	plan.CodeUnprotected: RiskCoverage, "HF-L16": RiskCoverage,
+	plan.CodeUnprotected: RiskCoverage, CodeFound: RiskFound,
 	"HF-L20": RiskPerson,
 	"HF-L5":  RiskSupplier, "HF-L43": RiskSupplier, "HF-L44": RiskSupplier,
 }
@@ -212,6 +217,9 @@ func (s *settling) risks() error {
 			continue
 		}
 		r.Stands = false
+		if err := s.fact(s.ctx, s.tx, FactRiskGone, r.Subject, "holdfast", map[string]any{"risk": r.ID}); err != nil {
+			return err
+		}
 		if err := put(s.ctx, s.tx, kindRisk, r.ID, r.Closed.IsZero(), s.now, r); err != nil {
 			return err
 		}

@@ -204,6 +204,10 @@ type PostgresStore struct {
 	DSN string `yaml:"dsn" plan:"required"`
 	// PasswordFile holds the password alone, readable by its owner only.
 	PasswordFile string `yaml:"password_file" plan:"path"`
+	// Databases are those of the server beside the one of DSN that the store stands for:
+	// a base backup holds them all. "holdfast check --live" names those that are neither
+	// here, nor another store's, nor excluded.
+	Databases []string `yaml:"databases"`
 	// Slot is the replication slot that the log stream uses.
 	//
 	// Defaults to "holdfast_" and the store's id.
