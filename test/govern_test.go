@@ -2,13 +2,17 @@ package test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/db"
 )
 
 // A duty is what "review list --json" prints.
@@ -490,5 +494,68 @@ func TestRegisterRows(t *testing.T) {
 		if got := found(); len(got) != 0 {
 			t.Fatalf("found %q", got)
 		}
+	})
+	t.Run("BKP-17 what runs is compared with the plan, and a deviation is flagged", func(t *testing.T) {
+		t.Parallel()
+		w, _ := vaultWorkspace(t)
+		w.run(t, "backup", "uploads").want(t, 0)
+		serve(t, w.dir).stop(t) // writes the schedules
+		deviations := func() (messages []string) {
+			var v struct{ Findings []finding }
+			w.run(t, "check", "--live", "--json").object(t, &v)
+			for _, f := range v.Findings {
+				if f.Code == "HF-L12" {
+					messages = append(messages, f.Message)
+				}
+			}
+			slices.Sort(messages)
+			return messages
+		}
+		flagged := func(words string) {
+			t.Helper()
+			if got := deviations(); len(got) != 1 || !strings.Contains(got[0], words) {
+				t.Fatalf("want %q alone: %q", words, got)
+			}
+		}
+		if got := deviations(); len(got) != 0 {
+			t.Fatalf("nothing was changed: %q", got)
+		}
+		// Access.
+		key := filepath.Join(w.dir, "keys", "recovery.age")
+		if err := os.Chmod(key, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		flagged("recovery.age can be read by others")
+		if err := os.Chmod(key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		// The others are changed in the state.
+		behind := func(query string) {
+			t.Helper()
+			d, err := db.Open(t.Context(), "sqlite:"+filepath.Join(w.dir, "state", "holdfast.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			if err := d.Tx(t.Context(), func(tx *db.Tx) error {
+				n, err := tx.Exec(t.Context(), query)
+				if err == nil && n == 0 {
+					err = errors.New("nothing was changed")
+				}
+				return err
+			}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Interval.
+		behind("UPDATE job_schedules SET every = 'every 1w' WHERE name LIKE '%uploads%' AND name NOT LIKE '%drill%'")
+		flagged("runs every 1w, and the plan in force says every 1d")
+		if e := w.run(t, "check", "--live"); e.status != 3 {
+			t.Fatalf("%v", e)
+		}
+		behind("UPDATE job_schedules SET every = 'every 1d' WHERE name LIKE '%uploads%' AND name NOT LIKE '%drill%'")
+		// Retention: seven days, behind its back.
+		behind("UPDATE vault_plans SET source = replace(source, 'keep: 30d', 'keep: 7d')")
+		flagged("not signed by the vault")
 	})
 }

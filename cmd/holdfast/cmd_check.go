@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"holdfast"
+	"holdfast/internal/api"
 	"holdfast/internal/app"
 	"holdfast/internal/plan"
 )
@@ -87,6 +89,15 @@ finding of severity error exists.`,
 					return err
 				}
 				fs = append(fs, app.Ask(cmd.Context(), p, opt)...)
+				if _, err := os.Stat(opt.Workspace.Database()); err == nil || c.state != "" {
+					if err := c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
+						runs, err := cl.Enforced(ctx)
+						fs = append(fs, runs...)
+						return err
+					}); err != nil {
+						return err
+					}
+				}
 				holdfast.SortFindings(fs)
 			}
 			var end error

@@ -9,6 +9,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"holdfast"
 	"holdfast/internal/access"
 	"holdfast/internal/govern"
 )
@@ -18,6 +19,7 @@ type Governance interface {
 	Reviews(ctx context.Context, all bool) ([]govern.Duty, error)
 	ReviewText(ctx context.Context, id string, w govern.Word) (string, error)
 	ReviewDone(ctx context.Context, id string, w govern.Word) (govern.Duty, error)
+	Enforced(ctx context.Context) ([]holdfast.Finding, error)
 	ReviewPack(ctx context.Context, from time.Time) (govern.Pack, error)
 	Risks(ctx context.Context) ([]govern.Risk, error)
 	AssessRisk(ctx context.Context, id string, a govern.Assessment) (govern.Risk, error)
@@ -83,6 +85,9 @@ func governance(a huma.API, g Governance) {
 	}) (*body[govern.Duty], error) {
 		return answer(g.ReviewDone(ctx, in.ID, in.Body.word()))
 	})
+	get(a, access.View, "enforced", "/api/v1/enforced", "What runs otherwise than the plan in force says", func(ctx context.Context, _ *struct{}) (*body[[]holdfast.Finding], error) {
+		return answer(g.Enforced(ctx))
+	})
 	get(a, access.View, "review-pack", "/api/v1/review-pack", "What a review by management looks at", func(ctx context.Context, in *struct {
 		From time.Time `query:"from" required:"true"`
 	}) (*body[govern.Pack], error) {
@@ -128,6 +133,11 @@ func governance(a huma.API, g Governance) {
 	}) (*body[govern.Launch], error) {
 		return answer(g.GoLive(ctx, in.ID, in.Body.By))
 	})
+}
+
+// Enforced asks what runs otherwise than the plan in force says.
+func (c *Client) Enforced(ctx context.Context) (fs []holdfast.Finding, err error) {
+	return fs, c.do(ctx, http.MethodGet, "/api/v1/enforced", nil, &fs)
 }
 
 // ReviewPack asks for what a review by management looks at.

@@ -183,10 +183,17 @@ type lookAround struct {
 	seen     map[string]govern.Seen
 }
 
-// lookAround looks around and remembers what was found.
-func (a *App) lookAround(ctx context.Context) {
+// lookAround looks around, compares what runs with the plan, and remembers what was found.
+func (a *App) lookAround(ctx context.Context) error {
 	fs, seen := discover(ctx, a.Plan(), a.source)
-	if ctx.Err() == nil {
-		a.around.Store(&lookAround{fs, seen})
+	now, err := a.Enforced(ctx)
+	if err != nil || ctx.Err() != nil {
+		return err
 	}
+	var before []holdfast.Finding
+	if l := a.around.Load(); l != nil {
+		before = l.findings
+	}
+	a.around.Store(&lookAround{append(fs, now...), seen})
+	return a.noteDeviations(ctx, before, now)
 }

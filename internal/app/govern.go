@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -30,8 +31,7 @@ const settleEvery = time.Minute
 // settleDuties looks at what people owe, again and again.
 func (a *App) settleDuties(ctx context.Context) {
 	for {
-		a.lookAround(ctx)
-		if err := a.Duties.Settle(ctx); err != nil && ctx.Err() == nil {
+		if err := errors.Join(a.lookAround(ctx), a.Duties.Settle(ctx)); err != nil && ctx.Err() == nil {
 			a.opt.Log.Warn("duties not settled", "err", err)
 		}
 		select {

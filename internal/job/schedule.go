@@ -412,6 +412,34 @@ func scanSchedule(r scanner) (s storedSchedule, err error) {
 	return s, err
 }
 
+// Schedules returns those that are in force in the state, in the order of their names:
+// what really runs, whoever wrote it there. Args are left out.
+func (e *Engine) Schedules(ctx context.Context) (out []Schedule, err error) {
+	err = e.db.View(ctx, func(tx *db.Tx) error {
+		out = nil
+		all, err := readSchedules(ctx, tx)
+		if err != nil {
+			return err
+		}
+		for _, s := range all {
+			if !s.active {
+				continue
+			}
+			every, err := calendar.ParseRecurrence(s.every)
+			if err != nil {
+				return fmt.Errorf("schedule %q: %w", s.name, err)
+			}
+			loc, err := time.LoadLocation(s.location)
+			if err != nil {
+				return fmt.Errorf("schedule %q: %w", s.name, err)
+			}
+			out = append(out, Schedule{Name: s.name, Kind: s.kind, Every: every, Location: loc, Deadline: s.deadline, Missed: MissedPolicy(s.missed), Queue: s.queue, Key: s.key})
+		}
+		return nil
+	})
+	return out, err
+}
+
 func readSchedules(ctx context.Context, tx *db.Tx) ([]storedSchedule, error) {
 	return db.Collect(func(r *sql.Rows) (storedSchedule, error) { return scanSchedule(r) })(
 		tx.Query(ctx, "SELECT "+scheduleColumns+" FROM job_schedules ORDER BY name"))

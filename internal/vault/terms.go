@@ -44,6 +44,16 @@ func (m *Module) held(ctx context.Context, tx *db.Tx) (*plan.Plan, error) {
 	return plan.Parse(m.cfg.Plan().Dir()+"/plan.yaml", []byte(source))
 }
 
+// Held returns the plan by which the vault keeps and deletes; nil if it holds none yet.
+// One that the vault did not sign is an error: somebody else wrote it.
+func (m *Module) Held(ctx context.Context) (p *plan.Plan, err error) {
+	err = m.cfg.DB.View(ctx, func(tx *db.Tx) error {
+		p, err = m.held(ctx, tx)
+		return err
+	})
+	return p, err
+}
+
 // hold makes p the plan that the vault holds.
 func (m *Module) hold(ctx context.Context, tx *db.Tx, p *plan.Plan, why string) error {
 	src := p.Source()
