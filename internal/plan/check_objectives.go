@@ -42,7 +42,17 @@ func (l *linter) objective(path string, o Objective) {
 			"%q is not a number: nobody can say whether it was met", o.Stated)
 	}
 	l.minute(path, o.Max)
+	l.meant(path, o)
 	l.stages(path, o)
+}
+
+// meant warns of a promise that is written with another unit than was meant, most
+// probably: nobody restores within a millisecond, or promises to be back in ten years.
+func (l *linter) meant(path string, o Objective) {
+	const shortest, longest = time.Second, 366 * 24 * time.Hour
+	if d, ok := o.Duration(); ok && (d < shortest || d > longest) {
+		l.warn(codePeriod, path, "the units are s, m (minutes), h, d, w, mo (months), q and y", "%s is hardly meant: promises are between a second and a year", o.Max)
+	}
 }
 
 // minute warns where 1m was probably meant as a month.

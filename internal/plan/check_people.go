@@ -167,6 +167,7 @@ func (l *linter) invariants() {
 				l.expression(path, "write an expression over value, last and target that is true or false, such as value > 0", "the expectation", err)
 				continue
 			}
+			l.endless(path, s.Invariants[inv].Expect, expectEnv)
 			if empty, yes := e.passesOnNothing(l.now); yes {
 				l.warn(codeZero, path, "demand something of the answer, such as value > 0 or double(value) >= 0.98 * double(last)", "%q passes when the answer is %s: an empty database would pass", e, empty)
 			}
@@ -195,7 +196,10 @@ func (l *linter) conditions() {
 	for i, text := range l.p.Activation.When {
 		if _, err := NewCondition(text); err != nil {
 			l.expression(fmt.Sprintf("activation.when[%d]", i), "write an expression over incident, stores and services, such as stores[\"db\"] == \"lost\"", "the condition", err)
+			continue
 		}
+		l.mentioned(fmt.Sprintf("activation.when[%d]", i), text)
+		l.endless(fmt.Sprintf("activation.when[%d]", i), text, conditionEnv)
 	}
 }
 

@@ -112,6 +112,7 @@ func TestCheckAndWayOut(t *testing.T) {
 		{"stages", codeStages, []string{"rto: 4h,", "rto: {stages: {back: {max: 4h}, full: {max: 8h}}},"}, []string{"full: {max: 8h}", "full: {max: 8h, from: back}"}},
 		{"single-point", codeSingle, []string{apiNeeds, "needs: {db: hard, uploads: hard, gateway: hard}", "needs: {api: hard}", "needs: {api: hard, gateway: hard}", "  web:\n", "  gateway: {tier: support, owner: technical_lead, runbook: rebuild, rto: 1h, rpo: 15m}\n  web:\n"},
 			[]string{"rpo: 15m}\n  web", "rpo: 15m, redundancy: {none: \"one address is all that the registry gives\"}}\n  web"}},
+		{"absurd-objective", codePeriod, []string{"support: {rto: 1d,", "support: {rto: 40y,"}, []string{"rto: 40y", "rto: 40h"}},
 		{"kind-rebuilt", codeKind, []string{"  web:\n", "  worker: {kind: worker, tier: support, owner: technical_lead}\n  web:\n"}, []string{"kind: worker,", "kind: worker, runbook: rebuild,"}},
 		{"kind-stands-in", codeKind, []string{"  web:\n", "  model: {kind: inference, tier: support, owner: technical_lead, runbook: rebuild}\n  web:\n"}, []string{"kind: inference,", "kind: inference, redundancy: {none: \"one model answers as we need\"},"}},
 		{"overload", codeOverload, []string{"may: [activate-plan, close-incident]}", "may: [activate-plan, close-incident]}\n  r2: {holder: founder-a, deputy: founder-b}\n  r3: {holder: founder-a, deputy: founder-b}"},

@@ -37,6 +37,7 @@ type decoder struct {
 	file        string
 	dir         string
 	pos         map[string]Position
+	continued   map[string]Position // sections that go on in a later file, by file and path
 	expressions map[string]expressionAt
 	findings    []holdfast.Finding
 	marks       int // of all files until now
@@ -348,7 +349,12 @@ func within(path string) string {
 func (d *decoder) seen(k *yaml.Node, full string, again bool) bool {
 	if first, ok := d.pos[full]; ok {
 		if again && first.File != d.file {
-			return true // a section that continues in another file of the folder
+			// A section that continues in another file of the folder, once in each file.
+			at := d.file + "\x00" + full
+			if first, ok = d.continued[at]; !ok {
+				d.continued[at] = d.at(k)
+				return true
+			}
 		}
 		d.complain(codeDuplicate, k, full, "keep one of the two", "%q is declared twice, first at %s:%d", full, first.File, first.Line)
 		return false

@@ -161,7 +161,7 @@ func parse(name, dir string, b []byte) (*Plan, error) {
 		pos:    map[string]Position{},
 		dir:    dir,
 	}
-	d := &decoder{pos: p.pos, expressions: map[string]expressionAt{}, dir: dir}
+	d := &decoder{pos: p.pos, continued: map[string]Position{}, expressions: map[string]expressionAt{}, dir: dir}
 	p.expressions = d.expressions
 	parts, folder := unpack(b)
 	if !folder {

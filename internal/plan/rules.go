@@ -80,6 +80,7 @@ const (
 	codeTwice         = "HF-P1"  // one id for two things
 	codeMinute        = "HF-P5"  // 1m is a minute
 	codeGap           = "HF-P6"  // a time of day that the clock skips
+	codePeriod        = "HF-P7"  // a promise with another unit than was meant
 	codeException     = "HF-X1"  // an exception that does not hold
 )
 
@@ -269,6 +270,8 @@ var rules = []Rule{
 		"Findings, facts and commands name things by id alone.", "Rename one of them."},
 	{codeMinute, "`1m` is a minute; `1mo` is a month",
 		"A retention of a minute keeps nothing.", "Write 1mo, or 60s if a minute is meant."},
+	{codePeriod, "an objective shorter than a second, or longer than a year",
+		"A wrong unit promises the impossible, or nothing at all.", "Write the unit that is meant."},
 	{codeGap, "a schedule names a time of day that the clock skips once a year; the run happens after the gap",
 		"Nothing is lost; who waits for it at that hour should know.", "Choose another time, or leave it so."},
 	{codeException, "an exception that has ended, that its requester approved, or that waives nothing",
