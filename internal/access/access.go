@@ -100,6 +100,8 @@ const (
 var (
 	// ErrLogin means that the request has to say first who makes it.
 	ErrLogin = errors.New("nobody is logged in")
+	// ErrForbidden means that whoever is logged in may not do this.
+	ErrForbidden = fmt.Errorf("not theirs to do: %w", holdfast.ErrRefused)
 	// ErrNotFound means that there is no such person, grant or token.
 	ErrNotFound = errors.New("not found")
 )

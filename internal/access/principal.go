@@ -96,7 +96,7 @@ func By(ctx context.Context, named string) (string, error) {
 	case named == "" || named == who:
 		return who, nil
 	}
-	return "", refuse("leave the name out, or let "+named+" do it", "%s cannot speak for %s", who, named)
+	return "", holdfast.WithHint(fmt.Errorf("%s cannot speak for %s%w", who, named, quiet{ErrForbidden}), "leave the name out, or let %s do it", named)
 }
 
 // Enter asks whether the request's principal may do action to object, and returns what
@@ -128,7 +128,7 @@ func (m *Module) Enter(ctx context.Context, action Action, object string) (done 
 	if p.Way == ByToken {
 		hint = "give the program a token with the action " + string(action) + ", from a person who may"
 	}
-	return nil, refuse(hint, "%s may not do this (%s)", p.Name, action)
+	return nil, holdfast.WithHint(fmt.Errorf("%s may not do this (%s)%w", p.Name, action, quiet{ErrForbidden}), "%s", hint)
 }
 
 // What is recorded once within these times, though it is done again.
@@ -140,6 +140,12 @@ const (
 // reading reports whether an action only looks. Taking evidence away and looking into
 // backups are recorded each time.
 func reading(object string) bool { return strings.HasPrefix(object, "GET ") }
+
+// quiet is an error whose words are said already.
+type quiet struct{ error }
+
+func (quiet) Error() string   { return "" }
+func (q quiet) Unwrap() error { return q.error }
 
 type doneFact struct {
 	Action Action `json:"action"`

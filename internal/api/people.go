@@ -39,10 +39,6 @@ func gate(m *access.Module) func(huma.Context, func(huma.Context)) {
 		if err != nil {
 			_, w := humago.Unwrap(c)
 			p, _ := problem(err).(*Problem)
-			if p.Status == http.StatusConflict {
-				p.Status = http.StatusForbidden
-				p.named()
-			}
 			write(w, p)
 			return
 		}

@@ -57,6 +57,8 @@ func problem(err error) error {
 	switch {
 	case errors.Is(err, access.ErrLogin):
 		p.Status = http.StatusUnauthorized
+	case errors.Is(err, access.ErrForbidden):
+		p.Status = http.StatusForbidden
 	case errors.Is(err, access.ErrNotFound), errors.Is(err, drill.ErrNotFound), errors.Is(err, incident.ErrNotFound), errors.Is(err, recovery.ErrNotFound):
 		// A name that nothing has is a slip in the request, as an unknown store is.
 		p.Status, p.Exit = http.StatusNotFound, holdfast.ExitUsage
