@@ -51,6 +51,7 @@ type lookedAt struct {
 }
 
 func TestUndoRows(t *testing.T) {
+	t.Parallel()
 	c := shared.get(t)
 	f := firm{workspace: forCluster(t, c), cluster: c}
 	keys := f.signers(t)
@@ -69,8 +70,7 @@ func TestUndoRows(t *testing.T) {
 		INSERT INTO invoices SELECT g, 'w' || g, g / 7.0 FROM generate_series(1, 300) g; INSERT INTO lines (invoice, what) SELECT g % 300 + 1, 'l' || g FROM generate_series(1, 600) g;
 		INSERT INTO accounts SELECT g, 'o' || g FROM generate_series(1, 200) g; INSERT INTO doomed (v) SELECT 'v' || g FROM generate_series(1, 50) g`)
 	f.run(t, "backup", "db").want(t, 0)
-	connect := fmt.Sprintf("host=127.0.0.1 port=%d user=postgres dbname=app", c.port)
-	t.Setenv("PGPASSWORD", password)
+	connect := fmt.Sprintf("host=127.0.0.1 port=%d user=postgres password='%s' dbname=app", c.port, password)
 
 	// Somebody writes all the time, into the very tables too; every row that the server
 	// acknowledged must be there at the end.

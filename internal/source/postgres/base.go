@@ -141,8 +141,7 @@ func (s *Source) snapshot(ctx context.Context, w *repo.Writer, progress func(hol
 // connectNoticing is connect with an ear for warnings: that is how the server names
 // damaged pages.
 func (s *Source) connectNoticing(ctx context.Context, notice func(*pgconn.Notice)) (*replConn, error) {
-	cfg := s.conn.Copy()
-	cfg.RuntimeParams["replication"] = "true"
+	cfg := s.replication()
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notice(n) }
 	pg, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"reflect"
 	"strconv"
 	"strings"
 	"time"
@@ -122,13 +123,49 @@ type replConn struct {
 
 // connect opens a physical replication connection.
 func (s *Source) connect(ctx context.Context) (*replConn, error) {
-	cfg := s.conn.Copy()
-	cfg.RuntimeParams["replication"] = "true"
-	pg, err := pgconn.ConnectConfig(ctx, cfg)
+	pg, err := pgconn.ConnectConfig(ctx, s.replication())
 	if err != nil {
 		return nil, plainConnectError(err)
 	}
 	return &replConn{pg: pg}, nil
+}
+
+// replication is how to open a physical replication connection.
+func (s *Source) replication() *pgconn.Config {
+	cfg := s.conn.Copy()
+	cfg.RuntimeParams["replication"] = "true"
+	if cfg.ValidateConnect != nil {
+		cfg.ValidateConnect = sessionAttrs(cfg.ValidateConnect)
+	}
+	return cfg
+}
+
+// sessionAttrs asks what a connection string with several hosts wants of the server
+// (target_session_attrs), in the words that a replication connection understands: the
+// library asks in SQL, which the server refuses there.
+func sessionAttrs(asked pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	is := func(f pgconn.ValidateConnectFunc) bool {
+		return reflect.ValueOf(asked).Pointer() == reflect.ValueOf(f).Pointer()
+	}
+	want := ""
+	switch {
+	case is(pgconn.ValidateConnectTargetSessionAttrsReadWrite), is(pgconn.ValidateConnectTargetSessionAttrsPrimary):
+		want = "off"
+	case is(pgconn.ValidateConnectTargetSessionAttrsReadOnly), is(pgconn.ValidateConnectTargetSessionAttrsStandby):
+		want = "on"
+	default: // a preference; any server will do
+		return nil
+	}
+	return func(ctx context.Context, pg *pgconn.PgConn) error {
+		got, err := (&replConn{pg: pg}).show(ctx, "transaction_read_only")
+		if err != nil {
+			return err
+		}
+		if got != want {
+			return fmt.Errorf("transaction_read_only is %s there", got)
+		}
+		return nil
+	}
 }
 
 // close says goodbye, for a bounded time: a dead peer must not hold us up.

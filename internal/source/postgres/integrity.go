@@ -29,7 +29,7 @@ const maxRules = 10_000
 // the comparison of rung L3 finds it.
 func Integrity(ctx context.Context, s *Server) ([]holdfast.Check, error) {
 	var checks []holdfast.Check
-	for _, check := range []func(context.Context, *Server) (holdfast.Check, error){amcheck, checksums, accessRules, passwords, transport} {
+	for _, check := range []func(context.Context, *Server) (holdfast.Check, error){amcheck, checksums, accessRules, passwords, defaults, transport} {
 		began := time.Now()
 		c, err := check(ctx, s)
 		if err != nil {
@@ -267,10 +267,11 @@ func passwords(ctx context.Context, s *Server) (holdfast.Check, error) {
 	return c, nil
 }
 
-// transport reports whether the configuration that came back asks for TLS. Whether
-// it should is the owner's decision, so this never fails.
+// transport fails where the configuration that came back lets people in from other
+// machines without TLS: what they send could be read on the way, and so could what they
+// log in with. A server that listens on this machine only, or not at all, needs none.
 func transport(ctx context.Context, s *Server) (holdfast.Check, error) {
-	c := holdfast.Check{Name: "transport encryption as configured", Outcome: holdfast.Passed}
+	c := holdfast.Check{Name: "transport encryption", Outcome: holdfast.Passed}
 	tls, err := fileSetting(ctx, s, "ssl")
 	if err != nil {
 		return c, err
@@ -282,11 +283,24 @@ func transport(ctx context.Context, s *Server) (holdfast.Check, error) {
 	if tls == "" {
 		tls = "off"
 	}
-	if listen == "" {
-		listen = "localhost (default)"
+	if tls == "off" && reachable(listen) {
+		c.Outcome = holdfast.Failed
 	}
-	c.Detail = fmt.Sprintf("the restored configuration has ssl = %s, listen_addresses = %s", tls, listen)
+	c.Detail = fmt.Sprintf("the restored configuration has ssl = %s, listen_addresses = %q", tls, listen)
 	return c, nil
+}
+
+// reachable reports whether a server with this listen_addresses answers other machines.
+// Empty is the default: it was not set.
+func reachable(listen string) bool {
+	for _, a := range strings.Split(listen, ",") {
+		a = strings.TrimSpace(a)
+		if ip, err := netip.ParseAddr(a); err == nil && ip.IsLoopback() || a == "" || a == "localhost" {
+			continue
+		}
+		return true
+	}
+	return false
 }
 
 // fileSetting returns what the restored configuration files say, whatever the

@@ -332,6 +332,13 @@ func (r *logRun) closeMarks() {
 	}
 }
 
+// room is how many bytes more the spool takes before it waits for a place.
+func (sp *spool) room() int64 {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	return max(sp.limit, 4*sp.cluster.SegmentSize) - sp.size
+}
+
 // markAt returns the last mark at or before lsn.
 func (r *logRun) markAt(lsn uint64) (mark, bool) {
 	i, found := r.findMark(lsn)

@@ -93,6 +93,8 @@ type stream struct {
 	err     string // why nothing is received now
 	caught  time.Time
 	catches []catch // for the local spool, at most one or two
+	keep    int64   // max_slot_wal_keep_size, in bytes; negative: no bound
+	runway  runway
 }
 
 // Stream follows the log until ctx ends, and returns ctx's error then; or until
@@ -353,6 +355,9 @@ func (st *stream) bind(ctx context.Context, c *replConn, sys system) error {
 		return holdfast.WithHint(fmt.Errorf("%w: max_slot_wal_keep_size is -1, so a replication slot may fill the server's disk and stop the database", errRefused),
 			"%s", unboundedHint)
 	}
+	st.mu.Lock()
+	st.keep = keep
+	st.mu.Unlock()
 	if st.sp.lineage() == "" {
 		if err := st.checkLineages(ctx, sys.ID); err != nil {
 			return err
@@ -640,8 +645,19 @@ func (st *stream) frontiers() []Frontier {
 		CaughtUp: st.caught, Err: st.err, At: st.src.cfg.Clock(),
 	}}
 	st.mu.Unlock()
+	stalled := len(st.shippers) > 0
 	for _, sh := range st.shippers {
-		out = append(out, sh.frontier(stretches, h, lineage))
+		f := sh.frontier(stretches, h, lineage)
+		stalled = stalled && f.Err != ""
+		out = append(out, f)
+	}
+	room := st.sp.room()
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if text := st.runway.look(stalled, head.end, room, st.keep, st.src.cfg.Clock()); text != "" {
+		for i := range out[1:] {
+			out[i+1].Err += "; " + text
+		}
 	}
 	return out
 }
