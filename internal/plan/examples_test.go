@@ -61,6 +61,26 @@ func TestExamplesHaveTheFaultsOfTheirSources(t *testing.T) {
 			{"SUP-10 data and copies with one supplier", codeConcentration, "stores.db.on", "cloud"},
 		},
 	}
+	docs, err := os.ReadFile(filepath.Join("..", "..", "docs", "findings.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := map[string]string{} // of the table of contradictions
+	for line := range strings.Lines(string(docs)) {
+		if cells := strings.Split(line, "|"); len(cells) == 6 && strings.HasPrefix(cells[1], " T") {
+			rows[strings.TrimSpace(cells[1])] = cells[3]
+		}
+	}
+	for _, faults := range sources {
+		for _, want := range faults {
+			if row, _, _ := strings.Cut(want.row, " "); row[0] == 'T' && !strings.Contains(rows[row], want.code) {
+				t.Errorf("docs/findings.md answers %s with %q, and %s finds it", row, rows[row], want.code)
+			}
+		}
+	}
+	if len(rows) != 27 {
+		t.Errorf("docs/findings.md answers %d contradictions of 27", len(rows))
+	}
 	for name, faults := range sources {
 		t.Run(name, func(t *testing.T) {
 			p, err := Load(filepath.Join("..", "..", "examples", name+".yaml"))
