@@ -12,8 +12,9 @@
 // # What it does not do
 //
 //   - It does not understand. A value in a form of words that no rule knows is listed
-//     as unread, and a denial ("backups are not encrypted") may be read as its
-//     opposite: the source line stands beside every value for that reason.
+//     as unread. So is a sentence that denies ("backups are not encrypted"), as far as
+//     a rule knows the denial; one in other words may be read as its opposite: the
+//     source line stands beside every value for that reason.
 //   - It reads English, and no PDF, Word or image.
 //   - It never reads a second document, not even one that the first one names.
 //
@@ -34,6 +35,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/plan"
+	regexp "holdfast/internal/plan/importer/lazyregexp"
 )
 
 // Limits of a policy.
@@ -227,6 +229,10 @@ func (r *reader) read() {
 		if s.meta || s.derived {
 			continue
 		}
+		if denied(s.lower) {
+			r.skip(s, "the sentence says what is not done")
+			continue
+		}
 		for _, rule := range rules {
 			rule(r, s)
 		}
@@ -266,6 +272,19 @@ func (r *reader) proposal() *Proposal {
 		}
 	}
 	return p
+}
+
+var reDenied = regexp.MustCompile(`(?:\b(?:not|never|no longer|neither|hardly ever)|n['’]t) (?:yet |currently |be |been |being |always )*(?:backed up|back up|kept|keep|retain(?:ed)?|encrypt(?:ed)?|cop(?:y|ied)|test(?:ed)?|replicat(?:ed)?|taken|made|held|archived?|restored?|reviewed?|rehearsed?|exercised?|monitored?|promised?|guaranteed?)\b|\b(?:no|without) (?:backups?|cop(?:y|ies)|restore tests?|tests?|drills?|exercises?|reviews?|encryption|objectives?|rto|rpo) (?:is|are|has|have|was|were)\b`)
+
+// denied reports whether a sentence says what is not done. A limit is no denial: "must
+// not be kept for longer than 30 days".
+func denied(lower string) bool {
+	at := reDenied.FindStringIndex(lower)
+	if at == nil {
+		return false
+	}
+	after := strings.TrimSpace(lower[at[1]:])
+	return !slices.ContainsFunc([]string{"longer", "for longer", "for more", "more than", "beyond", "later", "less", "for less", "unless", "only"}, func(w string) bool { return strings.HasPrefix(after, w) })
 }
 
 // demands are words of a sentence that asks for something or states how it is done.
