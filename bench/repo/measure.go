@@ -69,26 +69,40 @@ func (b *bench) mixed(ctx context.Context) error {
 	restic, borg := b.tools[1].version, b.tools[2].version
 	b.compare("first backup", got[0].first, restic, got[1].first, 0.5)
 	b.compare("first backup", got[0].first, borg, got[2].first, 0)
-	stored := func(c cost) float64 { return c.stored }
 	b.table.Goal("first backup, stored", each(got[0].first, stored), restic, each(got[1].first, stored), "MB", 1.05)
-	b.table.Goal("first backup, peak memory", each(got[0].first, peak), "the goal", []float64{100}, "MB", 1)
-	b.table.Add("first backup, peak memory", each(got[0].first, peak), restic, each(got[1].first, peak), "MB")
 	b.compareFaster("second backup after 1 %", func(s series) []cost { return s.second }, got, 0.5)
 	b.compareFaster("restore", func(s series) []cost { return s.restore }, got, 0.5)
-	b.table.Goal("restore, peak memory", each(got[0].restore, peak), "the goal", []float64{100}, "MB", 1)
+	for _, m := range []struct {
+		name string
+		of   func(series) []cost
+	}{{"first backup", func(s series) []cost { return s.first }}, {"second backup after 1 %", func(s series) []cost { return s.second }},
+		{"restore", func(s series) []cost { return s.restore }}} {
+		b.memory(m.name, m.of(got[0]), restic, m.of(got[1]), mixedPeak)
+	}
 	return nil
 }
 
-// small measures many small files: first backup, a rescan without a change, and one
-// after a change of one in a thousand.
-func (b *bench) small(ctx context.Context) error {
+// mixedPeak is how much memory the mixed files may take, in MB.
+const mixedPeak = 100
+
+// memory compares peaks of resident memory with a goal, unless that is 0, and with a peer.
+func (b *bench) memory(name string, ours []cost, peer string, theirs []cost, goal float64) {
+	name += ", peak memory"
+	if goal > 0 {
+		b.table.Goal(name, each(ours, peak), "the goal", []float64{goal}, "MB", 1)
+	}
+	b.table.Add(name, each(ours, peak), peer, each(theirs, peak), "MB")
+}
+
+// small measures many small files: first backup, a rescan without a change, restore.
+func (b *bench) small(ctx context.Context, files int) error {
 	data := filepath.Join(b.dir, "small")
-	b.say("making %d small files", b.opt.files)
+	b.say("making %d small files", files)
 	r := rand.New(rand.NewPCG(3, 4))
-	if err := makeSmall(ctx, data, b.opt.files, r); err != nil {
+	if err := makeSmall(ctx, data, files, r); err != nil {
 		return err
 	}
-	b.table.Notes = append(b.table.Notes, fmt.Sprintf("small: %d files of 100 to 400 bytes, one run", b.opt.files))
+	b.table.Notes = append(b.table.Notes, fmt.Sprintf("small: %d files of 100 to 400 bytes, one run", files))
 	if err := b.look(); err != nil {
 		return err
 	}
@@ -120,12 +134,16 @@ func (b *bench) small(ctx context.Context) error {
 		}
 	}
 	restic, borg := b.tools[1].version, b.tools[2].version
-	b.compare("small files, first backup", first[0], restic, first[1], 0.5)
-	b.compare("small files, first backup", first[0], borg, first[2], 0)
-	b.table.Add("small files, first backup, peak memory", each(first[0], peak), restic, each(first[1], peak), "MB")
-	b.compare("small files, unchanged rescan", again[0], restic, again[1], 0.7)
-	b.compare("small files, unchanged rescan", again[0], borg, again[2], 0)
-	b.compare("small files, restore", restored[0], restic, restored[1], 0)
+	name := fmt.Sprintf("%d small files, ", files)
+	b.compare(name+"first backup", first[0], restic, first[1], 0.5)
+	b.compare(name+"first backup", first[0], borg, first[2], 0)
+	b.table.Add(name+"stored", each(first[0], stored), restic, each(first[1], stored), "MB")
+	b.compare(name+"unchanged rescan", again[0], restic, again[1], 0.7)
+	b.compare(name+"unchanged rescan", again[0], borg, again[2], 0)
+	b.compare(name+"restore", restored[0], restic, restored[1], 0)
+	b.memory(name+"first backup", first[0], restic, first[1], 0)
+	b.memory(name+"unchanged rescan", again[0], restic, again[1], 0)
+	b.memory(name+"restore", restored[0], restic, restored[1], 0)
 	return os.RemoveAll(data)
 }
 
@@ -159,9 +177,10 @@ func (c cost) String() string {
 	return fmt.Sprintf("%.1f s, processor %.1f s, peak %.0f MB, stored %.0f MB", c.wall, c.cpu, c.peak, c.stored)
 }
 
-func wall(c cost) float64 { return c.wall }
-func cpu(c cost) float64  { return c.cpu }
-func peak(c cost) float64 { return c.peak }
+func wall(c cost) float64   { return c.wall }
+func cpu(c cost) float64    { return c.cpu }
+func peak(c cost) float64   { return c.peak }
+func stored(c cost) float64 { return c.stored }
 
 func each(cs []cost, of func(cost) float64) []float64 {
 	out := make([]float64, len(cs))
