@@ -558,4 +558,71 @@ func TestRegisterRows(t *testing.T) {
 		behind("UPDATE vault_plans SET source = replace(source, 'keep: 30d', 'keep: 7d')")
 		flagged("not signed by the vault")
 	})
+	t.Run("INV-05 what protects is an item too, unprotected until something protects it", func(t *testing.T) {
+		t.Parallel()
+		w := filesOnly(t)
+		items := func(status int) map[string]string {
+			var is []struct{ ID, Owner, Objective, State string }
+			w.run(t, "store", "inventory", "--json").want(t, status).object(t, &is)
+			out := map[string]string{}
+			for _, i := range is {
+				if i.Owner == "" || i.Objective == "" && !strings.HasPrefix(i.ID, "services.") {
+					t.Errorf("without owner or objective: %+v", i)
+				}
+				out[i.ID] = i.State
+			}
+			return out
+		}
+		own := []string{"holdfast.state", "locations.near", "locations.offsite", "keys.key-a", "keys.key-b"}
+		fresh := items(3)
+		for _, id := range own {
+			if fresh[id] != "uncovered" {
+				t.Errorf("a fresh %s is %q", id, fresh[id])
+			}
+		}
+		edit(t, w.plan(), func(s string) string {
+			return strings.Replace(s, "stores:\n", "stores:\n  state: {kind: files, tier: critical, owner: technical_lead, class: confidential, files: {path: \""+filepath.Join(w.dir, "state")+"\", exclude: [\"/cache\", \"/spool\"]}, protect: folder}\n", 1)
+		})
+		w.run(t, "location", "init", "--all").want(t, 0)
+		w.run(t, "backup", "uploads").want(t, 0)
+		w.run(t, "backup", "state").want(t, 0)
+		now := items(3) // nobody has shown that a key opens
+		for _, id := range own[:3] {
+			if now[id] != "covered" {
+				t.Errorf("%s is %q", id, now[id])
+			}
+		}
+	})
+	t.Run("BKP-24 another frequency waits for the owner of the policy", func(t *testing.T) {
+		t.Parallel()
+		w, keys := vaultWorkspace(t)
+		edit(t, w.plan(), func(s string) string {
+			return s + "\napprovals:\n  weaken-plan: {roles: [technical_lead]}\n"
+		})
+		s := serve(t, w.dir)
+		every := func() string {
+			d, err := db.Open(t.Context(), "sqlite:"+filepath.Join(w.dir, "state", "holdfast.db"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer d.Close()
+			var every string
+			if err := d.View(t.Context(), func(tx *db.Tx) error {
+				return tx.QueryRow(t.Context(), "SELECT every FROM job_schedules WHERE name LIKE '%uploads%' AND name NOT LIKE '%drill%'").Scan(&every)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			return every
+		}
+		edit(t, w.plan(), func(s string) string { return strings.Replace(s, "every: 1d", "every: 3d", 1) })
+		until(t, "the change to wait", func() bool { return strings.Contains(w.run(t, "status", "--json").out, "HF-V7") })
+		id := w.waitingFor(t)
+		w.sign(t, id, "ana", keys["ana"], "", 4) // not the owner of the policy
+		if got := every(); got != "every 1d" {
+			t.Fatalf("pending, and it runs %s", got)
+		}
+		w.sign(t, id, "founder-b", keys["founder-b"], "", 0)
+		until(t, "the change to be in force", func() bool { return every() == "every 3d" })
+		s.stop(t)
+	})
 }

@@ -5,16 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
 	"holdfast"
 	"holdfast/internal/api"
 	"holdfast/internal/govern"
+	"holdfast/internal/objective"
 )
 
 func (c *cli) storeCmd() *cobra.Command {
-	return group("store", "Which stores are live, and what the others lack", c.storeListCmd(), c.goLiveCmd())
+	return group("store", "Which stores are live, and what the others lack", c.storeListCmd(), c.goLiveCmd(), c.inventoryCmd())
 }
 
 func (c *cli) storeListCmd() *cobra.Command {
@@ -100,4 +103,40 @@ Exit status: 0 live, 1 error, 2 usage, 4 refused.`,
 	}
 	cmd.Flags().StringVar(&by, "by", "", "who declares it live")
 	return cmd
+}
+
+func (c *cli) inventoryCmd() *cobra.Command {
+	return &cobra.Command{
+		Use:   "inventory",
+		Short: "Everything that must come back, and what brings it back",
+		Long: `List the services and stores of the plan, and what Holdfast itself needs: its state,
+the repository at each location, and each key. Each has an owner, an objective and
+something that protects it, or nothing. What protects must be back no later than what it
+protects, so its objective is the shortest of all.
+
+Exit status: 0 everything is covered, 1 error, 3 something is not.`,
+		Example: "  $ holdfast store inventory",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
+				is, err := cl.Inventory(ctx)
+				if err != nil {
+					return err
+				}
+				if err := c.print(is, func(o io.Writer) {
+					w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
+					fmt.Fprintln(w, "ITEM\tKIND\tSTATE\tOWNER\tOBJECTIVE\tWHY")
+					for _, i := range is {
+						fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", i.ID, i.Kind, i.State, orDash(i.Owner), orDash(i.Objective), i.Why)
+					}
+					w.Flush()
+				}); err != nil {
+					return err
+				}
+				return c.missed(slices.ContainsFunc(is, func(i api.Item) bool {
+					return i.State == string(objective.Uncovered) || i.State == string(objective.PartCovered)
+				}))
+			})
+		},
+	}
 }

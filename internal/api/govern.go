@@ -20,6 +20,7 @@ type Governance interface {
 	ReviewText(ctx context.Context, id string, w govern.Word) (string, error)
 	ReviewDone(ctx context.Context, id string, w govern.Word) (govern.Duty, error)
 	Enforced(ctx context.Context) ([]holdfast.Finding, error)
+	Inventory(ctx context.Context) ([]Item, error)
 	ReviewPack(ctx context.Context, from time.Time) (govern.Pack, error)
 	Risks(ctx context.Context) ([]govern.Risk, error)
 	AssessRisk(ctx context.Context, id string, a govern.Assessment) (govern.Risk, error)
@@ -30,6 +31,17 @@ type Governance interface {
 	ApproveException(ctx context.Context, id string, w govern.Word) (govern.Exception, error)
 	Launches(ctx context.Context) ([]govern.Launch, error)
 	GoLive(ctx context.Context, store, by string) (govern.Launch, error)
+}
+
+// An Item is something that must come back, or that brings others back.
+type Item struct {
+	ID        string `json:"id"`   // "stores.db", "keys.recovery", "holdfast.state"
+	Kind      string `json:"kind"` // store, service, platform, repository, key
+	Owner     string `json:"owner"`
+	Class     string `json:"class,omitempty"`
+	Objective string `json:"objective"`
+	State     string `json:"state" doc:"covered, part covered, delegated, excepted or uncovered"`
+	Why       string `json:"why"`
 }
 
 // A Waiver asks for an exception.
@@ -88,6 +100,9 @@ func governance(a huma.API, g Governance) {
 	get(a, access.View, "enforced", "/api/v1/enforced", "What runs otherwise than the plan in force says", func(ctx context.Context, _ *struct{}) (*body[[]holdfast.Finding], error) {
 		return answer(g.Enforced(ctx))
 	})
+	get(a, access.View, "inventory", "/api/v1/inventory", "What must come back, and what brings it back", func(ctx context.Context, _ *struct{}) (*body[[]Item], error) {
+		return answer(g.Inventory(ctx))
+	})
 	get(a, access.View, "review-pack", "/api/v1/review-pack", "What a review by management looks at", func(ctx context.Context, in *struct {
 		From time.Time `query:"from" required:"true"`
 	}) (*body[govern.Pack], error) {
@@ -138,6 +153,11 @@ func governance(a huma.API, g Governance) {
 // Enforced asks what runs otherwise than the plan in force says.
 func (c *Client) Enforced(ctx context.Context) (fs []holdfast.Finding, err error) {
 	return fs, c.do(ctx, http.MethodGet, "/api/v1/enforced", nil, &fs)
+}
+
+// Inventory asks what must come back, and what brings it back.
+func (c *Client) Inventory(ctx context.Context) (is []Item, err error) {
+	return is, c.do(ctx, http.MethodGet, "/api/v1/inventory", nil, &is)
 }
 
 // ReviewPack asks for what a review by management looks at.
