@@ -485,6 +485,9 @@ func TestRegisterRows(t *testing.T) {
 		if e := w.run(t, "risk", "list").want(t, 0); !strings.Contains(e.out, "found.stores.db.databases."+name+" ") || !strings.Contains(e.out, "found.stores.uploads.beside.scans ") {
 			t.Fatalf("%v", e)
 		}
+		if page := words(s.page(t, "/reviews")); !strings.Contains(page, "look together at what protects the store") || !strings.Contains(page, "coverage.stores.uploads") {
+			t.Fatalf("the page does not say what is owed: %s", page)
+		}
 		s.stop(t)
 		// Registered or excluded, it is found no more.
 		edit(t, w.plan(), func(s string) string {

@@ -14,6 +14,7 @@ import (
 	"holdfast/internal/ledger"
 	"holdfast/internal/objective"
 	"holdfast/internal/plan"
+	"holdfast/internal/web"
 )
 
 // What the duties add to the findings of status.
@@ -255,4 +256,18 @@ func (a *App) GoLive(ctx context.Context, store, by string) (govern.Launch, erro
 // ReviewPack gathers what a review by management looks at.
 func (a *App) ReviewPack(ctx context.Context, from time.Time) (govern.Pack, error) {
 	return a.Duties.Pack(ctx, from)
+}
+
+// Reviews is what the page says of duties: what is open, as the last look left it.
+func (p pages) Reviews(ctx context.Context) ([]web.ReviewLine, error) {
+	ds, err := p.a.Duties.Open(ctx, false)
+	var out []web.ReviewLine
+	for _, d := range ds {
+		who := joined(d.By)
+		if d.ByDrill() {
+			who = "a drill that passes"
+		}
+		out = append(out, web.ReviewLine{Name: d.Name, What: d.What, Cause: d.Cause, Who: who, State: d.State, Due: d.Due})
+	}
+	return out, err
 }
