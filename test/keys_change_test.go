@@ -246,6 +246,67 @@ func TestRotateThreeTimesAndRewrap(t *testing.T) {
 	})
 }
 
+// A life is one line of "key list --register --json".
+type life struct {
+	Key, Fingerprint, State, Stored string
+	Custodians                      []string
+	Overdue                         bool
+	Destroyed_by                    string
+}
+
+func TestKeyRegister(t *testing.T) {
+	t.Parallel()
+	t.Run("ENC-03 the life of each key is told, and a late rotation is a finding", func(t *testing.T) {
+		w := filesOnly(t)
+		w.run(t, "location", "init", "--all").want(t, 0)
+		edit(t, w.plan(), func(s string) string {
+			return strings.Replace(s, "holders: [founder-a]}", "holders: [founder-a], stored: \"the runner's disk\", rotate_every: 30d}", 1)
+		})
+		w.copied(t)
+		register := func(hours string, status int) (out []life) {
+			t.Helper()
+			var v struct{ Register []life }
+			e := w.at(t, hours, "key", "list", "key-a", "--json").want(t, status)
+			e.object(t, &v)
+			return v.Register
+		}
+		first := register("0", 0)
+		if len(first) != 1 || first[0].State != "in use" || first[0].Stored != "the runner's disk" || len(first[0].Custodians) != 1 || first[0].Overdue {
+			t.Fatalf("%+v", first)
+		}
+		if late := register("721", 3); !late[0].Overdue {
+			t.Errorf("a month and an hour later: %+v", late)
+		}
+		if e := w.at(t, "721", "status"); !strings.Contains(e.out, "HF-K3") || !strings.Contains(e.out, "was to be replaced by") {
+			t.Errorf("the status does not say that a rotation is overdue: %v", e)
+		}
+		old := first[0].Fingerprint
+		w.run(t, "key", "destroyed", old, "--by", "founder-a", "--how", "wiped").refuses(t, 4, "backups are made for the key", "rotate --replace key-a")
+		_, recipient := w.newKey(t, "next.age")
+		w.run(t, "key", "rotate", "--replace", "key-a="+recipient, "--apply").want(t, 0)
+		w.copied(t)
+		now := register("719", 0)
+		if len(now) != 2 || now[0].State != "retired" || now[1].State != "in use" || now[0].Fingerprint != old {
+			t.Fatalf("after a rotation: %+v", now)
+		}
+		w.run(t, "key", "destroyed", old, "--by", "stranger", "--how", "wiped").refuses(t, 4, "not a person", "people")
+		w.run(t, "key", "destroyed", old, "--by", "founder-a", "--how", "wiped").want(t, 0)
+		w.run(t, "key", "destroyed", old, "--by", "founder-a", "--how", "wiped").refuses(t, 4, "as destroyed already", "by whom")
+		if now := register("0", 0); now[0].State != "destroyed" || now[0].Destroyed_by != "founder-a" {
+			t.Errorf("%+v", now)
+		}
+		facts := strings.Join(w.factsOf(t, "key.registered"), "\n")
+		for _, want := range []string{"created", "custodians", "in use", "storage", "rotation", "replaces " + old} {
+			if !strings.Contains(facts, want) {
+				t.Errorf("no fact says %q: %s", want, facts)
+			}
+		}
+		if len(w.factsOf(t, "key.destroyed")) != 1 {
+			t.Error("that a key was destroyed is no fact")
+		}
+	})
+}
+
 // A request is what "approve --json" lists.
 type request struct {
 	ID, State, Text string

@@ -25,14 +25,18 @@ import (
 )
 
 func (c *cli) keyListCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "list [KEY]",
+	var register bool
+	cmd := &cobra.Command{
+		Use:   "list [KEY] [--register]",
 		Short: "Who holds which key or share, and has shown that it opens",
 		Long: `List the keys of the plan, or one of them, with the people who keep them or a share of them,
 and for each when they last answered a challenge. A key that nobody has shown to
 open is "unknown", which is not a proof.
 
-Exit status: 0 listed, 3 somebody did not answer in time.`,
+With --register it tells the life of every key that a plan in force has named: made,
+custodians, where it is kept, in use since, rotation due, retired, destroyed.
+
+Exit status: 0 listed, 3 somebody did not answer in time, or a rotation is overdue.`,
 		Example: "  $ holdfast key list\n  KEY       HOLDER  KEEPS         STATE   SHOWN             DUE",
 		Args:    args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -46,7 +50,7 @@ Exit status: 0 listed, 3 somebody did not answer in time.`,
 						return err
 					}
 				}
-				if err := c.print(k, func(o io.Writer) { printKeys(o, k) }); err != nil {
+				if err := c.print(k, func(o io.Writer) { printKeys(o, k, register) }); err != nil {
 					return err
 				}
 				if holdfast.AnyErrors(k.Findings) {
@@ -57,6 +61,40 @@ Exit status: 0 listed, 3 somebody did not answer in time.`,
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&register, "register", false, "tell the life of every key")
+	return cmd
+}
+
+func (c *cli) keyDestroyedCmd() *cobra.Command {
+	var by, how string
+	cmd := &cobra.Command{
+		Use:   "destroyed KEY --by PERSON --how TEXT",
+		Short: "Record that the private half of a retired key is no more",
+		Long: `Record PERSON's word that the private half of KEY was destroyed, and how. KEY is its
+name in the plan, or a fingerprint as "key list --register" shows it. A key for which
+backups are made is refused. It is attested, never proved; and it is for ever: run
+"key rotate" first, to see that nothing needs the key any more.
+
+Exit status: 0 recorded, 2 usage, 4 refused.`,
+		Example: "  $ holdfast key destroyed hf:0123456789abcdef --by mia --how \"paper shredded, stick wiped\"",
+		Args:    args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, a []string) error {
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
+				l, err := cl.DestroyedKey(ctx, a[0], by, how)
+				if err != nil {
+					return err
+				}
+				return c.print(l, func(o io.Writer) {
+					fmt.Fprintf(o, "%s, %s: destroyed, as %s says: %s\n", l.Key, l.Fingerprint, l.DestroyedBy, l.How)
+				})
+			})
+		},
+	}
+	cmd.Flags().StringVar(&by, "by", "", "who says so: a person of the plan")
+	cmd.Flags().StringVar(&how, "how", "", "how it was destroyed")
+	_ = cmd.MarkFlagRequired("by")
+	_ = cmd.MarkFlagRequired("how")
+	return cmd
 }
 
 func onlyKey(k api.Keys, id string) (out api.Keys, err error) {
@@ -67,6 +105,11 @@ func onlyKey(k api.Keys, id string) (out api.Keys, err error) {
 		}
 		if len(ids) == 0 || ids[len(ids)-1] != s.Key {
 			ids = append(ids, s.Key)
+		}
+	}
+	for _, l := range k.Register {
+		if l.Key == id {
+			out.Register = append(out.Register, l)
 		}
 	}
 	for _, f := range k.Findings {
@@ -80,9 +123,21 @@ func onlyKey(k api.Keys, id string) (out api.Keys, err error) {
 	return out, nil
 }
 
-func printKeys(o io.Writer, k api.Keys) {
+func printKeys(o io.Writer, k api.Keys, register bool) {
 	w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "KEY\tHOLDER\tKEEPS\tSTATE\tSHOWN\tDUE")
+	if register {
+		k.Holders = nil
+		fmt.Fprintln(w, "KEY\tFINGERPRINT\tSTATE\tCUSTODIANS\tKEPT\tIN USE\tROTATION DUE\tRETIRED\tDESTROYED")
+		for _, l := range k.Register {
+			due := when(l.RotationDue)
+			if l.Overdue {
+				due += " (overdue)"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", l.Key, l.Fingerprint, l.State, orNone(strings.Join(l.Custodians, ", ")), orNone(l.Stored), when(l.InUse), due, when(l.Retired), when(l.Destroyed))
+		}
+	} else {
+		fmt.Fprintln(w, "KEY\tHOLDER\tKEEPS\tSTATE\tSHOWN\tDUE")
+	}
 	for _, s := range k.Holders {
 		keeps := "the key"
 		if s.Share {

@@ -20,7 +20,7 @@ import (
 
 func (c *cli) keyCmd() *cobra.Command {
 	return group("key", "Keys that can read backups: make, split, print, bring back, replace, and prove that they are there",
-		c.keyCreateCmd(), c.keyListCmd(), c.keySplitCmd(), c.keyJoinCmd(), c.keySheetCmd(), c.keyRotateCmd(), c.keyChallengeCmd())
+		c.keyCreateCmd(), c.keyListCmd(), c.keySplitCmd(), c.keyJoinCmd(), c.keySheetCmd(), c.keyRotateCmd(), c.keyDestroyedCmd(), c.keyChallengeCmd())
 }
 
 func (c *cli) keyCreateCmd() *cobra.Command {

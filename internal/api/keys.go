@@ -15,6 +15,7 @@ import (
 // Keys is what is known of the keys that read the backups.
 type Keys struct {
 	Holders  []survive.Standing `json:"holders"`
+	Register []survive.Life     `json:"register" doc:"every key that a plan in force has named, with its life"`
 	Findings []holdfast.Finding `json:"findings"`
 }
 
@@ -44,6 +45,7 @@ type Custody interface {
 	AskForKey(ctx context.Context, key, holder string) ([]survive.Challenge, error)
 	AnswerForKey(ctx context.Context, challenge, answer, by string) (survive.Challenge, error)
 	Rewrapped(ctx context.Context, r Rewrap) error
+	DestroyedKey(ctx context.Context, key, by, how string) (survive.Life, error)
 }
 
 func custody(a huma.API, c Custody) {
@@ -61,6 +63,15 @@ func custody(a huma.API, c Custody) {
 	}) (*body[[]survive.Challenge], error) {
 		return answer(c.AskForKey(ctx, in.ID, in.Body.Holder))
 	})
+	post(a, access.Configure, "destroyed-key", "/api/v1/keys/{id}/destroyed", "A person's word that the private half of a key is no more", func(ctx context.Context, in *struct {
+		ID   string `path:"id" doc:"the key's name in the plan, or its fingerprint"`
+		Body struct {
+			By  string `json:"by" minLength:"1" maxLength:"200" doc:"a person of the plan"`
+			How string `json:"how" minLength:"1" maxLength:"1000"`
+		}
+	}) (*body[survive.Life], error) {
+		return answer(c.DestroyedKey(ctx, in.ID, in.Body.By, in.Body.How))
+	})
 	post(a, access.Configure, "rewrapped", "/api/v1/keys/rewraps", "Record that the keys of older objects were given to the keys in force", func(ctx context.Context, in *struct{ Body Rewrap }) (*body[bool], error) {
 		return answer(true, c.Rewrapped(ctx, in.Body))
 	})
@@ -73,6 +84,11 @@ func custody(a huma.API, c Custody) {
 	}) (*body[survive.Challenge], error) {
 		return answer(c.AnswerForKey(ctx, in.ID, in.Body.Answer, in.Body.By))
 	})
+}
+
+// DestroyedKey records that the private half of a key is no more.
+func (c *Client) DestroyedKey(ctx context.Context, key, by, how string) (l survive.Life, err error) {
+	return l, c.do(ctx, http.MethodPost, "/api/v1/keys/"+url.PathEscape(key)+"/destroyed", map[string]string{"by": by, "how": how}, &l)
 }
 
 // Rewrapped records what was done.

@@ -307,8 +307,12 @@ func (a *App) close() error {
 	return errors.Join(errs...)
 }
 
-// notePlan records the plan that is in force from now on, once for each version.
+// notePlan records the plan that is in force from now on, once for each version, and what
+// is new about its keys.
 func (a *App) notePlan(ctx context.Context, tx *db.Tx) error {
+	if err := a.Custody.Register(ctx, tx); err != nil {
+		return err
+	}
 	last, err := a.Ledger.FindTx(ctx, tx, ledger.Query{Type: factPlan, Limit: 1, Newest: true})
 	if err != nil {
 		return err

@@ -26,6 +26,10 @@ func (a *App) custodians() []survive.Key {
 				c.Holders = append(c.Holders, survive.Holder{Name: h, Recipient: s.Holders[h], Share: true})
 			}
 		}
+		c.Stored, c.RotateEvery = k.Stored, k.RotateEvery.Approx()
+		if !k.Created.IsZero() {
+			c.Created = k.Created.Begin(a.Plan().Location())
+		}
 		c.Every, c.Within = k.Challenge.Interval(), k.ChallengeWithin.Approx()
 		out = append(out, c)
 	}
@@ -50,7 +54,20 @@ func (a *App) KeyHolders(ctx context.Context) (api.Keys, error) {
 	if err != nil {
 		return api.Keys{}, err
 	}
-	return api.Keys{Holders: ss, Findings: survive.Findings(ss, func(key string) bool { return !a.Plan().Keys[key].Challenge.IsZero() })}, nil
+	k := api.Keys{Holders: ss, Findings: survive.Findings(ss, func(key string) bool { return !a.Plan().Keys[key].Challenge.IsZero() })}
+	if k.Register, err = a.Custody.Lives(ctx); err != nil {
+		return api.Keys{}, err
+	}
+	k.Findings = append(k.Findings, survive.RotationFindings(k.Register)...)
+	return k, nil
+}
+
+// DestroyedKey records a person's word that the private half of a key is no more.
+func (a *App) DestroyedKey(ctx context.Context, key, by, how string) (survive.Life, error) {
+	if err := a.person(by); err != nil {
+		return survive.Life{}, err
+	}
+	return a.Custody.Destroy(ctx, key, by, how)
 }
 
 // Challenges lists the challenges that are not answered.

@@ -5,6 +5,15 @@ type Key struct {
 	Recipient string   `yaml:"recipient" plan:"required"` // "age1…"
 	Holders   []string `yaml:"holders"`                   // people who have the private half
 	Offline   bool     `yaml:"offline"`                   // the private half is on no computer
+	// Stored says where the private half is kept, in words: "safe at the notary".
+	Stored string `yaml:"stored"`
+	// Created is the day on which the key was made.
+	Created Date `yaml:"created"`
+	// RotateEvery is how long the key is used at most, counted from Created or else from the
+	// first plan in force that names it. Then it is to be replaced.
+	//
+	// Defaults to no limit.
+	RotateEvery Period `yaml:"rotate_every"`
 	// Challenge is how often each holder shows that the private half still opens a backup.
 	//
 	// Defaults to never: whether the key still exists is then not known.

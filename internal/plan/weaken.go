@@ -125,6 +125,7 @@ func weakenings() []diffRule {
 		{"keys.*.recipient", anyChange, "who can read the backups is not who it was", nil},
 		{"keys.*.holders", fewer, "fewer people can read the backups", nil},
 		{"keys.*.offline", falsified, "it can be stolen from a computer", nil},
+		{"keys.*.rotate_every", longer, "a key that somebody has got hold of is of use for longer", nil},
 		{"keys.*.challenge", rarer, "a lost key is noticed later", nil},
 		{"keys.*.challenge_within", longer, "a lost key is noticed later", nil},
 		{"keys.*.shares.needed", lower, "fewer people together can read the backups", nil},

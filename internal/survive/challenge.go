@@ -33,7 +33,7 @@ const (
 // DefaultWithin is how long a holder has to answer if the plan does not say.
 const DefaultWithin = 7 * 24 * time.Hour
 
-// MaxChallenges is how far back an open challenge is looked for.
+// MaxChallenges is how far back facts about keys are looked for.
 const MaxChallenges = 10_000
 
 // A Key is what the plan in force says about one read key.
@@ -46,6 +46,11 @@ type Key struct {
 	Holders   []Holder
 	Every     time.Duration // longest time between two challenges; 0: no schedule
 	Within    time.Duration // time to answer
+
+	// For the register of keys.
+	Stored      string        // where the private half is kept, in words
+	Created     time.Time     // zero: not said
+	RotateEvery time.Duration // longest time in use; 0: no limit
 }
 
 // A Holder keeps a key or a share of it. The recipient is the share's own, or the key's.

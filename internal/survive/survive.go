@@ -6,6 +6,9 @@
 // holder keeps, and only who can open it knows the answer. Who was asked, who
 // answered and who did not are facts.
 //
+// It also keeps the register of keys: what each plan in force says of a key, from its first
+// day to the word of a person that it was destroyed, is a fact where it says something new.
+//
 // # Invariants
 //
 //   - The package holds no private half. It seals, and compares answers with hashes.
