@@ -59,6 +59,16 @@ func (w workspace) copied(t *testing.T) string {
 	return m[1]
 }
 
+// agree lets two approvers sign for all that the plan as it is written weakens.
+func (w workspace) agree(t *testing.T, keys map[string]string) {
+	t.Helper()
+	w.run(t, "key", "rotate", "--apply").want(t, 4) // which asks for them
+	for _, r := range w.requests(t, "open") {
+		w.sign(t, r.ID, "ana", keys["ana"], "", 4)
+		w.sign(t, r.ID, "ben", keys["ben"], "", 0)
+	}
+}
+
 // opens reports whether a key brings a snapshot back.
 func (w workspace) opens(t *testing.T, snapshot, key string) bool {
 	t.Helper()
@@ -172,8 +182,7 @@ func (w workspace) rotate(t *testing.T, status int, args ...string) map[string]r
 func TestRotateThreeTimesAndRewrap(t *testing.T) {
 	t.Parallel()
 	t.Run("ENC-04 a retired key is not needed after rewrapping", func(t *testing.T) {
-		w := filesOnly(t)
-		w.run(t, "location", "init", "--all").want(t, 0)
+		w, keys := vaultWorkspace(t)
 		old := []string{filepath.Join(w.dir, "keys", "runner.age")}
 		oldest, content := w.copied(t), treeOf(t, w.uploads)
 		var newest string
@@ -187,6 +196,7 @@ func TestRotateThreeTimesAndRewrap(t *testing.T) {
 			}
 			w.run(t, "key", "rotate", "--replace", "key-a="+recipient, "--apply").want(t, 0)
 			w.run(t, "key", "rotate", "--replace", "key-b="+other, "--apply").want(t, 0)
+			w.agree(t, keys)
 			objects := treeOf(t, w.near)
 			if got := w.rotate(t, 0); got["near"].Fresh || got["near"].Readable != 0 || got["near"].Objects == 0 {
 				t.Fatalf("before anything was done: %+v", got)
@@ -207,11 +217,11 @@ func TestRotateThreeTimesAndRewrap(t *testing.T) {
 		if err := os.Rename(w.offsite, away); err != nil {
 			t.Fatal(err)
 		}
-		var keys []string
+		var given []string
 		for _, f := range old[:len(old)-1] {
-			keys = append(keys, "--key", f)
+			given = append(given, "--key", f)
 		}
-		rewrap := append([]string{"--rewrap", "--purpose", "ticket 77", "--apply"}, keys...)
+		rewrap := append([]string{"--rewrap", "--purpose", "ticket 77", "--apply"}, given...)
 		w.run(t, append(append([]string{"key", "rotate"}, rewrap...), "--purpose", "")...).refuses(t, 2, "needs --purpose", "recorded")
 		got := w.rotate(t, 3, rewrap...)
 		if near := got["near"]; got["offsite"].Error == "" || near.Error != "" || near.Given == 0 || near.Given+near.Readable != near.Objects || near.Stuck != 0 {
@@ -257,8 +267,7 @@ type life struct {
 func TestKeyRegister(t *testing.T) {
 	t.Parallel()
 	t.Run("ENC-03 the life of each key is told, and a late rotation is a finding", func(t *testing.T) {
-		w := filesOnly(t)
-		w.run(t, "location", "init", "--all").want(t, 0)
+		w, keys := vaultWorkspace(t)
 		edit(t, w.plan(), func(s string) string {
 			return strings.Replace(s, "holders: [founder-a]}", "holders: [founder-a], stored: \"the runner's disk\", rotate_every: 30d}", 1)
 		})
@@ -284,6 +293,7 @@ func TestKeyRegister(t *testing.T) {
 		w.run(t, "key", "destroyed", old, "--by", "founder-a", "--how", "wiped").refuses(t, 4, "backups are made for the key", "rotate --replace key-a")
 		_, recipient := w.newKey(t, "next.age")
 		w.run(t, "key", "rotate", "--replace", "key-a="+recipient, "--apply").want(t, 0)
+		w.agree(t, keys)
 		w.copied(t)
 		now := register("719", 0)
 		if len(now) != 2 || now[0].State != "retired" || now[1].State != "in use" || now[0].Fingerprint != old {

@@ -186,8 +186,7 @@ func TestCustody(t *testing.T) {
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	t.Run("ENC-04 older backups stay readable after rotation", func(t *testing.T) {
-		w := filesOnly(t)
-		w.run(t, "location", "init", "--all").want(t, 0)
+		w, signers := vaultWorkspace(t)
 		pair := []string{filepath.Join(w.dir, "keys", "runner.age"), filepath.Join(w.dir, "keys", "recovery.age")}
 		type epoch struct {
 			keys     []string
@@ -209,6 +208,7 @@ func TestRotation(t *testing.T) {
 					edit(t, w.plan(), func(s string) string { return strings.ReplaceAll(s, old, recipient) })
 				}
 				pair = next
+				w.agree(t, signers)
 			}
 			write(t, filepath.Join(w.uploads, fmt.Sprintf("new-%d.txt", i)), "content\n", 0o644)
 			e := w.run(t, "backup", "uploads").want(t, 0)
