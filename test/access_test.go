@@ -419,6 +419,31 @@ func TestAccessRows(t *testing.T) {
 	if out, err := remote.Output(); remote.ProcessState.ExitCode() != 3 || !strings.Contains(string(out), `"stores"`) {
 		t.Errorf("status from elsewhere: %v %s", err, out)
 	}
+	t.Run("MON-14", func(t *testing.T) {
+		// A scraper with a token gets the open format; one without gets nothing.
+		if status, _ := newVisitor(t, "", s.url).get("/metrics"); status != 401 {
+			t.Errorf("a scrape by a stranger: %d", status)
+		}
+		req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+token.Secret)
+		req.Header.Set("Accept", "application/openmetrics-text;version=1.0.0")
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		status, body := answerOf(t, res)
+		if status != 200 || !strings.HasPrefix(res.Header.Get("Content-Type"), "application/openmetrics-text") || !strings.HasSuffix(body, "# EOF\n") {
+			t.Errorf("a scrape: %d %s", status, res.Header.Get("Content-Type"))
+		}
+		for _, want := range []string{`(?m)^holdfast_up 1`, `(?m)^holdfast_location_reachable\{location="near"\} [01]`, `(?m)^holdfast_service_posture\{posture="[a-z]+",service="api"\} 1`, `(?m)^holdfast_store_rpo_seconds\{store="uploads"\} `} {
+			if !contains(body, want) {
+				t.Errorf("no %s in:\n%s", want, body)
+			}
+		}
+	})
 	t.Run("HRD-07", func(t *testing.T) {
 		// Over a network nothing goes in the clear: neither served nor called.
 		hf(t, "--server", "http://192.0.2.1:7878", "status").refuses(t, 4, "over TLS only", "https://")

@@ -60,6 +60,9 @@ func (a *App) Serve(ctx context.Context, l Listen) (*Server, error) {
 	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api.New(api.Config{
 		Access: a.Access, Core: a, People: a, Jobs: a.Jobs, Drills: a.Drills, Incidents: a.Incidents, Recoveries: a.Recoveries, Custody: a, Vault: a, Governance: a, WritesBack: a,
 	})))
+	mux.Handle("GET /metrics", a.metrics())
+	mux.HandleFunc("GET /healthz", a.health)
+	mux.HandleFunc("GET /readyz", a.ready)
 	mux.Handle("/", pages)
 	s := &Server{http: &http.Server{Handler: a.Access.Identify(mux), ConnContext: access.KeepConn, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(a.opt.Log.Handler(), slog.LevelDebug)}}
