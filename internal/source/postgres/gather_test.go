@@ -41,19 +41,21 @@ func TestGather(t *testing.T) {
 	c := streamCluster(t)
 	r := newStreamRig(t, c, "near", "small")
 	r.stream.PieceEvery = time.Millisecond
-	r.stores["small"].most = 64 << 10
+	r.stores["small"].short = true
 	near := r.stream.Places[0].Repo
 	r.start()
 	r.reaches("near", "small")
 	c.sql("CREATE TABLE load (id serial PRIMARY KEY, v text)")
+	const many = 200 // commits, about a block of log
 	acknowledged := 0
 	for seed := range uint64(3) {
 		_, before := supersede(t, near)
 		eventually(t, "another block was gathered", func() error {
-			for range 20 {
-				c.sql("INSERT INTO load (v) SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 320) g GROUP BY g % 8")
-				acknowledged++
-			}
+			c.sql(fmt.Sprintf(`DO $$ BEGIN FOR i IN 1..%d LOOP
+				INSERT INTO load (v) SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 160) g GROUP BY g %% 4;
+				COMMIT; PERFORM pg_sleep(0.002); -- so that a piece does not hold them all
+				END LOOP; END $$`, many))
+			acknowledged += many
 			if _, now := supersede(t, near); len(now) <= len(before) {
 				return fmt.Errorf("%d so far", len(now))
 			}

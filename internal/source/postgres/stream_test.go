@@ -27,8 +27,8 @@ type memStore struct {
 	objects map[string][]byte
 	down    error
 	puts    int
-	lands   bool  // while down, a put lands all the same: the outcome is unknown
-	most    int64 // larger objects are refused; 0: none
+	lands   bool // while down, a put lands all the same: the outcome is unknown
+	short   bool // a piece of log that holds others is refused
 }
 
 func (m *memStore) Put(_ context.Context, name string, size int64, body io.Reader) error {
@@ -41,8 +41,8 @@ func (m *memStore) Put(_ context.Context, name string, size int64, body io.Reade
 	if m.down != nil && !m.lands {
 		return m.down
 	}
-	if m.most > 0 && size > m.most {
-		return errors.New("this place takes small things only")
+	if m.short && m.holds(name) {
+		return errors.New("this place takes no gathered pieces")
 	}
 	if int64(len(b)) != size {
 		return fmt.Errorf("%d bytes, not %d", len(b), size)
@@ -53,6 +53,18 @@ func (m *memStore) Put(_ context.Context, name string, size int64, body io.Reade
 	m.objects[name] = b
 	m.puts++
 	return m.down
+}
+
+// holds reports whether the piece of that name would hold another one. The caller holds
+// mu.
+func (m *memStore) holds(name string) bool {
+	long, ok := repo.ParseLog(repo.Object{Name: name})
+	for n := range m.objects {
+		if l, is := repo.ParseLog(repo.Object{Name: n}); ok && is && n != name && l.Timeline == long.Timeline && l.Start >= long.Start && l.End <= long.End {
+			return true
+		}
+	}
+	return false
 }
 
 func (m *memStore) Get(_ context.Context, name string, off, n int64) (io.ReadCloser, error) {
