@@ -2,6 +2,7 @@ package test
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -97,6 +98,43 @@ func TestLogLossRows(t *testing.T) {
 			t.Errorf("offsite, which lost nothing, brought %v back", got)
 		}
 	})
+}
+
+// A piece that does not read back is not offered by whoever looks at it, with no
+// server that would know.
+func TestPointsOfDamagedLog(t *testing.T) {
+	t.Parallel()
+	f := protect(t)
+	f.cluster.sql(t, "INSERT INTO ledger VALUES (1, clock_timestamp())")
+	whole := f.cluster.clock(t)
+	f.reaches(t, whole, 2)
+	before := len(logPieces(t, f.near))
+	f.cluster.sql(t, "INSERT INTO ledger VALUES (2, clock_timestamp())")
+	f.reaches(t, f.cluster.clock(t), 2)
+	f.cluster.sql(t, "INSERT INTO ledger VALUES (3, clock_timestamp())")
+	f.reaches(t, f.cluster.clock(t), 2)
+	f.server.stop(t)
+	bad := logPieces(t, f.near)[before]
+	b, err := os.ReadFile(bad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[len(b)-80] ^= 1
+	if err := errors.Join(os.Chmod(bad, 0o600), os.WriteFile(bad, b, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var seen struct {
+		Windows []struct {
+			Location, Hole string
+			To             time.Time
+		}
+	}
+	f.run(t, "points", "db", "--read", "--json").want(t, 0).object(t, &seen)
+	for _, w := range seen.Windows {
+		if w.Location == "near" && (w.Hole == "" || w.To.After(whole.Add(time.Minute))) || w.Location == "offsite" && w.Hole != "" {
+			t.Errorf("with a damaged piece at near: %+v", seen.Windows)
+		}
+	}
 }
 
 func TestBackupTroubleRows(t *testing.T) {

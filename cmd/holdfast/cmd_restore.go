@@ -43,22 +43,29 @@ func (c *cli) workspacePlan() (app.Options, *plan.Plan, error) {
 }
 
 func (c *cli) pointsCmd() *cobra.Command {
-	return &cobra.Command{
+	var read bool
+	cmd := &cobra.Command{
 		Use:   "points STORE",
 		Short: "Recovery points, windows and holes of a store, per location",
 		Long: `Ask every location to which instants it alone can bring STORE back. No server and
-no key are needed.
+no key are needed. What the names and lengths of objects say is believed; --read reads
+the log of a database first, which takes as long as that takes, and offers no span of
+which a piece is damaged.
 
 Exit status: 0 listed, 1 error (also when no location can be asked), 3 a location
 could not be asked or holds nothing.`,
-		Example: "  $ holdfast points db\n  LOCATION  FROM                  TO                    BASES  …",
+		Example: "  $ holdfast points db --read\n  LOCATION  FROM                  TO                    BASES  …",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			opt, p, err := c.workspacePlan()
 			if err != nil {
 				return err
 			}
-			ws, away, err := app.Windows(cmd.Context(), p, a[0], opt)
+			ask := app.Windows
+			if read {
+				ask = app.WindowsRead
+			}
+			ws, away, err := ask(cmd.Context(), p, a[0], opt)
 			if err != nil {
 				return err
 			}
@@ -72,6 +79,8 @@ could not be asked or holds nothing.`,
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&read, "read", false, "read the log of a database, and offer nothing that is damaged")
+	return cmd
 }
 
 func printWindows(o io.Writer, ws []holdfast.Window, away map[string]string) {

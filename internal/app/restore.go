@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/sandbox"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
+	"holdfast/internal/source/postgres"
 )
 
 // A RestoreRequest asks for data back in a directory.
@@ -67,16 +68,26 @@ func writers(w Workspace, p *plan.Plan) []seal.VerifyKey {
 //
 // The locations are asked at once, so one that hangs costs no more than itself.
 func Windows(ctx context.Context, p *plan.Plan, store string, opt Options) (ws []holdfast.Window, away map[string]string, err error) {
-	return windowsAt(ctx, p, store, opt, p.Backups[p.Stores[store].Protect].Copies.Names())
+	return windowsAt(ctx, p, store, opt, p.Backups[p.Stores[store].Protect].Copies.Names(), false)
 }
 
-func windowsAt(ctx context.Context, p *plan.Plan, store string, opt Options, names []string) (ws []holdfast.Window, away map[string]string, err error) {
+// WindowsRead is Windows after the log of a database was read at every location: what is
+// damaged is not offered. Of other kinds of stores it is Windows.
+func WindowsRead(ctx context.Context, p *plan.Plan, store string, opt Options) (ws []holdfast.Window, away map[string]string, err error) {
+	return windowsAt(ctx, p, store, opt, p.Backups[p.Stores[store].Protect].Copies.Names(), true)
+}
+
+func windowsAt(ctx context.Context, p *plan.Plan, store string, opt Options, names []string, read bool) (ws []holdfast.Window, away map[string]string, err error) {
 	src, err := openRestorer(p, store, opt)
 	if err != nil {
 		return nil, nil, err
 	}
 	if len(names) == 0 {
 		return nil, nil, holdfast.WithHint(fmt.Errorf("store %q: nothing protects it", store), "give stores.%s a \"protect\" in the plan", store)
+	}
+	ask := src.Windows
+	if db, ok := src.(*postgres.Store); ok && read {
+		ask = db.WindowsRead
 	}
 	places := NewPlaces(p, writers(opt.Workspace, p)...)
 	got, errs := make([][]holdfast.Window, len(names)), make([]error, len(names))
@@ -85,7 +96,7 @@ func windowsAt(ctx context.Context, p *plan.Plan, store string, opt Options, nam
 		all.Go(func() {
 			r, err := places.Open(ctx, name)
 			if err == nil {
-				got[i], err = src.Windows(ctx, r)
+				got[i], err = ask(ctx, r)
 			}
 			if err != nil {
 				errs[i] = fmt.Errorf("location %q: %w", name, err)
@@ -116,7 +127,7 @@ func ChooseWindow(ctx context.Context, p *plan.Plan, opt Options, r RestoreReque
 	if slices.Contains(names, r.Location) {
 		names = []string{r.Location} // nobody waits for a place that was not asked for
 	}
-	ws, away, err := windowsAt(ctx, p, r.Store, opt, names)
+	ws, away, err := windowsAt(ctx, p, r.Store, opt, names, false)
 	if err != nil {
 		return holdfast.Window{}, err
 	}

@@ -85,7 +85,16 @@ func urlEscape(s string) string {
 
 // Windows lists to which instants a location can bring the store back.
 func (s *Store) Windows(ctx context.Context, r *repo.Repository) ([]holdfast.Window, error) {
-	ws, err := Points(ctx, r, s.cfg.Store)
+	return offered(Points(ctx, r, s.cfg.Store))
+}
+
+// WindowsRead is Windows after all of the log was read, so that no damaged span is
+// offered.
+func (s *Store) WindowsRead(ctx context.Context, r *repo.Repository) ([]holdfast.Window, error) {
+	return offered(PointsRead(ctx, r, s.cfg.Store))
+}
+
+func offered(ws []holdfast.Window, err error) ([]holdfast.Window, error) {
 	var out []holdfast.Window
 	for _, w := range ws {
 		if !w.To.IsZero() { // a window without times only says why there is none

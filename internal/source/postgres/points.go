@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"holdfast"
 	"holdfast/internal/repo"
@@ -28,8 +31,56 @@ import (
 // Window with zero times says why. Damaged manifests come as an error beside the
 // windows.
 func Points(ctx context.Context, r *repo.Repository, scope string) ([]holdfast.Window, error) {
+	return points(ctx, r, scope, false)
+}
+
+// PointsRead is Points after every piece of log was read: a piece that is damaged, or
+// signed by somebody else, counts as missing. It needs no key, and takes as long as
+// reading the log.
+func PointsRead(ctx context.Context, r *repo.Repository, scope string) ([]holdfast.Window, error) {
+	return points(ctx, r, scope, true)
+}
+
+// readers is how many pieces are read at once.
+const readers = 8
+
+// wholeOnly takes pieces that do not read back out of a list.
+func wholeOnly(ctx context.Context, r *repo.Repository, all pieces) error {
+	for _, lineage := range all {
+		for tli, list := range lineage {
+			bad := make([]bool, len(list))
+			g, ctx := errgroup.WithContext(ctx)
+			g.SetLimit(readers)
+			for i, l := range list {
+				g.Go(func() error {
+					err := r.CheckLog(ctx, l)
+					if bad[i] = repo.IsDamage(err) || errors.Is(err, fs.ErrNotExist); bad[i] {
+						return nil
+					}
+					return err
+				})
+			}
+			if err := g.Wait(); err != nil {
+				return fmt.Errorf("read the log: %w", err)
+			}
+			var whole []repo.LogInfo
+			for i, l := range list {
+				if !bad[i] {
+					whole = append(whole, l)
+				}
+			}
+			lineage[tli] = whole
+		}
+	}
+	return nil
+}
+
+func points(ctx context.Context, r *repo.Repository, scope string, read bool) ([]holdfast.Window, error) {
 	found, damaged := bases(ctx, r, scope)
 	logs, still, err := listPieces(ctx, r, scope)
+	if err == nil && read {
+		err = wholeOnly(ctx, r, logs)
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("points of %q: %w", scope, err), damaged)
 	}
