@@ -103,10 +103,13 @@ func TestPlanTakesEffectWithoutRestart(t *testing.T) {
 	// Nor does one that this server cannot become.
 	write(t, w.plan(), strings.Replace(string(good), "repository:\n  id: ", "repository:\n  id: other-", 1), 0o600)
 	until(t, "the other repository to be seen", func() bool { return strings.Contains(w.standing(t).says("HF-V11"), "other-") })
+	// Nor one that deletes what a service needs.
+	write(t, w.plan(), regexp.MustCompile(`(?ms)^  uploads:\n    kind: files.*?^$`).ReplaceAllString(string(good), ""), 0o600)
+	until(t, "the deletion of what is needed to be refused", func() bool { return strings.Contains(w.standing(t).says("HF-V12"), `"uploads" is not declared`) })
 	write(t, w.plan(), string(good), 0o600)
 	until(t, "the plan to be right again", func() bool {
 		now := w.standing(t)
-		return now.says("HF-V10")+now.says("HF-V11") == "" && now.PlanDigest == second.PlanDigest
+		return now.says("HF-V10")+now.says("HF-V11")+now.says("HF-V12") == "" && now.PlanDigest == second.PlanDigest
 	})
 
 	// What is weaker waits for people, and is in force as soon as they have signed.

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A promised is one objective that "objectives --json" lists.
@@ -125,6 +126,62 @@ func TestObjectiveRows(t *testing.T) {
 		if _, why := standsAt(x, "uploads"); x.Words != "soon" || x.Limit != 4*3600 || !strings.Contains(why, `of 4h ("soon")`) {
 			t.Errorf("the verdict does not cite both: %+v", x)
 		}
+	})
+	t.Run("EVD-02 EVD-14 EVD-15 from a clause to dated evidence and back", func(t *testing.T) {
+		w := filesOnly(t)
+		edit(t, w.plan(), func(s string) string {
+			s = strings.Replace(s, `"iso27001/A.8.13": [uploads-drill]`, `"iso27001/A.8.13": [uploads-drill, "measure:copies", "review:backups"]`, 1)
+			return s + `
+measures:
+  copies: {stated: "The copies are kept apart."}
+reviews:
+  backups: {every: 1q, by: [technical_lead], text: "what the backups did"}
+statements:
+  tested: {stated: "Restores are tested.", by: [uploads-drill], controls: ["iso27001/A.8.13"]}
+`
+		})
+		w.run(t, "location", "init", "--all").want(t, 0)
+		serve(t, w.dir)
+		w.run(t, "backup", "uploads").want(t, 0)
+		type explained struct {
+			Answer  string
+			Reasons []struct{ Text, Fact, Plan string }
+		}
+		ask := func(selector string) (text string, x explained) {
+			t.Helper()
+			w.run(t, "explain", selector, "--json").want(t, 0).object(t, &x)
+			for _, r := range x.Reasons {
+				text += r.Text + " " + r.Fact + "\n"
+			}
+			return text, x
+		}
+		if text, _ := ask("controls.iso27001/A.8.13"); !strings.Contains(text, "never done") || !strings.Contains(text, "0 proved by a machine, 0 attested by a person, 1 claimed") {
+			t.Errorf("what did not happen is not said:\n%s", text)
+		}
+		var ids []string
+		for range 2 {
+			var d struct{ ID string }
+			w.run(t, "drill", "uploads", "--json").want(t, 0).object(t, &d)
+			ids = append(ids, d.ID)
+		}
+		// A clause, its evidence with dates, and each grade apart.
+		text, x := ask("controls.iso27001/A.8.13")
+		for _, want := range append(ids, "2 proved by a machine, 0 attested by a person, 1 claimed", "the plan claims it", "nothing is on record", "Restores are tested.", time.Now().UTC().Format("2006-01-02")) {
+			if !strings.Contains(text, want) {
+				t.Errorf("the evidence lacks %q:\n%s", want, text)
+			}
+		}
+		if x.Answer == "" {
+			t.Error("the control has no name")
+		}
+		// And back: from the result's drill to the clauses that it stands for.
+		if text, _ := ask("drills.uploads-drill"); !strings.Contains(text, "the control iso27001/A.8.13") || !strings.Contains(text, "the statement tested") || !strings.Contains(text, ids[0]) {
+			t.Errorf("no way back:\n%s", text)
+		}
+		if text, _ := ask("statements.tested"); !strings.Contains(text, ids[1]) || !strings.Contains(text, "it cites iso27001/A.8.13") {
+			t.Errorf("no way from the sentence:\n%s", text)
+		}
+		w.run(t, "explain", "controls.iso27001/A.8.14").refuses(t, 2, "no such entry", "A.8.13")
 	})
 	t.Run("INV-14 the definition of the clock is the company's own", func(t *testing.T) {
 		w := filesOnly(t)

@@ -28,12 +28,17 @@ Selectors: services.NAME and stores.NAME, or one thing of it: .rto, .rpo and .or
 both, .bia of a service (its impact analysis, with the derived tier and objectives),
 .exposure of a store. A finding is named by its code and its subject.
 
+controls.NAME, statements.NAME and drills.NAME list the dated evidence: from a clause
+to results and back, with what a machine proved, a person attested and somebody
+claimed counted apart.
+
 In a workspace with a state, what was observed is explained; with --plan FILE or
 --plan-only, the plan alone.
 
 Exit status: 0 explained, 2 there is no such thing.`,
 		Example: `  $ holdfast explain services.api.rto
   $ holdfast explain stores.db.rpo --json
+  $ holdfast explain controls.iso27001/A.8.13
   $ holdfast explain HF-L2 stores.db --plan plan.yaml`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, a []string) error {

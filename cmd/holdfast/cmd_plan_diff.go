@@ -23,8 +23,11 @@ What becomes weaker comes first: a looser objective, a shorter retention, a rare
 drill, another key. Weakening needs the people whom the old plan names for it, so
 it ends with a status of its own, for example to stop a merge until they agree.
 
+What the new plan deletes while others still depend on it is refused, as the server
+refuses it.
+
 Exit status: 0 nothing is weaker, 1 error, 2 a plan cannot be read, 4 something is
-weaker and needs approval.`,
+weaker and needs approval, or something is deleted that others depend on.`,
 		Example: `  $ holdfast plan diff main/plan.yaml plan.yaml
   weaker    backups.database.keep (plan.yaml:120): is 7d, was 30d: what is older goes
   $ holdfast plan diff new-plan.yaml            # against the workspace's plan`,
@@ -74,6 +77,7 @@ func (c *cli) tellDiff(before, after *plan.Plan) error {
 		count[ch.Effect]++
 		listed = append(listed, planChange{ch, ch.Position.File, ch.Position.Line, ch.Position.Column})
 	}
+	dangling := plan.Dangling(before, after)
 	needs := ""
 	if count[plan.Weaker] > 0 {
 		needs = before.Approval(plan.ActWeaken).String()
@@ -84,7 +88,7 @@ func (c *cli) tellDiff(before, after *plan.Plan) error {
 	// A version that stays the same stands for two texts.
 	same := len(changes) > 0 && before.Plan.Version == after.Plan.Version && before.Plan.Version != ""
 	err := c.print(map[string]any{"old": name(before), "new": name(after), "changes": listed, "weaker": count[plan.Weaker], "stronger": count[plan.Stronger],
-		"changed": count[plan.Changed], "needs": needs, "same_version": same, "effective": after.Plan.Effective.String()}, func(o io.Writer) {
+		"changed": count[plan.Changed], "needs": needs, "same_version": same, "dangling": notNil(dangling), "effective": after.Plan.Effective.String()}, func(o io.Writer) {
 		dir := here()
 		for _, ch := range changes {
 			why := ""
@@ -96,6 +100,9 @@ func (c *cli) tellDiff(before, after *plan.Plan) error {
 		if len(changes) == 0 {
 			fmt.Fprintln(o, "both plans mean the same")
 			return
+		}
+		for _, f := range dangling {
+			fmt.Fprintf(o, "refused   %s (%s:%d): %s\n", f.Subject, relative(dir, f.File), f.Line, f.Message)
 		}
 		fmt.Fprintf(o, "%d weaker, %d stronger, %d changed\n", count[plan.Weaker], count[plan.Stronger], count[plan.Changed])
 		if same {
@@ -110,6 +117,10 @@ func (c *cli) tellDiff(before, after *plan.Plan) error {
 	})
 	if err != nil {
 		return err
+	}
+	if len(dangling) > 0 {
+		c.reported = true
+		return fmt.Errorf("the new plan deletes what others depend on: %s: %w", dangling[0].Message, holdfast.ErrRefused)
 	}
 	if needs != "" {
 		c.reported = true

@@ -32,6 +32,7 @@ type inForce struct {
 const (
 	codeUnreadable = "HF-V10" // it cannot be read
 	codeRestart    = "HF-V11" // a running server cannot take it
+	codeDangling   = "HF-V12" // it deletes what others depend on
 )
 
 // The plan on disk is looked at this often, and read when two looks in a row see the same
@@ -140,7 +141,11 @@ func (a *App) replan(ctx context.Context) error {
 		a.force.Store(&next)
 		return a.carryOut(ctx)
 	}
-	if f, ok := needsRestart(was.plan, written); ok {
+	f, refused := needsRestart(was.plan, written)
+	if !refused && written.Digest() != was.plan.Digest() {
+		f, refused = dangles(was.plan, written)
+	}
+	if refused {
 		next := *was
 		next.proposed, next.waiting = was.plan, []holdfast.Finding{f}
 		a.force.Store(&next)
@@ -201,6 +206,21 @@ func moved(was, now *plan.Plan) map[string]bool {
 		}
 	}
 	return out
+}
+
+// dangles says what a plan deletes that others in it depend on.
+func dangles(was, next *plan.Plan) (holdfast.Finding, bool) {
+	gone := plan.Dangling(was, next)
+	if len(gone) == 0 {
+		return holdfast.Finding{}, false
+	}
+	f := gone[0]
+	f.Code, f.Message = codeDangling, fmt.Sprintf("the plan as it is written is not in force, since it deletes what %s depends on: %s", f.Subject, f.Message)
+	if n := len(gone) - 1; n > 0 {
+		f.Message += fmt.Sprintf(" (and %d more)", n)
+	}
+	f.Hint = "take what refers to it out first, or declare it again; \"holdfast plan diff\" lists all of it"
+	return f, true
 }
 
 // needsRestart says what of a plan a running server cannot take.

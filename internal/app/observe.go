@@ -4,11 +4,13 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast"
 	"holdfast/internal/backup"
 	"holdfast/internal/drill"
+	"holdfast/internal/govern"
 	"holdfast/internal/incident"
 	"holdfast/internal/ledger"
 	"holdfast/internal/objective"
@@ -56,6 +58,9 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 			f.Proofs = append(f.Proofs, drillProof(d))
 		}
 	}
+	if f.Attested, err = a.attested(ctx); err != nil {
+		return f, err
+	}
 	rs, err := a.Recoveries.List(ctx)
 	if err != nil {
 		return f, err
@@ -74,6 +79,36 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 		return f, err
 	}
 	return f, a.nextDrills(ctx, &f)
+}
+
+// maxAttested bounds how many words of people are looked at, the newest.
+const maxAttested = 10000
+
+// attested are what people say that they did, as a plan's controls name it. They come from
+// the ledger: whoever asks what is owed asks for all that is observed, and so for these.
+func (a *App) attested(ctx context.Context) ([]objective.Attestation, error) {
+	done, err := a.Ledger.Find(ctx, ledger.Query{Type: govern.FactDone, Limit: maxAttested, Newest: true})
+	if err != nil {
+		return nil, err
+	}
+	var out []objective.Attestation
+	for _, f := range done {
+		section, id, ok := strings.Cut(f.Subject, ".")
+		if !ok {
+			continue
+		}
+		var data struct {
+			Duty string
+			By   []string
+			On   time.Time
+		}
+		if err := decodeFact(f, &data); err != nil {
+			return nil, err
+		}
+		out = append(out, objective.Attestation{Ref: strings.TrimSuffix(section, "s") + ":" + id, ID: data.Duty, At: data.On, By: data.By})
+	}
+	slices.SortStableFunc(out, func(x, y objective.Attestation) int { return x.At.Compare(y.At) })
+	return out, nil
 }
 
 // maxVersions bounds how far back verdicts are given by the plan of their time.

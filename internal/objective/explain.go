@@ -37,12 +37,16 @@ type explaining struct {
 }
 
 // Explain says why what a selector names is as it is. Selectors are paths: services.api.rto,
-// stores.db.rpo, services.api.order, services.api.bia, stores.db.exposure, services.api; and the code of
-// a finding with its subject, as in "HF-L2 stores.db".
+// stores.db.rpo, services.api.order, services.api.bia, stores.db.exposure, services.api; what the evidence
+// for controls.iso27001/A.8.13, statements.s-4 or drills.db-drill is; and the code of a finding with its
+// subject, as in "HF-L2 stores.db".
 func Explain(p *plan.Plan, f Facts, observed bool, selector string) (Explanation, error) {
 	e := &explaining{clockwork: newClockwork(know(p, f)), o: Look(p, f), observed: observed, out: Explanation{Of: selector, Reasons: []Reason{}}}
 	if code, subject, is := strings.Cut(selector, " "); is || strings.HasPrefix(strings.ToUpper(selector), "HF-") {
 		return e.out, e.finding(code, strings.TrimSpace(subject))
+	}
+	if section, id, _ := strings.Cut(selector, "."); slices.Contains([]string{"controls", "statements", "drills"}, section) {
+		return e.out, e.trace(section, id)
 	}
 	parts := strings.Split(selector, ".")
 	bad := func(what, word string, known []string) (Explanation, error) {
@@ -50,7 +54,7 @@ func Explain(p *plan.Plan, f Facts, observed bool, selector string) (Explanation
 	}
 	if len(parts) < 2 || len(parts) > 3 || parts[0] != "services" && parts[0] != "stores" {
 		return e.out, holdfast.WithHint(fmt.Errorf("%q cannot be explained: %w", selector, holdfast.ErrUsage),
-			"name a path such as services.NAME.rto, stores.NAME.rpo, services.NAME.order, or a finding as in \"HF-L2 stores.NAME\"")
+			"name a path such as services.NAME.rto, stores.NAME.rpo, services.NAME.order, controls.NAME, or a finding as in \"HF-L2 stores.NAME\"")
 	}
 	id := parts[1]
 	ask := map[string]func(string){"rto": e.rto, "rpo": e.rpo, "order": e.order, "exposure": e.exposure}

@@ -14,6 +14,7 @@ type Facts struct {
 	Copies    []Copy               // one for each store and location that the plan declares
 	Proofs    []Proof              // drills and recoveries, in any order
 	NextDrill map[string]time.Time // by store: when the next drill is expected
+	Attested  []Attestation        // what people say that they did, oldest first
 	Versions  []Version            // of the plan, oldest first; none: it was never another
 }
 
