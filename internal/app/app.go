@@ -217,7 +217,7 @@ func (a *App) Start(ctx context.Context) error {
 	if work := a.opt.Work; work.Asked {
 		return a.startAsked(ctx, work)
 	}
-	a.adoptPlan(ctx)
+	_ = a.adoptPlan(ctx) // it is in the log, and protection goes on by the plan before
 	a.warn(nil)
 	err := a.DB.Tx(ctx, func(tx *db.Tx) error {
 		if err := a.notePlan(ctx, tx); err != nil {
@@ -255,7 +255,7 @@ func (a *App) startAsked(ctx context.Context, work Work) error {
 		return nil
 	}
 	// Also where no server ever runs: what a plan promised before is not taken back unsigned.
-	a.adoptPlan(ctx)
+	_ = a.adoptPlan(ctx) // it is in the log, and what was asked for is done by the plan before
 	if err := a.takeKeyUses(ctx); err != nil {
 		a.opt.Log.Warn("uses of keys not taken into the ledger", "err", err)
 	}

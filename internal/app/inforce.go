@@ -46,15 +46,6 @@ const (
 // settlePlan decides which plan is in force: the one that is written, unless it weakens
 // the one that the vault holds and the people of that one have not signed for it, or its
 // day has not come. Then the one that is held goes on. Nothing is written here:
-// anythingKept reports whether the vault ever countersigned a copy.
-func (a *App) anythingKept(ctx context.Context, tx *db.Tx) (bool, error) {
-	first, err := a.Ledger.FindTx(ctx, tx, ledger.Query{Type: backup.FactReceipt, Limit: 1})
-	return len(first) > 0, err
-}
-
-// Waiting says why the plan as it is written is not in force; empty if it is.
-func (a *App) Waiting() []holdfast.Finding { return a.force.Load().waiting }
-
 // adoptPlan lets the vault take the plan, or ask for signatures.
 func (a *App) settlePlan(ctx context.Context, written *plan.Plan) (inForce, error) {
 	guard := vault.New(vault.Config{DB: a.DB, Ledger: facts{a}, Kept: a.anythingKept, Plan: func() *plan.Plan { return written }, Key: a.Keys.Vault, Clock: a.opt.Clock, Logger: a.opt.Log})
@@ -66,18 +57,29 @@ func (a *App) settlePlan(ctx context.Context, written *plan.Plan) (inForce, erro
 	return inForce{plan: in, proposed: written, waiting: waiting}, err
 }
 
+// anythingKept reports whether the vault ever countersigned a copy.
+func (a *App) anythingKept(ctx context.Context, tx *db.Tx) (bool, error) {
+	first, err := a.Ledger.FindTx(ctx, tx, ledger.Query{Type: backup.FactReceipt, Limit: 1})
+	return len(first) > 0, err
+}
+
+// Waiting says why the plan as it is written is not in force; empty if it is.
+func (a *App) Waiting() []holdfast.Finding { return a.force.Load().waiting }
+
 // adoptPlan lets the vault take the plan that is written, or ask people to sign for it.
-func (a *App) adoptPlan(ctx context.Context) {
+// Only then is it said what waits: a request that is named is there.
+func (a *App) adoptPlan(ctx context.Context) error {
 	found, err := a.Vault.Adopt(ctx)
 	if err != nil {
 		a.opt.Log.Error("the vault takes no plan", "err", err)
-		return
+		return fmt.Errorf("the vault takes no plan: %w", err)
 	}
 	now := *a.force.Load()
-	if now.plan != now.proposed {
-		now.waiting = found // with the request that is open now
-		a.force.Store(&now)
+	if now.waiting = nil; now.plan != now.proposed {
+		now.waiting = found
 	}
+	a.force.Store(&now)
+	return nil
 }
 
 // warn says in the log what a plan waits for, when it begins to.
@@ -164,8 +166,11 @@ func (a *App) replan(ctx context.Context) error {
 		next.stores = a.openStores(next.plan, was)
 	}
 	a.Places.adopt(next.plan, trustedBy(next.plan, a.Keys)...)
+	next.waiting = was.waiting
 	a.force.Store(&next)
-	a.adoptPlan(ctx)
+	if err := a.adoptPlan(ctx); err != nil {
+		return err
+	}
 	return a.carryOut(ctx)
 }
 
