@@ -183,6 +183,9 @@ func (a *SourceAgent) placesOf(ctx context.Context, store string) (out []repo.Pl
 	away = map[string]error{}
 	for _, name := range a.plan.Backups[a.plan.Stores[store].Protect].Copies.Names() {
 		r, err := a.places.Open(ctx, name)
+		if err == nil {
+			err = refusal(a.plan.Refusals(store, name, a.opt.Clock()))
+		}
 		switch {
 		case err != nil:
 			away[name] = err

@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -42,6 +43,12 @@ func (a *App) Backup(ctx context.Context, store, reason string) (asked api.Asked
 	}
 	if reason == "" {
 		reason = "asked for"
+	}
+	if err := a.goesNowhere(ctx, store); err != nil {
+		if ferr := a.Backups.Refused(ctx, store, reason, err); ferr != nil {
+			return asked, errors.Join(err, ferr)
+		}
+		return asked, err
 	}
 	in := snapshotJob(store, reason)
 	waiting, err := a.Jobs.List(ctx, job.Filter{Kind: in.Kind, Key: in.Key, State: job.Waiting, Limit: 1})

@@ -60,7 +60,7 @@ func (a *App) wire() {
 	}
 	a.Jobs = job.New(a.DB, job.Config{Owner: owner(a.opt.Workspace), Workers: workers, Only: only, Clock: a.opt.Clock, Log: a.opt.Log})
 	a.Backups = backup.New(backup.Config{
-		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Recipients: a.recipients,
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, May: a.mayHold, Recipients: a.recipients,
 		Writer: a.writerOf, Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),
 		Lost: a.storeLost, Found: a.storeFound, Gap: a.logGap, Failed: a.backupFailed, Clock: a.opt.Clock, Log: a.opt.Log,
 	})

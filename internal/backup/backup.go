@@ -101,7 +101,10 @@ type Config struct {
 	Source func(store string) (source.Store, error)
 	// Place opens the repository at a location, with an error that says why
 	// it is out of reach.
-	Place      func(ctx context.Context, location string) (*repo.Repository, error)
+	Place func(ctx context.Context, location string) (*repo.Repository, error)
+	// May refuses new copies of a store at a location, with the reason. Nil refuses
+	// nothing.
+	May        func(ctx context.Context, store, location string) error
 	Recipients func() []seal.Recipient
 	Signer     seal.SigningKey // the source agent's
 	// Writer is the key that signs the snapshots of a store: Signer's, or an agent's.
@@ -203,6 +206,39 @@ func (m *Module) places(ctx context.Context, p Policy) (places []repo.Place, awa
 			"mend one location, then \"holdfast backup %s\"", p.Store)
 	}
 	return places, away, nil
+}
+
+// may reports why no new copy of a store may go to a location.
+func (m *Module) may(ctx context.Context, store, location string) error {
+	if m.cfg.May == nil {
+		return nil
+	}
+	return m.cfg.May(ctx, store, location)
+}
+
+// Refused records that a backup that somebody asked for is not made.
+func (m *Module) Refused(ctx context.Context, store, reason string, why error) error {
+	return m.cfg.DB.Tx(context.WithoutCancel(ctx), func(tx *db.Tx) error {
+		return m.fact(ctx, tx, FactFailed, store, map[string]any{"error": why.Error(), "hint": holdfast.Hint(why), "reason": reason, "started": m.cfg.Clock()})
+	})
+}
+
+// allowed takes the places out to which nothing new may go, and notes them among those
+// that are away.
+func (m *Module) allowed(ctx context.Context, p Policy, places []repo.Place, away map[string]error) ([]repo.Place, error) {
+	var refused []error
+	places = slices.DeleteFunc(places, func(pl repo.Place) bool {
+		err := m.may(ctx, p.Store, pl.Name)
+		if err != nil {
+			away[pl.Name] = err
+			refused = append(refused, err)
+		}
+		return err != nil
+	})
+	if len(places) == 0 {
+		return nil, holdfast.WithHint(fmt.Errorf("store %q goes nowhere: %w", p.Store, refused[0]), "%s", holdfast.Hint(refused[0]))
+	}
+	return places, nil
 }
 
 // SnapshotFact is the data of a FactSnapshot.
@@ -319,6 +355,9 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
+	if places, err = m.allowed(ctx, p, places, away); err != nil {
+		return nil, nil, repo.Stats{}, err
+	}
 	wr, err := repo.NewWriter(ctx, repo.WriterConfig{
 		Places: places, Scope: store, Kind: p.Kind, Recipients: m.cfg.Recipients(), Signer: m.cfg.Signer,
 		MAC: m.cfg.MAC(store), CacheDir: m.cfg.CacheDir, Parent: m.parent(ctx, places, store), Clock: m.cfg.Clock,
@@ -401,6 +440,9 @@ func (m *Module) copy(ctx context.Context, w *job.Work) error {
 		return err
 	} else if gone {
 		return nil // the vault took it away before it was caught up
+	}
+	if err := m.may(ctx, a.Store, a.Location); err != nil {
+		return err
 	}
 	to, err := m.cfg.Place(ctx, a.Location)
 	if err != nil {

@@ -143,7 +143,7 @@ func (m *Module) followOnce(ctx context.Context, round *round) error {
 	var places []repo.Place
 	away := map[string]error{}
 	for _, name := range p.Locations {
-		r, err := m.cfg.Place(ctx, name)
+		r, err := m.writable(ctx, p.Store, name)
 		if err != nil {
 			r, away[name] = nil, err
 		}
@@ -162,7 +162,7 @@ func (m *Module) followOnce(ctx context.Context, round *round) error {
 		}
 	})
 	if len(away) > 0 {
-		m.wg.Go(func() { m.awaitPlaces(ctx, cancel, away) })
+		m.wg.Go(func() { m.awaitPlaces(ctx, cancel, p.Store, away) })
 	}
 	err = st.Stream(ctx, source.StreamConfig{
 		Places: places, Recipients: m.cfg.Recipients(), Signer: m.cfg.Signer,
@@ -175,7 +175,7 @@ func (m *Module) followOnce(ctx context.Context, round *round) error {
 }
 
 // awaitPlaces ends the round when a location that was away is within reach.
-func (m *Module) awaitPlaces(ctx context.Context, cancel context.CancelCauseFunc, away map[string]error) {
+func (m *Module) awaitPlaces(ctx context.Context, cancel context.CancelCauseFunc, store string, away map[string]error) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -183,7 +183,7 @@ func (m *Module) awaitPlaces(ctx context.Context, cancel context.CancelCauseFunc
 		case <-time.After(refollow):
 		}
 		for name := range away {
-			if _, err := m.cfg.Place(ctx, name); err == nil {
+			if _, err := m.writable(ctx, store, name); err == nil {
 				cancel(errAnew)
 				return
 			}
@@ -218,4 +218,12 @@ func (m *Module) report(ctx context.Context, store string, f source.Frontier) {
 	if err != nil && ctx.Err() == nil {
 		m.cfg.Log.Error("frontier not recorded", "store", store, "location", f.Place, "err", err)
 	}
+}
+
+// writable opens a location to which new copies of a store may go.
+func (m *Module) writable(ctx context.Context, store, location string) (*repo.Repository, error) {
+	if err := m.may(ctx, store, location); err != nil {
+		return nil, err
+	}
+	return m.cfg.Place(ctx, location)
 }

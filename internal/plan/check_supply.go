@@ -325,7 +325,7 @@ func (l *linter) approvedPlaces() {
 		}
 	}
 	if !a.Until.IsZero() && l.past(a.Until) {
-		l.warn(codeLapsed, "repository.approved.until", "look at the places again, and write the next day", "the approved places were to be looked at again by %s, %s ago", a.Until, l.daysSince(a.Until))
+		l.warn(codeLapsed, "repository.approved.until", "look at the places again, and write the next day: no new backup goes anywhere until then", "the approved places were to be looked at again by %s, %s ago", a.Until, l.daysSince(a.Until))
 	}
 }
 

@@ -49,6 +49,8 @@ type Repository struct {
 }
 
 // ApprovedPlaces limits where backups may lie. An empty list allows everything of its kind.
+// No new backup goes to a place outside them, or to any once Until is over; what lies there
+// can be read and restored.
 type ApprovedPlaces struct {
 	Kinds         []LocationKind `yaml:"kinds"`
 	Locations     []string       `yaml:"locations"`

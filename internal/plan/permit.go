@@ -1,0 +1,50 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"holdfast"
+)
+
+// Refusals says why no new copy of a store may go to a location at an instant; nothing
+// if it may. What lies there already may be read, proved and restored. An exception of the
+// plan that is in force takes a refusal away.
+func (p *Plan) Refusals(store, location string, now time.Time) (out []holdfast.Finding) {
+	subject := "locations." + location
+	loc, ok := p.Locations[location]
+	if !ok {
+		return nil // whoever opens it says so
+	}
+	refuse := func(code, subject, hint, format string, args ...any) {
+		if _, _, excepted := p.Excepted(code, subject, now); !excepted {
+			out = append(out, holdfast.Finding{Code: code, Severity: holdfast.SeverityError, Subject: subject, Message: fmt.Sprintf(format, args...), Hint: hint})
+		}
+	}
+	if a := p.Repository.Approved; a != nil {
+		if why := p.Unapproved(location); why != "" {
+			refuse(codePlace, subject, "use an approved place, or have this one approved under repository.approved", "nothing is written to a place that is not approved: %s", why)
+		}
+		if over := now.Sub(Date{a.Until.Year, a.Until.Month, a.Until.Day + 1}.Begin(p.Location())); !a.Until.IsZero() && over > 0 {
+			refuse(codeLapsed, "repository.approved.until", "look at the places again, and write the next day", "nothing new goes to a place whose approval is over: that of %q, as of all, ended with %s", location, a.Until)
+		}
+	}
+	for _, rule := range sorted(p.Residency) {
+		r := p.Residency[rule]
+		if len(r.Of) > 0 && !slices.Contains(r.Of, store) || len(r.When) > 0 && !p.marked(store, r.When) {
+			continue
+		}
+		for _, x := range []struct {
+			field, is string
+			may       []string
+		}{{"region", loc.Region, r.Regions}, {"jurisdiction", loc.Jurisdiction, r.Jurisdictions}} {
+			if len(x.may) > 0 && x.is != "" && !slices.Contains(x.may, x.is) {
+				refuse(codeResidency, subject, fmt.Sprintf("use another location, change residency.%s, or have an exception approved", rule),
+					"nothing goes where it may not lie: %q is in %s %q, and %q allows %q only %s", location, x.field, x.is, rule, store, strings.Join(x.may, ", "))
+			}
+		}
+	}
+	return out
+}
