@@ -78,8 +78,10 @@ func (d *draft) get(path ...string) (Value, bool) {
 // below returns the ids of a section, in the order of the text.
 func (d *draft) below(section string) []string {
 	var out []string
+	seen := map[string]bool{}
 	for _, v := range d.values {
-		if len(v.path) > 1 && v.path[0] == section && !slices.Contains(out, v.path[1]) {
+		if len(v.path) > 1 && v.path[0] == section && !seen[v.path[1]] {
+			seen[v.path[1]] = true
 			out = append(out, v.path[1])
 		}
 	}

@@ -662,6 +662,9 @@ var (
 	reThat     = regexp.MustCompile(`\bof (?:that|it|them|these|those)\b|^(?:it|they|these|those|that)\b`)
 )
 
+// maxNamed is how many backups of a text are compared with its words.
+const maxNamed = 50
+
 // about says which backups a part of a sentence is about: what it names, the clause that
 // it refers to, or the ones that are made in the rhythm that it names.
 func (r *reader) about(part string, s *sentence) string {
@@ -671,8 +674,12 @@ func (r *reader) about(part string, s *sentence) string {
 		}
 	}
 	of := subject(part, "", "")
+	names := r.draft.below("backups")
+	if len(names) > maxNamed {
+		names = nil // a generated text: nobody means one of so many by a word
+	}
 	if of == "" {
-		for _, name := range r.draft.below("backups") { // "Matter Data", by the name that it has
+		for _, name := range names { // "Matter Data", by the name that it has
 			if words := strings.ReplaceAll(name, "-", " "); strings.Contains(part, words) && !slices.ContainsFunc(backupOf, func(b backupKind) bool { return b.id == name }) && name != general {
 				of = name
 			}
@@ -686,7 +693,7 @@ func (r *reader) about(part string, s *sentence) string {
 	}
 	if m := reRhythm.FindStringSubmatch(part); m != nil && of == "" {
 		var made []string
-		for _, name := range r.draft.below("backups") {
+		for _, name := range names {
 			if v, ok := r.draft.get("backups", name, "every"); ok && strings.Fields(v.Value)[0] == rhythms[m[1]] {
 				made = append(made, name)
 			}
