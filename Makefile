@@ -28,6 +28,10 @@ build: ## build bin/holdfast
 	@command -v go >/dev/null || { echo "holdfast is built with Go 1.26 or newer, and there is no \"go\" in PATH: see https://go.dev/dl" >&2; exit 1; }
 	go build -trimpath -ldflags "-s -w -X holdfast.Version=$(VERSION)" -o bin/holdfast ./cmd/holdfast
 
+.PHONY: deb
+deb: build ## build dist/holdfast.deb with its systemd units and the list of what is in it; needs no network
+	@tools/deb.sh "$(VERSION)"
+
 .PHONY: demo
 demo: ## play the whole story on this machine; ARGS="--keep" leaves it running
 	@tools/install.sh demo
