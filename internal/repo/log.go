@@ -296,13 +296,8 @@ func (h *logHeader) piece() (LogPiece, error) {
 	return p, nil
 }
 
-// logHeader reads the clear part of an object, and little more if its size is
-// known.
-func (r *Repository) logHeader(ctx context.Context, name string, size int64) (logHeader, error) {
-	return r.logHeaderAt(ctx, name, name, size)
-}
-
-// logHeaderAt is logHeader for an object that lies at at and belongs at name.
+// logHeaderAt reads the clear part of an object that lies at at and belongs at name,
+// and little more if its size is known.
 func (r *Repository) logHeaderAt(ctx context.Context, at, name string, size int64) (logHeader, error) {
 	for want := int64(logPeek); ; {
 		n := int64(-1)
