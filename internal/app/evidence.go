@@ -3,7 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -15,6 +14,7 @@ import (
 	"holdfast/internal/backup"
 	"holdfast/internal/drill"
 	"holdfast/internal/evidence"
+	"holdfast/internal/govern"
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
 	"holdfast/internal/ledger"
@@ -67,7 +67,11 @@ func (a *App) Evidence(ctx context.Context, e api.Export) ([]byte, error) {
 		return nil, err
 	}
 	in.Posture = postures(o, rests)
-	in.Controls = a.controls(o, e.Framework, rests)
+	f, err := a.observed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	in.Controls = a.controls(o, f, e.Framework, rests)
 	return evidence.Build(ctx, in, evidence.Signing{Evidence: a.Keys.Evidence, Log: a.Keys.Log.Public(), Origin: origin(a.Plan())})
 }
 
@@ -218,6 +222,17 @@ func (a *App) restsOn(ctx context.Context) (map[string][]int64, error) {
 			rests[fmt.Sprintf("%s %s", objective.ProofDrill, d.ID)] = []int64{d.Fact}
 		}
 	}
+	done, err := a.Ledger.Find(ctx, ledger.Query{Type: govern.FactDone, Limit: maxAttested, Newest: true})
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range done {
+		var of struct{ Duty string }
+		if err := decodeFact(f, &of); err != nil {
+			return nil, err
+		}
+		rests[of.Duty] = []int64{f.Index}
+	}
 	rs, err := a.Recoveries.List(ctx)
 	if err != nil {
 		return nil, err
@@ -266,72 +281,20 @@ func postures(o objective.Overview, rests map[string][]int64) []evidence.Posture
 	return out
 }
 
-// controls says for each mapped control what its drills prove now. The weakest of
-// them decides; nothing is green because nobody looked.
-func (a *App) controls(o objective.Overview, framework string, rests map[string][]int64) []evidence.Control {
-	last := map[string]objective.StoreOverview{}
-	for _, s := range o.Stores {
-		last[s.ID] = s
-	}
+// controls says for each mapped control what stands for it now, with the facts that it
+// rests on.
+func (a *App) controls(o objective.Overview, f objective.Facts, framework string, rests map[string][]int64) []evidence.Control {
 	var out []evidence.Control
-	for _, key := range slices.Sorted(maps.Keys(a.Plan().Controls)) {
-		fw, id, _ := strings.Cut(key, "/")
+	for _, s := range objective.Controls(a.Plan(), o, f) {
+		fw, id, _ := strings.Cut(s.ID, "/")
 		if framework != "" && fw != framework {
 			continue
 		}
-		c := evidence.Control{Framework: fw, ID: id, By: a.Plan().Controls[key], Posture: holdfast.PostureProved}
-		var why []string
-		note := func(p holdfast.Posture, format string, args ...any) {
-			c.Posture, why = objective.Worst(c.Posture, p), append(why, fmt.Sprintf(format, args...))
+		c := evidence.Control{Framework: fw, ID: id, Title: s.Name, By: a.Plan().Controls[s.ID], Posture: s.Posture, Detail: s.Why}
+		for _, source := range s.Sources {
+			c.Facts = append(c.Facts, rests[source]...)
 		}
-		for _, by := range c.By {
-			kind, name := a.Plan().Proof(by)
-			if kind == "" {
-				note(holdfast.PostureUnknown, "%s is not in the plan", by)
-				continue
-			}
-			if kind != "drill" {
-				note(unmeasured(kind), "%s %s: %s", kind, name, said(kind))
-				continue
-			}
-			for _, st := range a.Plan().Drills[name].Of {
-				d := last[st].LastDrill
-				if d != nil {
-					c.Facts = append(c.Facts, rests[fmt.Sprintf("%s %s", objective.ProofDrill, d.ID)]...)
-				}
-				switch {
-				case d == nil:
-					note(holdfast.PostureUnknown, "%s was never drilled", st)
-				case d.Outcome != holdfast.Passed:
-					note(holdfast.PostureFailed, "drill %s of %s: %s", d.ID, st, d.Outcome)
-				case o.At.Sub(d.At) > a.Plan().Drills[name].Fresh():
-					note(holdfast.PostureOverdue, "drill %s of %s is %s old", d.ID, st, holdfast.FormatDuration(o.At.Sub(d.At)))
-				default:
-					note(holdfast.PostureProved, "drill %s of %s reached %s", d.ID, st, d.Rung)
-				}
-			}
-		}
-		if len(why) == 0 {
-			c.Posture, why = holdfast.PostureUnknown, []string{"nothing stands for it"}
-		}
-		c.Detail = strings.Join(why, "; ")
 		out = append(out, c)
 	}
 	return out
-}
-
-// unmeasured is the posture of a control by something that no machine measures: what the
-// plan states is claimed, and what people would have to record is unknown until they do.
-func unmeasured(kind string) holdfast.Posture {
-	if kind == "measure" || kind == "statement" {
-		return holdfast.PostureClaimed
-	}
-	return holdfast.PostureUnknown
-}
-
-func said(kind string) string {
-	if kind == "measure" || kind == "statement" {
-		return "stated in the plan, and shown by nothing here"
-	}
-	return "nothing is on record"
 }

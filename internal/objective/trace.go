@@ -51,6 +51,11 @@ func (e *explaining) trace(section, id string) error {
 				}
 			}
 		}
+		for _, c := range Controls(e.p, e.o, e.f) {
+			if c.ID == id && e.observed {
+				e.out.Posture = string(c.Posture)
+			}
+		}
 		for _, by := range e.p.Controls[id] {
 			e.evidence("controls."+id, by, found)
 		}
