@@ -125,9 +125,12 @@ func (a *App) activate(ctx context.Context, w *job.Work) error {
 	if err != nil {
 		return job.Permanent(err)
 	}
-	lost, err := a.stillLost(ctx, inc)
+	lost, settling, err := a.stillLost(ctx, inc)
 	if err != nil {
 		return err
+	}
+	if settling != "" {
+		return fmt.Errorf("store %q was brought back and does not answer: waiting to know whether it is lost again", settling)
 	}
 	if wavering, err := a.wavering(ctx); err != nil {
 		return err
@@ -197,39 +200,61 @@ func (a *App) begin(ctx context.Context, tx *db.Tx, inc incident.Incident, run s
 }
 
 // stillLost lists the stores of an incident that are lost now and that no running
-// recovery brings back.
-func (a *App) stillLost(ctx context.Context, inc incident.Incident) ([]string, error) {
+// recovery brings back. settling is one that a recovery has just brought back and that
+// does not answer: whether that is the same loss is known a little later.
+func (a *App) stillLost(ctx context.Context, inc incident.Incident) (lost []string, settling string, err error) {
 	runs, err := a.Recoveries.List(ctx)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
-	var out []string
 	for _, s := range inc.Stores {
 		p, ok, err := a.Backups.Probe(ctx, s)
 		if err != nil {
-			return nil, err
+			return nil, "", err
 		}
-		covered := slices.ContainsFunc(runs, func(r recovery.Run) bool { return bringsBack(r, s, p) })
-		if ok && p.Lost && !covered {
-			out = append(out, s)
+		if !ok || !p.Lost {
+			continue
+		}
+		switch answeredBy(runs, s, p) {
+		case nothing:
+			lost = append(lost, s)
+		case unsettled:
+			settling = s
 		}
 	}
-	return out, nil
+	return lost, settling, nil
 }
 
-// bringsBack reports whether a recovery that goes on answers this loss. One that has
-// the store back does not answer what happens to it later: if the store answered since
-// and is lost now, or does not answer long after, it is another loss.
-func bringsBack(r recovery.Run, store string, p backup.Probe) bool {
-	if r.State != recovery.StateRunning || !slices.Contains(r.Plan.Lost, store) {
-		return false
-	}
-	for _, s := range r.Steps {
-		if s.Kind == recovery.StepRestore && s.Store == store && s.State == recovery.StateDone {
-			return !p.LastOK.After(s.Finished) && p.At.Before(s.Finished.Add(answersWithin))
+// What the recoveries that go on have to do with the loss of a store.
+type answer int
+
+const (
+	nothing   answer = iota // they do not bring it back
+	unsettled               // one did, just now: it may not answer yet, or be lost again
+	restoring               // one will
+)
+
+// answeredBy says how the recoveries that go on answer a loss. One that has the store
+// back does not answer what happens to it later: if the store answered since and is lost
+// now, or does not answer long after, it is another loss. A store can answer, and be lost
+// again, before the step that brought it back is written down as done.
+func answeredBy(runs []recovery.Run, store string, p backup.Probe) (best answer) {
+	for _, r := range runs {
+		if r.State != recovery.StateRunning || !slices.Contains(r.Plan.Lost, store) {
+			continue
 		}
+		this := restoring
+		for _, s := range r.Steps {
+			if s.Kind != recovery.StepRestore || s.Store != store || s.State != recovery.StateDone {
+				continue
+			}
+			if this = unsettled; p.LastOK.After(s.Finished) || !p.At.Before(s.Finished.Add(answersWithin)) {
+				this = nothing
+			}
+		}
+		best = max(best, this)
 	}
-	return true
+	return best
 }
 
 // answersWithin is how long a store that came back may take to answer.
