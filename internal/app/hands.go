@@ -205,13 +205,18 @@ func moveAside(path, run string, src source.Store) error {
 	return nil
 }
 
-// Usable asks a service's probe.
+// Usable asks a service's probe. Where the service declares the share of requests that must succeed
+// before it counts as back, that is measured too.
 func (h hands) Usable(ctx context.Context, service string) (string, error) {
-	p := h.a.Plan().Services[service].Probe
-	if p == nil {
+	s := h.a.Plan().Services[service]
+	if s.Probe == nil {
 		return "no probe declared: usable as far as what it needs is back", nil
 	}
-	return probeService(ctx, *p)
+	seen, err := probeService(ctx, *s.Probe)
+	if _, share := plan.Share(s.Level); err != nil || !share {
+		return seen, err
+	}
+	return h.Level(ctx, service, s.Level)
 }
 
 // Limits of a service probe.
@@ -255,6 +260,69 @@ func probeService(ctx context.Context, p plan.Probe) (string, error) {
 		return "", fmt.Errorf("probe %s: status %d, want %d: %s", p.URL, res.StatusCode, want, firstLine(body))
 	}
 	return fmt.Sprintf("%s answered %d", p.URL, res.StatusCode), nil
+}
+
+// measuring bounds how many levels are measured at once: each takes a worker for the whole of
+// its window, and recoveries need workers.
+var measuring = make(chan struct{}, 2)
+
+// Level asks a service's probe over a whole window. What a probe answers well is counted, and
+// the share of it is the level. A process that ends in the middle has measured
+// nothing: the window begins anew.
+func (h hands) Level(ctx context.Context, service, level string) (string, error) {
+	p := h.a.Plan().Services[service].Probe
+	want, ok := plan.Share(level)
+	if p == nil || !ok {
+		return "", fmt.Errorf("%s of %q cannot be measured: the plan has no probe of it any more: %w", level, service, holdfast.ErrRefused)
+	}
+	select {
+	case measuring <- struct{}{}:
+		defer func() { <-measuring }()
+	default:
+		return "", errors.New("other levels of service are measured first")
+	}
+	return levelOf(ctx, level, want, *p, probeService)
+}
+
+// levelOf asks as often as the window of a probe says and compares the share of good answers
+// with the share that is wanted.
+func levelOf(ctx context.Context, level string, want float64, p plan.Probe, ask func(context.Context, plan.Probe) (string, error)) (string, error) {
+	n, every := p.Questions()
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	good, last := 0, ""
+	for i := range n {
+		if i > 0 {
+			select {
+			case <-ctx.Done():
+			case <-tick.C:
+			}
+		}
+		_, err := ask(ctx, p)
+		if ctx.Err() != nil {
+			return "", ctx.Err() // nothing was measured
+		}
+		if err == nil {
+			good++
+		} else {
+			last = holdfast.Tell(err).Error()
+		}
+	}
+	seen := fmt.Sprintf("%d of %d questions were answered well (%s), %s asked for", good, n, percent(good, n), level)
+	const rounding = 1e-9
+	if float64(good)+rounding < want*float64(n) {
+		return "", fmt.Errorf("%s; the last that was not: %s", seen, last)
+	}
+	return seen, nil
+}
+
+// percent writes a share, rounded down: what is not all is never shown as all.
+func percent(part, whole int) string {
+	tenths := part * 1000 / whole
+	if tenths%10 == 0 {
+		return fmt.Sprintf("%d%%", tenths/10)
+	}
+	return fmt.Sprintf("%d.%d%%", tenths/10, tenths%10)
 }
 
 func firstLine(b []byte) string {

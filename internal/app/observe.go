@@ -242,7 +242,7 @@ func recoveryProofs(pl *plan.Plan, r recovery.Run, inc incident.Incident) []obje
 			continue
 		}
 		p := objective.Proof{Kind: objective.ProofIncident, ID: inc.Name(), Service: pr.Service, At: at, Outcome: holdfast.Passed, Rung: holdfast.L4,
-			Parts: r.Parts(pr.Service, inc.OccurredAt, inc.DetectedAt), Ends: ends(r, at, inc)}
+			Parts: r.Parts(pr.Service, inc.OccurredAt, inc.DetectedAt), Ends: ends(r, pr.Service, at, inc)}
 		for _, s := range r.Steps {
 			if l, ok := lost[s.Store]; ok && l.ID == s.ID && !s.Outcome.DataUntil.IsZero() {
 				p.DataAge, p.DataAgeKnown, p.Location = max(p.DataAge, lossAge(inc, s.Outcome.DataUntil)), true, s.Location
@@ -260,7 +260,7 @@ func recoveryProofs(pl *plan.Plan, r recovery.Run, inc incident.Incident) []obje
 }
 
 // ends are the instants of a recovery, from the disruption. Those that are not reached yet are not known.
-func ends(r recovery.Run, usable time.Time, inc incident.Incident) objective.Instants {
+func ends(r recovery.Run, service string, usable time.Time, inc incident.Incident) objective.Instants {
 	since := func(t time.Time) time.Duration {
 		if t.IsZero() {
 			return 0
@@ -280,6 +280,12 @@ func ends(r recovery.Run, usable time.Time, inc incident.Incident) objective.Ins
 	}
 	if r.State == recovery.StateDone {
 		out.Normal = since(r.Finished)
+	}
+	for stage, l := range r.Levels(service) {
+		if out.Levels == nil {
+			out.Levels = map[string]objective.LevelSeen{}
+		}
+		out.Levels[stage] = objective.LevelSeen{At: since(l.At), Seen: l.Detail}
 	}
 	return out
 }

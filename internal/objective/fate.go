@@ -46,7 +46,7 @@ func (s *simulator) fates(out *Simulation, in planner.Input, pl planner.Plan, f 
 		v.Loss = Loss{State: LossBounded, Verdict: NoVerdict, Why: "none of its data is lost"}
 		if pr, hit := predicted[id]; hit {
 			s.back(&v, pr, steps, missing, begin-clock)
-			s.harm(&v, out.Scenario, Instants{Detected: detect, Declared: begin, Usable: begin + steps["check-"+id].End, Whole: begin + pr.Time})
+			s.harm(&v, out.Scenario, Instants{Detected: detect, Declared: begin, Usable: begin + steps["check-"+id].End, Whole: begin + pr.Time, Foreseen: true})
 			v.Loss = s.lossOf(id, f, losses)
 			v.Loss.Verdict = verdictOf(v.Loss, v.RPO.Target.Duration(), v.RPO.Limit.Duration())
 			out.Missed = out.Missed || v.InTime == Over || v.Loss.Verdict == Over
@@ -132,7 +132,7 @@ func (s *simulator) bars(out *Simulation, pl planner.Plan, begin time.Duration, 
 	out.Critical = append(out.Critical, pl.Critical...)
 	var bars []Bar
 	for _, x := range pl.Steps {
-		if x.Kind == planner.StepProtect {
+		if x.Kind == planner.StepProtect || x.Kind == planner.StepLevel {
 			continue
 		}
 		b := Bar{ID: x.ID, Kind: string(x.Kind), Title: x.Title, Basis: x.Basis, By: x.By, Held: x.Held, Blocked: x.Blocked, NoTime: len(missing[x.ID]) > 0}

@@ -190,19 +190,44 @@ type StageState struct {
 	Target  Seconds `json:"target_seconds,omitempty"`
 	Limit   Seconds `json:"limit_seconds"`
 	From    string  `json:"from"`                    // where its time begins
-	Value   Seconds `json:"value_seconds,omitempty"` // from there
+	Value   Seconds `json:"value_seconds,omitempty"` // from there; of an unfinished one until now
 	Known   bool    `json:"known"`                   // Value was measured, or can be computed
 	Verdict Verdict `json:"verdict"`
+	// State says how far it is. An unfinished stage is over as soon as its limit has passed:
+	// nobody has to finish it first.
+	State StageProgress `json:"state"`
+	Level string        `json:"level,omitempty"` // of service, that it asks for
+	Seen  string        `json:"seen,omitempty"`  // the last measurement of the level, or why there is none
 }
+
+// StageProgress says how far a stage is.
+type StageProgress string
+
+// How far a stage is.
+const (
+	StageDone       StageProgress = "done"
+	StageUnfinished StageProgress = "unfinished" // a recovery goes on, or went no further
+	StageUnknown    StageProgress = "unknown"    // no recovery has shown it
+)
 
 // Instants are the ends of a recovery, counted from the disruption; zero is not known. A plan's
 // stages are read as them in order: one stage is Usable, two are Usable and Normal, three are
-// all; of more, the rest is not known.
+// all; of more, the rest is not known. A stage that asks for a level of service ends only when
+// that was measured too.
 type Instants struct {
 	Detected, Declared time.Duration
-	Usable             time.Duration // usable from outside
-	Whole              time.Duration // all that the runbook asks for is done
-	Normal             time.Duration // redundancy and backups are back
+	Usable             time.Duration        // usable from outside
+	Whole              time.Duration        // all that the runbook asks for is done
+	Normal             time.Duration        // redundancy and backups are back
+	Levels             map[string]LevelSeen // by stage
+	Now                time.Duration        // how long ago the disruption is; zero: nothing happened
+	Foreseen           bool                 // nothing was measured: levels are taken to hold
+}
+
+// A LevelSeen is what was measured of the level that a stage asks for.
+type LevelSeen struct {
+	At   time.Duration // when it held, from the disruption; zero: not yet
+	Seen string        // the last measurement in words
 }
 
 // Stages judges each stage of an objective by itself: a late third stage does not hide a timely
@@ -222,16 +247,26 @@ func Stages(o plan.Objective, clock plan.Clock, at Instants) []StageState {
 		} else if from == "" {
 			from = o.Stages[i-1].ID
 		}
-		x := StageState{ID: st.ID, Target: Seconds(st.Target.Approx()), Limit: Seconds(st.Max.Approx()), From: from, Verdict: CannotSay}
+		x := StageState{ID: st.ID, Target: Seconds(st.Target.Approx()), Limit: Seconds(st.Max.Approx()), From: from, Verdict: CannotSay, State: StageUnknown, Level: st.Level}
 		begin, known := clocks[from]
 		if end, ok := reached[from]; ok {
 			begin, known = end, true
 		}
-		if i < len(ends) && ends[i] > 0 {
-			reached[st.ID] = ends[i]
+		end := time.Duration(0)
+		if i < len(ends) {
+			end = at.end(ends[i], &x)
+		}
+		switch {
+		case end > 0:
+			x.State, reached[st.ID] = StageDone, end
 			if known {
-				x.Value, x.Known = Seconds(max(0, ends[i]-begin)), true
+				x.Value, x.Known = Seconds(max(0, end-begin)), true
 				x.Verdict = Judge(x.Value.Duration(), st.Target.Approx(), st.Max.Approx())
+			}
+		case at.Now > 0 && i < len(ends) && !at.unseen(st):
+			x.State = StageUnfinished
+			if so := at.Now - begin; known && so > st.Max.Approx() {
+				x.Value, x.Known, x.Verdict = Seconds(so), true, Over
 			}
 		}
 		out = append(out, x)
@@ -239,10 +274,45 @@ func Stages(o plan.Objective, clock plan.Clock, at Instants) []StageState {
 	return out
 }
 
+// end is when a stage ended whose instant is given; zero if it has not. What is known of its level
+// is written into x.
+func (at Instants) end(instant time.Duration, x *StageState) time.Duration {
+	if x.Level == "" || at.Foreseen {
+		return instant
+	}
+	seen, measured := at.Levels[x.ID]
+	switch {
+	case measured:
+		x.Seen = seen.Seen
+	case at.unseen(plan.Stage{ID: x.ID, Level: x.Level}):
+		x.Seen = "nothing measured it: it is no share, or the service had no probe"
+	}
+	if instant == 0 || seen.At == 0 {
+		return 0
+	}
+	return max(instant, seen.At)
+}
+
+// unseen reports whether a recovery happened and nothing looks at the level that a stage asks for: then
+// nobody can say, and no time that passes makes it a miss.
+func (at Instants) unseen(st plan.Stage) bool {
+	_, measured := at.Levels[st.ID]
+	return at.Now > 0 && st.Level != "" && !measured
+}
+
 // Text writes the stage: "back 2h of 4h, within".
 func (s StageState) Text() string {
-	if !s.Known {
-		return fmt.Sprintf("%s unknown of %s", s.ID, s.Limit)
+	text := fmt.Sprintf("%s unknown of %s", s.ID, s.Limit)
+	switch {
+	case s.State == StageUnfinished && s.Known:
+		text = fmt.Sprintf("%s unfinished after %s of %s, %s", s.ID, s.Value, s.Limit, s.Verdict)
+	case s.State == StageUnfinished:
+		text = fmt.Sprintf("%s unfinished, within %s of %s", s.ID, s.Limit, s.From)
+	case s.Known:
+		text = fmt.Sprintf("%s %s of %s, %s", s.ID, s.Value, s.Limit, s.Verdict)
 	}
-	return fmt.Sprintf("%s %s of %s, %s", s.ID, s.Value, s.Limit, s.Verdict)
+	if s.Seen != "" {
+		text += fmt.Sprintf(" (level %s: %s)", s.Level, s.Seen)
+	}
+	return text
 }

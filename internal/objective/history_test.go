@@ -103,6 +103,9 @@ services: {vm: {tier: vm}}
 		{Instants{Usable: 30 * h, Whole: 54 * h, Normal: 78 * h}, "inside limit within within"},
 		{Instants{Usable: 50 * h, Whole: 51 * h}, "over within unknown"},
 		{Instants{}, "unknown unknown unknown"},
+		// What goes on is no miss before its limit, and one from there on; what has not begun cannot be late.
+		{Instants{Usable: 20 * h, Now: 40 * h}, "within unknown unknown"},
+		{Instants{Usable: 20 * h, Now: 45 * h}, "within over unknown"},
 	} {
 		var got []string
 		for _, s := range Stages(o, plan.ClockDisruption, tt.at) {
@@ -111,5 +114,39 @@ services: {vm: {tier: vm}}
 		if strings.Join(got, " ") != tt.want {
 			t.Errorf("%+v: %s, want %s", tt.at, strings.Join(got, " "), tt.want)
 		}
+	}
+}
+
+// A stage that asks for a level of service ends when that was measured, not before; what nothing measures
+// is unknown, and no time makes it a miss.
+func TestStagesWithLevels(t *testing.T) {
+	p := parse(t, `apiVersion: holdfast/v1
+plan: {id: x}
+tiers:
+  vm: {rto: {stages: {back: {max: 4h}, normal: {max: 24h, level: "99%"}}}}
+services: {vm: {tier: vm}}
+`)
+	o, _, _ := p.ObjectiveOf("vm")
+	h := time.Hour
+	for _, tt := range []struct {
+		at   Instants
+		want string
+	}{
+		{Instants{Usable: 2 * h, Normal: 3 * h, Now: 5 * h, Levels: map[string]LevelSeen{"normal": {}}}, "done unfinished unknown"},
+		{Instants{Usable: 2 * h, Normal: 3 * h, Now: 27 * h, Levels: map[string]LevelSeen{"normal": {Seen: "97 of 100"}}}, "done unfinished over"},
+		{Instants{Usable: 2 * h, Normal: 3 * h, Now: 50 * h, Levels: map[string]LevelSeen{"normal": {At: 20 * h}}}, "done done within"},
+		{Instants{Usable: 2 * h, Normal: 27 * h, Now: 50 * h, Levels: map[string]LevelSeen{"normal": {At: 20 * h}}}, "done done over"},
+		{Instants{Usable: 2 * h, Normal: 3 * h, Now: 50 * h}, "done unknown unknown"},
+		{Instants{Usable: 2 * h, Normal: 3 * h, Foreseen: true}, "done done within"},
+	} {
+		got := Stages(o, plan.ClockDisruption, tt.at)
+		if s := string(got[0].State) + " " + string(got[1].State) + " " + string(got[1].Verdict); s != tt.want {
+			t.Errorf("%+v: %s, want %s: %+v", tt.at, s, tt.want, got)
+		}
+	}
+	st := ObjectiveState{Posture: holdfast.PostureProved, Stages: Stages(o, plan.ClockDisruption, Instants{Usable: 2 * h, Normal: 27 * h, Now: 50 * h, Levels: map[string]LevelSeen{"normal": {At: 20 * h}}})}
+	late(&st)
+	if st.Posture != holdfast.PostureFailed || !strings.Contains(st.Why, "back 2h of 4h, within; normal") {
+		t.Errorf("%s: %s", st.Posture, st.Why)
 	}
 }

@@ -383,6 +383,7 @@ func lookService(c *clockwork, id string, scenarios []Scenario, stores map[strin
 	c.history(&v.RPO, id, plan.MetricRPO, Prediction{})
 	c.history(&v.RTO, id, plan.MetricRTO, v.Outage)
 	v.RTO.Stages = c.stages(id, rto)
+	late(&v.RTO)
 	v.Posture = Worst(v.RTO.Posture, v.RPO.Posture)
 	return v
 }
@@ -400,7 +401,26 @@ func (k *known) stages(service string, rto plan.Objective) []StageState {
 	}
 	p := k.inForce(newest.At)
 	then, _, _ := p.ObjectiveOf(service)
-	return Stages(then, p.RTOClock(), newest.Ends)
+	at := newest.Ends
+	at.Now = at.Usable + k.now.Sub(newest.At)
+	return Stages(then, p.RTOClock(), at)
+}
+
+// late lets a stage that was missed speak for the whole objective. The others keep their own
+// verdicts: what came in time is said beside it.
+func late(st *ObjectiveState) {
+	if st.Posture == holdfast.PostureNA || st.Posture == holdfast.PostureFailed {
+		return
+	}
+	var all []string
+	missed := false
+	for _, x := range st.Stages {
+		missed = missed || x.Verdict == Over
+		all = append(all, x.Text())
+	}
+	if missed {
+		st.Posture, st.Grade, st.Why = holdfast.PostureFailed, holdfast.Proved, "a stage of the newest recovery was missed: "+strings.Join(all, "; ")
+	}
 }
 
 // sentence is the answer in one line, for the loss of this host.

@@ -40,6 +40,8 @@ func TestBadInput(t *testing.T) {
 		{"no time of day", head + "backups: {a: {every: 1d at 25:00, copies: [b]}}\n", codeValue, 3, 22, "1d at 03:00"},
 		{"no day", head + "exclusions: {a: {why: x, on: \"2026-02-30\"}}\n", codeValue, 3, 30, "year, month and day"},
 		{"ends before it begins", head + "holds: {a: {of: [b], why: x, by: c, from: \"2026-02-01\", until: \"2026-01-01\"}}\n", codeValue, 3, 57, "swap"},
+		{"a window without a question", head + "services: {a: {probe: {url: \"http://a/\", window: 1s, every: 2s}}}\n", codeValue, 3, 16, "from 1 to 100000"},
+		{"a window with too many", head + "services: {a: {probe: {url: \"http://a/\", window: 1y, every: 1ms}}}\n", codeValue, 3, 16, "from 1 to 100000"},
 		{"a stage without a beginning", head + "tiers: {a: {rto: {stages: {b: {max: 1h, from: c}}}}}\n", codeValue, 3, 41, "disruption"},
 		{"a loss of no kind", head + "scenarios: {a: {lose: [\"regoin:eu\"]}}\n", codeValue, 3, 24, `"region"`},
 		{"a loss of nothing", head + "scenarios: {a: {lose: [\"region:\"]}}\n", codeEmpty, 3, 24, "region:name"},

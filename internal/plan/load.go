@@ -265,6 +265,11 @@ func (d *decoder) whole(p *Plan) {
 		if s.Probe != nil && (s.Probe.URL == "") == (len(s.Probe.Command) == 0) {
 			complain(codeValue, path, "write url or command", "%q needs either a url or a command", path)
 		}
+		if s.Probe != nil {
+			if n, every := s.Probe.Questions(); n < 1 || n > MaxQuestions {
+				complain(codeValue, path, fmt.Sprintf("write a window that holds from 1 to %d questions", MaxQuestions), "%q asks every %s, and its window does not hold a number of questions that can be asked", path, every)
+			}
+		}
 		if s.Probe != nil && s.Probe.URL != "" {
 			u, err := url.Parse(s.Probe.URL)
 			switch {

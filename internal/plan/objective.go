@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,9 +53,21 @@ type Stage struct {
 	//
 	// Defaults to the stage before, and for the first to the clock of the plan.
 	From string `yaml:"from"`
-	// Level is the share of the service that must be there.
+	// Level is the share of the service that must be there: a share of the questions of
+	// its probe ("97%"), which a recovery measures, or words, which nothing measures.
 	Level string `yaml:"level"`
 	Text  string `yaml:"text"`
+}
+
+// Share reads a level of service that is a share: "99.5%" is 0.995. False for words, which
+// nothing can measure, and for what is no share: 0, or more than everything.
+func Share(level string) (float64, bool) {
+	number, percent := strings.CutSuffix(strings.TrimSpace(level), "%")
+	v, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+	if !percent || err != nil || !(v > 0 && v <= 100) {
+		return 0, false
+	}
+	return v / 100, true
 }
 
 // Get returns the stage with the given id.

@@ -3,6 +3,7 @@ package plan
 import (
 	"cmp"
 	"slices"
+	"time"
 
 	"holdfast/internal/calendar"
 )
@@ -224,4 +225,32 @@ type Probe struct {
 	//
 	// Defaults to 10s.
 	Timeout Period `yaml:"timeout"`
+	// Window is how long a level of service must hold, and Every how often the probe
+	// asks meanwhile: the share of the questions that are answered well is the level.
+	// Window holds at least one question and at most 100,000.
+	//
+	// Default to 1m and 1s.
+	Window Period `yaml:"window"`
+	Every  Period `yaml:"every"`
+}
+
+// Where a probe does not say how a level of service is measured, it asks this often for
+// this long. MaxQuestions bounds what one window holds.
+const (
+	DefaultWindow = time.Minute
+	DefaultEvery  = time.Second
+	MaxQuestions  = 100_000
+)
+
+// Questions returns how many times the probe asks to measure a level of service, and the
+// pause between the beginnings of two questions.
+func (p Probe) Questions() (n int, every time.Duration) {
+	window, every := p.Window.Approx(), p.Every.Approx()
+	if window <= 0 {
+		window = DefaultWindow
+	}
+	if every <= 0 {
+		every = DefaultEvery
+	}
+	return int(min(window/every, MaxQuestions+1)), every
 }

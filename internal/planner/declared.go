@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/plan"
 )
@@ -17,7 +18,7 @@ func Declared(p *plan.Plan) Input {
 	owner := map[string]string{}
 	for _, id := range slices.Sorted(maps.Keys(p.Services)) {
 		svc, promise := p.Services[id], p.Promise(id)
-		in.Services[id] = Service{Needs: p.HardNeeds(id), RTO: promise.RTO, RPO: promise.RPO, Checked: svc.Probe != nil, Runbook: svc.Runbook}
+		in.Services[id] = Service{Needs: p.HardNeeds(id), RTO: promise.RTO, RPO: promise.RPO, Checked: svc.Probe != nil, Runbook: svc.Runbook, Window: window(svc), Levels: levels(p, id)}
 		if owner[svc.Runbook] == "" {
 			owner[svc.Runbook] = svc.Owner
 		}
@@ -34,6 +35,30 @@ func Declared(p *plan.Plan) Input {
 		in.Runbooks[id] = steps
 	}
 	return in
+}
+
+// window is how long the probe of a service is asked until its own level of service is measured.
+func window(s plan.Service) time.Duration {
+	if _, share := plan.Share(s.Level); s.Probe == nil || !share {
+		return 0
+	}
+	n, every := s.Probe.Questions()
+	return time.Duration(n) * every
+}
+
+// levels are what the stages of a service's RTO ask of its probe.
+func levels(p *plan.Plan, service string) []Level {
+	if p.Services[service].Probe == nil {
+		return nil
+	}
+	rto, _, _ := p.ObjectiveOf(service)
+	var out []Level
+	for i, st := range rto.Stages {
+		if _, ok := plan.Share(st.Level); ok {
+			out = append(out, Level{Stage: st.ID, Share: st.Level, First: i == 0})
+		}
+	}
+	return out
 }
 
 // runStep reads one step of a runbook. What a program would do is done by whoever owns the

@@ -62,6 +62,7 @@ func Make(in Input) (Plan, error) {
 	m.services()
 	m.outsides()
 	m.runbooks()
+	m.levels()
 	if p.Steps, err = sorted(m.steps); err != nil {
 		// Runbooks that contradict the needs must not keep a recovery from beginning.
 		p.Notes = append(p.Notes, fmt.Sprintf("the runbooks cannot be followed as they are written (%s): people do their steps when the services are back", err))
@@ -231,7 +232,7 @@ func (m *making) affected() error {
 // services adds the check of each affected service.
 func (m *making) services() {
 	for _, id := range m.order {
-		s := Step{ID: "check-" + id, Kind: StepCheck, Title: "Check that " + id + " is usable", Service: id, Basis: holdfast.Estimated, Estimate: checkTime,
+		s := Step{ID: "check-" + id, Kind: StepCheck, Title: "Check that " + id + " is usable", Service: id, Basis: holdfast.Estimated, Estimate: checkTime + m.in.Services[id].Window,
 			Why: "its probe decides, not the end of the restore"}
 		if !m.in.Services[id].Checked {
 			s.Why = "the plan declares no probe for it: it counts as usable when what it needs is back and people have done what its runbook puts before"
@@ -247,6 +248,23 @@ func (m *making) services() {
 			}
 		}
 		m.add(s)
+	}
+}
+
+// levels adds the measurement of each level of service that a stage asks for. The first
+// stage is reached when the service is usable and its level holds; later ones are looked at when people
+// have done what the runbook asks for, so that a level which held before does not count.
+func (m *making) levels() {
+	for _, id := range m.order {
+		for _, l := range m.in.Services[id].Levels {
+			s := Step{ID: "level~" + id + "~" + l.Stage, Kind: StepLevel, Title: fmt.Sprintf("Measure that %s of %s is there", l.Share, id), Service: id, Stage: l.Stage, Level: l.Share,
+				After: []string{"check-" + id}, Basis: holdfast.Estimated, Why: fmt.Sprintf("the stage %q asks for it, and its probe is asked over a whole window", l.Stage)}
+			if !l.First {
+				s.After = append(s.After, m.of[id]...)
+			}
+			slices.Sort(s.After)
+			m.add(s)
+		}
 	}
 }
 

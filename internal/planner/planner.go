@@ -18,7 +18,8 @@
 //
 // They count from the activation. People do one step at a time, and restores that read
 // from one location at the same time share it in equal parts; package sequence does
-// that arithmetic. Protection that follows a recovery is no part of its time.
+// that arithmetic. Protection that follows a recovery, and the levels of service that its
+// stages ask for, are no part of its time: nobody knows before how long a level takes.
 package planner
 
 import (
@@ -43,6 +44,7 @@ const (
 	StepCheck   Kind = "check"   // probe one service until it is usable
 	StepProtect Kind = "protect" // a backup of the recovered store is complete again
 	StepHuman   Kind = "human"   // a person does something and says so
+	StepLevel   Kind = "level"   // measure one service until a stage's level of service holds
 	// StepOutside is something that is not ours to bring back: it is waited for. Only
 	// simulations have it.
 	StepOutside Kind = "outside"
@@ -55,7 +57,9 @@ type Step struct {
 	Title    string          `json:"title"`
 	Store    string          `json:"store,omitempty"`
 	Service  string          `json:"service,omitempty"`
-	Role     string          `json:"role,omitempty"` // for human steps
+	Role     string          `json:"role,omitempty"`  // for human steps
+	Stage    string          `json:"stage,omitempty"` // of a step that measures a level
+	Level    string          `json:"level,omitempty"` // that must hold: "99.5%"
 	Location string          `json:"location,omitempty"`
 	Target   holdfast.Target `json:"target,omitzero"`
 	After    []string        `json:"after,omitempty"`
@@ -177,8 +181,18 @@ type Offer struct {
 type Service struct {
 	Needs    []string // ids of stores, services and what is outside, hard edges only
 	RTO, RPO time.Duration
-	Checked  bool   // the plan declares a probe
-	Runbook  string // in Input.Runbooks; "" for none
+	Checked  bool // the plan declares a probe
+	// Window is how long the probe is asked before the service counts as back; 0: once.
+	Window  time.Duration
+	Runbook string // in Input.Runbooks; "" for none
+	Levels  []Level
+}
+
+// A Level is the share of a service that must be there for one stage of its recovery.
+type Level struct {
+	Stage string
+	Share string // "99.5%"
+	First bool   // the stage is the first: it does not wait for what people do after the check
 }
 
 // An Outside is something that is not ours to bring back, or that others take the place of.

@@ -529,3 +529,24 @@ func TestLocationIsShared(t *testing.T) {
 		}
 	}
 }
+
+// The level that a first stage asks for is measured as soon as the service is usable, that of a
+// later one when people are done; neither takes part in the time that is foreseen.
+func TestLevelsAreMeasuredInTheirTurn(t *testing.T) {
+	in := world()
+	in.Services["api"] = Service{Needs: []string{"db"}, Checked: true, Runbook: "rebuild", Levels: []Level{{Stage: "back", Share: "90%", First: true}, {Stage: "normal", Share: "100%"}}}
+	in.Runbooks = map[string][]RunStep{"rebuild": {{ID: "smoke", Check: "api"}, {ID: "tell", After: []string{"smoke"}, Roles: []string{"ic"}, Estimate: time.Minute}}}
+	p, err := Make(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := step(t, p, "level~api~back"); s.Kind != StepLevel || s.Level != "90%" || s.Stage != "back" || !slices.Equal(s.After, []string{"check-api"}) {
+		t.Errorf("%+v", s)
+	}
+	if s := step(t, p, "level~api~normal"); !slices.Equal(s.After, []string{"check-api", "rebuild-tell"}) || s.End != 0 {
+		t.Errorf("%+v", s)
+	}
+	if p.Time != 2*time.Minute+checkTime {
+		t.Errorf("%s are foreseen", p.Time)
+	}
+}

@@ -146,12 +146,12 @@ func seats(people map[string][]string, roles []string) ([][]string, bool) {
 }
 
 // arrange says what each step that can be done takes. Backups that follow a recovery are
-// nobody's waiting time.
+// nobody's waiting time, and neither is the measurement of a level.
 func (m *making) arrange(p *Plan) (Timing, error) {
 	var t Timing
 	var tasks []sequence.Task
 	for i, s := range p.Steps {
-		if s.Kind == StepProtect || s.Blocked != "" {
+		if s.Kind == StepProtect || s.Kind == StepLevel || s.Blocked != "" {
 			continue
 		}
 		x := sequence.Task{ID: s.ID, After: s.After, Machine: s.Estimate}

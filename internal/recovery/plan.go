@@ -16,4 +16,5 @@ const (
 	StepCheck   = planner.StepCheck
 	StepProtect = planner.StepProtect
 	StepHuman   = planner.StepHuman
+	StepLevel   = planner.StepLevel
 )

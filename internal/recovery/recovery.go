@@ -11,7 +11,7 @@
 //   - A step runs at least once and is settled exactly once. A step that restores
 //     finds out first what an earlier attempt left behind.
 //   - A run is done only when every lost store is back, checked and backed up
-//     again.
+//     again, and every level of service that a stage asks for was measured.
 //   - A plan is never edited. A different situation makes a new plan.
 //
 // What it does not do: it decides neither the order (package planner) nor that
@@ -115,6 +115,9 @@ type Hands interface {
 	Restore(ctx context.Context, run string, s Step, progress func(holdfast.Progress)) (Outcome, error)
 	// Usable asks whether a service is usable now, and says what it saw.
 	Usable(ctx context.Context, service string) (detail string, err error)
+	// Level measures how much of a service is there, over the window that its probe
+	// declares; the error says what is missing to the level.
+	Level(ctx context.Context, service, level string) (detail string, err error)
 	// Protected asks whether a backup of a store made since then is complete; the
 	// error says what is missing. It sees to it that one is being made.
 	Protected(ctx context.Context, store string, since time.Time) (detail string, err error)
@@ -263,6 +266,8 @@ func (m *Module) step(ctx context.Context, w *job.Work) error {
 		detail = out.Reached
 	case StepCheck:
 		detail, err = m.cfg.Hands.Usable(ctx, s.Service)
+	case StepLevel:
+		detail, err = m.cfg.Hands.Level(ctx, s.Service, s.Level)
 	case StepProtect:
 		detail, err = m.cfg.Hands.Protected(ctx, s.Store, r.step("restore-"+s.Store).Finished)
 	default:
@@ -431,6 +436,23 @@ func (r Run) servicesUsable() bool {
 		}
 	}
 	return true
+}
+
+// A Level is what is known of the level of service that one stage asks for.
+type Level struct {
+	At     time.Time // when it was measured to hold; zero: it was not yet
+	Detail string    // the last measurement, in words; "" for none
+}
+
+// Levels are the levels that a run measures of a service, by stage.
+func (r Run) Levels(service string) map[string]Level {
+	out := map[string]Level{}
+	for _, s := range r.Steps {
+		if s.Kind == StepLevel && s.Service == service {
+			out[s.Stage] = Level{s.Finished, s.Detail}
+		}
+	}
+	return out
 }
 
 // UsableAt returns when the service became usable; zero if it has not.

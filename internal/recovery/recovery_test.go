@@ -39,6 +39,7 @@ type hands struct {
 	log     []string
 	restore func(ctx context.Context, s Step, progress func(holdfast.Progress)) error // nil: succeeds
 	usable  func(service string) (string, error)
+	level   func(service string) (string, error)
 	protect func(store string) error
 }
 
@@ -71,6 +72,14 @@ func (h *hands) Usable(_ context.Context, service string) (string, error) {
 		return h.usable(service)
 	}
 	return "200", nil
+}
+
+func (h *hands) Level(_ context.Context, service, level string) (string, error) {
+	h.did("level:%s@%s", service, level)
+	if h.level != nil {
+		return h.level(service)
+	}
+	return "100 of 100", nil
 }
 
 func (h *hands) Protected(_ context.Context, store string, since time.Time) (string, error) {
@@ -544,6 +553,39 @@ func TestCheckIsRepeatedUntilTheServiceIsUsable(t *testing.T) {
 		}
 		if n := len(r.facts("recovery.step-failed")); n != 0 {
 			t.Errorf("%d looks stand in the ledger as failures", n)
+		}
+	})
+}
+
+// A run goes on until the level that a stage asks for holds, and says what is missing meanwhile.
+func TestLevelIsMeasuredUntilItHolds(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		looks := 0
+		r.h.level = func(string) (string, error) {
+			if looks++; looks < 3 {
+				return "", errors.New("97 of 100")
+			}
+			return "100 of 100", nil
+		}
+		p, err := planner.Make(planner.Input{Now: noon, Disruption: noon, Lost: []string{"db"},
+			Stores:   map[string]planner.Store{"db": {Offers: []planner.Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}},
+			Services: map[string]planner.Service{"api": {Needs: []string{"db"}, Checked: true, Levels: []planner.Level{{Stage: "normal", Share: "100%"}}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.activate("r1", p)
+		for looks == 0 {
+			if !r.once() {
+				r.c.advance(time.Second)
+			}
+		}
+		if l := r.run("r1").Levels("api")["normal"]; r.run("r1").State != StateRunning || !l.At.IsZero() || l.Detail != "97 of 100" {
+			t.Errorf("%+v", l)
+		}
+		r.all()
+		run := r.run("r1")
+		if l := run.Levels("api")["normal"]; run.State != StateDone || l.At.IsZero() || l.Detail != "100 of 100" || looks != 3 || len(run.Levels("web")) != 0 {
+			t.Errorf("%s after %d looks: %+v", run.State, looks, l)
 		}
 	})
 }
