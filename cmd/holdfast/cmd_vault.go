@@ -186,14 +186,16 @@ func (c *cli) verifyCmd() *cobra.Command {
 		Short: "Read stored bytes back and name what is damaged",
 		Long: `Read back what was not read for longest, and compare it with what was signed:
 snapshots that are missing from a listing, packs and log that are damaged, cut or
-gone. A server does so every night, so that every byte is read within 30 days; what
+gone (HF-V13). It also names what lies there and is no object of the repository,
+such as a file that is not encrypted (HF-V14), and what is sealed to other keys than
+the plan of its time says (HF-V15). A server does so every night, so that every byte is read within 30 days; what
 was not is the unread share. --all reads everything now.
 
 It needs no key that can read a backup, except with --files, which names the files
 that damage costs; that use of the key is recorded.
 
-Exit status: 0 all that was read is whole, 1 error, 3 something is damaged or a
-location could not be read.`,
+Exit status: 0 all that was read is whole, 1 error, 3 something is damaged, foreign or
+wrongly sealed, or a location could not be read.`,
 		Example: "  $ holdfast verify --all\n  $ holdfast verify --location offsite --files",
 		Args:    args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -241,7 +243,7 @@ func printVerified(o io.Writer, vs []vault.Verified) {
 			fmt.Fprintf(o, "  not all was read: %s\n", v.Err)
 		}
 		for _, d := range v.Damage {
-			damage = true
+			damage = damage || d.Code == vault.CodeDamage
 			printDamage(o, d)
 		}
 	}
@@ -251,7 +253,11 @@ func printVerified(o io.Writer, vs []vault.Verified) {
 }
 
 func printDamage(o io.Writer, d vault.Damage) {
-	fmt.Fprintf(o, "  %s %s of %s, found %s\n    %s\n", d.What, d.Object, d.Store, when(d.Found), d.Detail)
+	of := ""
+	if d.Store != "" {
+		of = " of " + d.Store
+	}
+	fmt.Fprintf(o, "  %s %s%s, found %s (%s)\n    %s\n    hint: %s\n", d.What, d.Object, of, when(d.Found), d.Code, d.Detail, d.Hint)
 	if len(d.Snapshots) > 0 {
 		fmt.Fprintf(o, "    snapshots: %s\n", some(d.Snapshots))
 	}
@@ -315,7 +321,7 @@ func printRepairs(o io.Writer, rs []vault.Repair, apply bool) {
 		fmt.Fprintln(o, "nothing is known to be damaged; \"holdfast verify --all\" reads everything")
 	}
 	for _, r := range rs {
-		fmt.Fprintf(o, "%s at %s: %s %s\n", r.Store, r.Location, r.What, r.Object)
+		fmt.Fprintf(o, "%s: %s %s\n", strings.TrimPrefix(r.Store+" at "+r.Location, " at "), r.What, r.Object)
 		switch {
 		case r.Done:
 			fmt.Fprintf(o, "  brought back from %s\n", r.From)

@@ -132,6 +132,9 @@ type unapproved struct {
 	why string
 }
 
+// Unwrap says what is below, for what else it is able to do.
+func (s unapproved) Unwrap() repo.Store { return s.Store }
+
 func (s unapproved) Put(context.Context, string, int64, io.Reader) error {
 	return holdfast.WithHint(fmt.Errorf("nothing is written to a place that is not approved: %s: %w", s.why, holdfast.ErrRefused),
 		"use an approved place, or have this one approved under repository.approved")
@@ -142,6 +145,9 @@ type paced struct {
 	repo.Store
 	pace *flow.Pace
 }
+
+// Unwrap says what is below, for what else it is able to do: lock its objects, say.
+func (s paced) Unwrap() repo.Store { return s.Store }
 
 func (s paced) Put(ctx context.Context, name string, size int64, body io.Reader) error {
 	return s.Store.Put(ctx, name, size, s.pace.Reader(ctx, body))

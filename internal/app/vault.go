@@ -82,6 +82,11 @@ func (a *App) provenSnapshot(ctx context.Context, store string) (string, time.Ti
 
 // damaged: a copy that cannot be trusted is an incident before it is needed.
 func (a *App) damaged(ctx context.Context, tx *db.Tx, d vault.Damage) error {
+	if d.Code != vault.CodeDamage {
+		_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "verify", Dedup: d.Code + ":" + d.Location + ":" + d.Store, Store: d.Store,
+			Title: "Something at " + d.Location + " is not sealed as the plan says", Kind: "backup-damage", At: d.Found, Detail: fmt.Sprintf("%s %s: %s: %s", d.Code, d.What, d.Object, d.Detail)})
+		return err
+	}
 	_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "verify", Dedup: "damage:" + d.Location + ":" + d.Store, Store: d.Store,
 		Title: fmt.Sprintf("Copies of %s at %s are damaged", d.Store, d.Location), Kind: "backup-damage", At: d.Found, Detail: fmt.Sprintf("%s %s: %s", d.What, d.Object, d.Detail)})
 	return err

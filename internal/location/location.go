@@ -65,6 +65,19 @@ func ValidPart(s string) bool {
 	return true
 }
 
+// ProbePrefix begins the names of the folders in which a test of a place tries things.
+const ProbePrefix = ".holdfast-probe-"
+
+// Reserved reports whether a name at the top of a place is no object and yet nothing that
+// somebody left there: a running test of the place, or what a file system keeps for itself.
+func Reserved(name string) bool {
+	switch name {
+	case "lost+found", ".snapshot", ".zfs":
+		return true
+	}
+	return strings.HasPrefix(name, ProbePrefix)
+}
+
 func clip(s string) string {
 	if len(s) > MaxName {
 		return s[:MaxName] + "…"

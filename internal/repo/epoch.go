@@ -177,12 +177,6 @@ func (r *Repository) readEpoch(ctx context.Context, name string) (e *epoch, err 
 	})
 }
 
-// CheckEpoch reads a key epoch and checks all of it that needs no key.
-func (r *Repository) CheckEpoch(ctx context.Context, name string) error {
-	_, err := r.readEpoch(ctx, name)
-	return err
-}
-
 // Epochs lists the key epochs of a scope, by the names of their objects.
 func (r *Repository) Epochs(ctx context.Context, scope string) ([]string, error) {
 	if err := checkPart("scope", scope); err != nil {

@@ -119,10 +119,8 @@ func atMost(n, limit int64) string {
 // CheckLog reads every byte of a piece of log and checks its signature and place. It
 // needs no key. With no trusted keys only the structure is checked.
 func (r *Repository) CheckLog(ctx context.Context, l LogInfo) error {
-	return r.instead(ctx, l.Name, func(name string) error {
-		_, err := r.readLogRaw(ctx, name, l.Name)
-		return err
-	})
+	_, err := r.InspectLog(ctx, l)
+	return err
 }
 
 // readLogRaw reads a log object that lies at name and belongs at as.
@@ -153,7 +151,7 @@ func IsDamage(err error) bool {
 // Extend locks an object for longer, where the place can; able is false where it
 // cannot.
 func (r *Repository) Extend(ctx context.Context, name string, until time.Time) (able bool, err error) {
-	l, able := r.store.(Locker)
+	l, able := as[Locker](r.store)
 	if !able {
 		return false, nil
 	}

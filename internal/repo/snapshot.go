@@ -486,7 +486,7 @@ func (f *File) ReadAt(b []byte, off int64) (int, error) {
 
 // isDamage tells what a copy has lost from what a place or a caller could not do.
 func isDamage(err error) bool {
-	for _, e := range [...]error{ErrDamaged, ErrSubstituted, ErrKind, ErrForeign, ErrFormat, ErrLimit, ErrEscape, fs.ErrNotExist, seal.ErrDamaged, seal.ErrNoIdentity} {
+	for _, e := range [...]error{ErrDamaged, ErrSubstituted, ErrKind, ErrForeign, ErrStray, ErrFormat, ErrLimit, ErrEscape, fs.ErrNotExist, seal.ErrDamaged, seal.ErrNoIdentity} {
 		if errors.Is(err, e) {
 			return true
 		}

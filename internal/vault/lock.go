@@ -38,6 +38,7 @@ func (m *Module) renew(ctx context.Context, held *plan.Plan, name string, pl pla
 		if s.Location != name {
 			continue
 		}
+		var longest time.Time
 		for _, d := range s.Decided {
 			if !d.Keep || d.Received.IsZero() {
 				continue
@@ -48,6 +49,18 @@ func (m *Module) renew(ctx context.Context, held *plan.Plan, name string, pl pla
 					need[object] = until
 				}
 			}
+			if until.After(longest) {
+				longest = until
+			}
+		}
+		// What a key epoch gives is worth as much as what it opens. Which snapshots need
+		// it, nobody says: it stays as long as any of them.
+		epochs, err := pl.at.Epochs(ctx, s.Store)
+		if err != nil {
+			return err
+		}
+		for _, object := range epochs {
+			need[object] = longest
 		}
 	}
 	locked, err := m.locked(ctx, name)

@@ -89,11 +89,16 @@ func (m *Module) mendAt(ctx context.Context, name string, places map[string]plac
 			t.damage, t.at = "", m.cfg.Clock()
 			continue
 		}
-		if !repo.IsDamage(err) {
+		if !isFinding(err) {
 			return out, err
 		}
 		t.damage = object + "\n" + err.Error()
 		r := Repair{Damage: t.report(name)}
+		if r.Code != CodeDamage || strings.HasPrefix(object, "keys/") {
+			r.Why = "there is nothing to bring back: " + r.Hint
+			out = append(out, r)
+			continue
+		}
 		if err := m.mend(ctx, &r, t, places, apply); err != nil {
 			return out, err
 		}

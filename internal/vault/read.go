@@ -36,8 +36,10 @@ type Damage struct {
 	Location  string    `json:"location"`
 	Store     string    `json:"store"`
 	Object    string    `json:"object"`
-	What      string    `json:"what"` // damaged, missing, omitted
+	What      string    `json:"what"` // damaged, missing, omitted, foreign, wrongly sealed
+	Code      string    `json:"code"`
 	Detail    string    `json:"detail"`
+	Hint      string    `json:"hint"`
 	Snapshots []string  `json:"snapshots"` // that need it, the newest first
 	Paths     []string  `json:"paths,omitempty"`
 	Found     time.Time `json:"found"`
@@ -146,7 +148,7 @@ func (m *Module) verifyAt(ctx context.Context, name string, all bool, progress f
 	last := began
 	for i, t := range due {
 		object, err := t.read(ctx)
-		if err != nil && !repo.IsDamage(err) {
+		if err != nil && !isFinding(err) {
 			if ctx.Err() != nil {
 				return v, errors.Join(err, m.keep(context.WithoutCancel(ctx), name, targets))
 			}
@@ -221,7 +223,12 @@ func (m *Module) targets(ctx context.Context, name string, r *repo.Repository) (
 	if err != nil {
 		return nil, nil, err
 	}
+	keys, err := m.sealing(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
 	packs := map[string]*target{}
+	made := map[string]time.Time{} // of the oldest snapshot that names a pack
 	for _, store := range stores {
 		ids, err := r.SnapshotIDs(ctx, store)
 		if err != nil {
@@ -238,17 +245,38 @@ func (m *Module) targets(ctx context.Context, name string, r *repo.Repository) (
 				return nil, nil, err
 			}
 			failed := err
-			t := &target{object: object, store: store, needed: []string{id}, read: func(context.Context) (string, error) { return object, failed }}
+			t := &target{object: object, store: store, needed: []string{id}, read: func(ctx context.Context) (string, error) {
+				if failed != nil {
+					return object, failed
+				}
+				to, err := r.SealedTo(ctx, man)
+				if err == nil {
+					err = keys.check(to, man.Created, true)
+				} else if repo.IsDamage(err) {
+					err = nil // it is its pack's
+				}
+				return object, err
+			}}
 			targets = append(targets, t)
 			if err != nil {
 				continue
 			}
 			listed = append(listed, man)
 			for _, ref := range man.Packs {
+				made[ref.ID] = man.Created // the newest come first
 				pt := packs[ref.ID]
 				if pt == nil {
 					object := "packs/" + ref.ID[:2] + "/" + ref.ID
-					pt = &target{object: object, store: store, size: ref.Size, read: func(ctx context.Context) (string, error) { return object, r.CheckPack(ctx, ref) }}
+					pt = &target{object: object, store: store, size: ref.Size, read: func(ctx context.Context) (string, error) {
+						if err := r.CheckPack(ctx, ref); err != nil {
+							return object, err
+						}
+						to, err := r.PackSealedTo(ctx, ref)
+						if err == nil {
+							err = keys.check(to, made[ref.ID], false)
+						}
+						return object, err
+					}}
 					packs[ref.ID] = pt
 					targets = append(targets, pt)
 				}
@@ -262,7 +290,7 @@ func (m *Module) targets(ctx context.Context, name string, r *repo.Repository) (
 			return nil, nil, err
 		}
 		targets = append(targets, got...)
-		more, err := m.logTargets(ctx, r, store, listed, known)
+		more, err := m.logTargets(ctx, r, keys, store, listed, known)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -275,8 +303,14 @@ func (m *Module) targets(ctx context.Context, name string, r *repo.Repository) (
 			lacks = append(lacks, Damage{Store: store, Object: "snapshots/" + store + "/" + cmp.Or(x.Snapshot, "?"), What: "omitted", Detail: x.String(), Snapshots: []string{x.Snapshot}})
 		}
 	}
+	more, err := m.others(ctx, r, keys, targets, stores)
+	if err != nil {
+		return nil, nil, err
+	}
+	targets = append(targets, more...)
 	for i := range lacks {
 		lacks[i].Location, lacks[i].Found = name, now
+		lacks[i] = lacks[i].named()
 	}
 	for _, t := range targets {
 		if k, ok := known[t.object]; ok {
@@ -368,7 +402,7 @@ func (m *Module) receiptTargets(ctx context.Context, name string, r *repo.Reposi
 
 // logTargets groups the pieces of a store's log. A group that was larger once, and of
 // which all is needed, has lost a piece.
-func (m *Module) logTargets(ctx context.Context, r *repo.Repository, store string, listed []*repo.Manifest, known map[string]target) (targets []*target, err error) {
+func (m *Module) logTargets(ctx context.Context, r *repo.Repository, keys sealing, store string, listed []*repo.Manifest, known map[string]target) (targets []*target, err error) {
 	pieces, err := r.Logs(ctx, store)
 	if err != nil {
 		return nil, err
@@ -399,8 +433,12 @@ func (m *Module) logTargets(ctx context.Context, r *repo.Repository, store strin
 			var bad error
 			object := g
 			for _, l := range groups[g] {
-				if err := r.CheckLog(ctx, l); err != nil {
-					if !repo.IsDamage(err) {
+				is, err := r.InspectLog(ctx, l)
+				if err == nil {
+					err = keys.check(is.To, is.Made, true)
+				}
+				if err != nil {
+					if !isFinding(err) {
 						return g, err
 					}
 					bad, object = errors.Join(bad, err), l.Name
@@ -571,7 +609,7 @@ func (t *target) report(location string) Damage {
 	case strings.Contains(detail, "not exist") || strings.Contains(detail, "no such file"):
 		d.What = "missing"
 	}
-	return d
+	return d.named()
 }
 
 func reading(name string, targets []*target, within time.Duration, now time.Time) Reading {

@@ -382,6 +382,45 @@ func (s *Store) walk(ctx context.Context, fsys durable.FS, dir, prefix string, f
 	return nil
 }
 
+// Strays implements repo.StrayLister: it lists files that List leaves out, because no
+// object can have their names, and what is not a regular file. A folder with such a name
+// is listed as one, and not entered. Our own temporary files and probes are left out, and
+// so is what file systems keep for themselves.
+func (s *Store) Strays(ctx context.Context, fn func(repo.Object) error) error {
+	fsys, closer, err := s.begin(ctx, "list", "")
+	if err != nil {
+		return err
+	}
+	defer closer.Close()
+	var look func(dir string) error
+	look = func(dir string) error {
+		entries, err := fsys.ReadDir(dir)
+		if err != nil {
+			return s.explain("list", dir, err)
+		}
+		for _, e := range entries {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			name := path.Join(dir, e.Name())
+			switch {
+			case durable.IsTemp(e.Name()), dir == "." && location.Reserved(e.Name()):
+			case e.IsDir() && location.ValidPart(e.Name()):
+				err = look(name)
+			case e.IsDir():
+				err = fn(repo.Object{Name: name + "/"})
+			case !location.ValidPart(e.Name()):
+				err = fn(repo.Object{Name: name})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return look(".")
+}
+
 // Delete implements repo.Store. A crash may bring the object back.
 func (s *Store) Delete(ctx context.Context, name string) error {
 	if err := location.CheckName(name); err != nil {

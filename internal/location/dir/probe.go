@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"holdfast/internal/durable"
+	"holdfast/internal/location"
 	"holdfast/internal/location/probe"
 )
 
@@ -20,7 +21,7 @@ func Probe(path, id string) (probe.Place, error) {
 	if err != nil {
 		return probe.Place{}, err
 	}
-	dir := filepath.Join(s.path, ".holdfast-probe-"+id)
+	dir := filepath.Join(s.path, location.ProbePrefix+id)
 	// Mkdir and not MkdirAll: a directory that is not there may be an unmounted disk's.
 	if err := os.Mkdir(dir, dirPerm); err != nil {
 		if errors.Is(err, os.ErrNotExist) {

@@ -30,7 +30,7 @@ func Probe(cfg Config, id string) (probe.Place, error) {
 	if cfg.Prefix != "" {
 		cfg.Prefix += "/"
 	}
-	cfg.Prefix += ".holdfast-probe-" + id
+	cfg.Prefix += location.ProbePrefix + id
 	cfg.Retain, cfg.page = 0, probePage
 	if cfg.Timeout <= 0 || cfg.Timeout > 10*time.Second {
 		cfg.Timeout = 10 * time.Second

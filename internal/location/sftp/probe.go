@@ -8,6 +8,7 @@ import (
 
 	client "github.com/pkg/sftp"
 
+	"holdfast/internal/location"
 	"holdfast/internal/location/probe"
 )
 
@@ -21,7 +22,7 @@ func Probe(ctx context.Context, cfg Config, id string) (probe.Place, error) {
 	if err != nil {
 		return probe.Place{}, err
 	}
-	dir := path.Join(cfg.Path, ".holdfast-probe-"+id)
+	dir := path.Join(cfg.Path, location.ProbePrefix+id)
 	// Mkdir and not MkdirAll: a folder that is not there may be an unmounted disk's.
 	if err := outer.do(ctx, func(c *conn) error { return c.Mkdir(dir) }); err != nil {
 		return probe.Place{}, outer.explain(ctx, "make", "", err)

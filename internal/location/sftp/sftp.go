@@ -500,6 +500,44 @@ func (s *Store) List(ctx context.Context, prefix string, fn func(repo.Object) er
 	return s.walk(ctx, start, prefix, true, fn)
 }
 
+// Strays implements repo.StrayLister: it lists files that List leaves out, because no
+// object can have their names. A folder with such a name is listed as one, and not
+// entered. Our own temporary files and probes are left out, and so is what file systems
+// keep for themselves.
+func (s *Store) Strays(ctx context.Context, fn func(repo.Object) error) error {
+	if err := s.begin(ctx, "list", ""); err != nil {
+		return err
+	}
+	var look func(dir string) error
+	look = func(dir string) error {
+		var entries []fs.FileInfo
+		err := s.do(ctx, func(c *conn) (err error) {
+			entries, err = c.ReadDir(s.file(dir))
+			return err
+		})
+		if err != nil {
+			return s.explain(ctx, "list", dir, err)
+		}
+		for _, e := range entries {
+			name := path.Join(dir, e.Name())
+			switch {
+			case strings.HasPrefix(e.Name(), tempPrefix), dir == "" && location.Reserved(e.Name()):
+			case e.IsDir() && location.ValidPart(e.Name()):
+				err = look(name)
+			case e.IsDir():
+				err = fn(repo.Object{Name: name + "/"})
+			case !location.ValidPart(e.Name()):
+				err = fn(repo.Object{Name: name, Size: e.Size(), Modified: e.ModTime()})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return ctx.Err()
+	}
+	return look("")
+}
+
 func (s *Store) walk(ctx context.Context, dir, prefix string, first bool, fn func(repo.Object) error) error {
 	var entries []fs.FileInfo
 	err := s.do(ctx, func(c *conn) (err error) {

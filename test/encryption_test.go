@@ -1,0 +1,95 @@
+package test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"holdfast/internal/location/locationtest"
+)
+
+// A readBack is one location of what "verify --json" prints.
+type readBack struct {
+	Location string
+	Damage   []struct{ What, Code, Object, Store, Detail, Hint string }
+}
+
+// named is what reading back names at each location, as "code object".
+func (w workspace) named(t *testing.T, status int, args ...string) map[string][]string {
+	t.Helper()
+	var at []readBack
+	e := w.run(t, append([]string{"verify", "--json"}, args...)...).want(t, status)
+	if err := json.Unmarshal([]byte(e.out), &at); err != nil {
+		t.Fatalf("%v: %v", err, e)
+	}
+	out := map[string][]string{}
+	for _, l := range at {
+		for _, d := range l.Damage {
+			if d.Hint == "" || d.Detail == "" {
+				t.Errorf("%+v says neither why nor what to do", d)
+			}
+			out[l.Location] = append(out[l.Location], d.Code+" "+d.Object)
+		}
+		slices.Sort(out[l.Location])
+	}
+	return out
+}
+
+func TestForeignObjects(t *testing.T) {
+	t.Parallel()
+	t.Run("ENC-06 a file that is not encrypted is named, in a folder and in a bucket", func(t *testing.T) {
+		server := locationtest.StartS3(t)
+		w, _ := vaultWorkspace(t)
+		secret := filepath.Join(w.root, "bucket-key")
+		write(t, secret, "aws_access_key_id = "+server.Access+"\naws_secret_access_key = "+server.Secret+"\n", 0o600)
+		edit(t, w.plan(), func(s string) string {
+			return regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(s, fmt.Sprintf("  offsite: {kind: s3, domain: bucket, s3: {endpoint: %q, bucket: mixed, prefix: firm, credentials_file: %q}}", server.URL, secret))
+		})
+		w.run(t, "location", "init", "--all").want(t, 0)
+		w.backup(t)
+		w.backup(t)
+		w.run(t, "verify", "--all").want(t, 0)
+		owner, err := minio.New(strings.TrimPrefix(server.URL, "http://"), &minio.Options{Creds: credentials.NewStaticV4(server.Access, server.Secret, "")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain := "name,card\nAda,4111111111111111\n"
+		var want []string
+		for _, name := range []string{"customers.csv", "Customers of May.csv", ".export/all.sql", "packs/ab/" + strings.Repeat("ab", 16), "logs/uploads/1/dump.sql", "anchors/copy"} {
+			write(t, filepath.Join(w.near, name), plain, 0o600)
+			if _, err := owner.PutObject(t.Context(), "mixed", "firm/"+name, bytes.NewReader([]byte(plain)), int64(len(plain)), minio.PutObjectOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, "HF-V14 "+name)
+		}
+		slices.Sort(want)
+		folder := slices.Clone(want)
+		folder[slices.Index(folder, "HF-V14 .export/all.sql")] = "HF-V14 .export/"
+		slices.Sort(folder)
+		got := w.named(t, 3) // what a night reads: what is new comes first
+		if !slices.Equal(got["near"], folder) {
+			t.Errorf("in the folder are named %q, and not %q", got["near"], folder)
+		}
+		if !slices.Equal(got["offsite"], want) {
+			t.Errorf("in the bucket are named %q, and not %q", got["offsite"], want)
+		}
+		if e := w.run(t, "verify", "--location", "near").want(t, 3); !strings.Contains(e.out, "foreign customers.csv") || !strings.Contains(e.out, "hint: ") {
+			t.Errorf("people are not told: %v", e)
+		}
+		if e := w.run(t, "repair", "--apply", "--location", "near").want(t, 3); strings.Contains(e.out, "brought back") || !strings.Contains(e.out, "nothing to bring back") {
+			t.Errorf("a foreign file is repaired: %v", e)
+		}
+		if e := w.run(t, "incident", "list"); !strings.Contains(e.out, "not sealed as the plan says") {
+			t.Errorf("nobody is called: %v", e)
+		}
+		w.run(t, "restore", "uploads", "--to", filepath.Join(w.root, "back")).want(t, 0)
+	})
+}
