@@ -38,11 +38,23 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 	seen := a.look(ctx)
 	f := objective.Facts{Now: a.opt.Clock(), NextDrill: map[string]time.Time{}}
+	rooms, err := a.Backups.Spaces(ctx, f.Now)
+	if err != nil {
+		return f, err
+	}
+	added, err := a.Backups.Added(ctx, f.Now.AddDate(0, 0, -1), f.Now)
+	if err != nil {
+		return f, err
+	}
 	for _, name := range slices.Sorted(maps.Keys(a.Plan().Locations)) {
 		l := seen[name]
 		lf := objective.LocationFact{Location: name, Reachable: l.err == nil && !l.at.IsZero(), Seen: l.at, Answered: l.answered}
 		if l.err != nil {
 			lf.Err = l.err.Error()
+		}
+		lf.Room, lf.Untold, lf.Added = objective.Room(l.room), l.untold, added[name]
+		for _, r := range rooms[name] {
+			lf.Rooms = append(lf.Rooms, objective.Room(r))
 		}
 		f.Locations = append(f.Locations, lf)
 	}

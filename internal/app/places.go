@@ -213,6 +213,28 @@ func (ps *Places) Open(ctx context.Context, name string) (*repo.Repository, erro
 	return r, nil
 }
 
+// Space is how much room a location has, where it says so: a directory and most SFTP
+// servers do, an object store and a gateway do not.
+func (ps *Places) Space(ctx context.Context, name string) (location.Space, error) {
+	s, err := ps.Store(name)
+	if err != nil {
+		return location.Space{}, err
+	}
+	if u, ok := s.(unapproved); ok {
+		s = u.Store
+	}
+	if p, ok := s.(paced); ok {
+		s = p.Store
+	}
+	switch s := s.(type) {
+	case *dir.Store:
+		return s.Space(ctx)
+	case *sftp.Store:
+		return s.Space(ctx)
+	}
+	return location.Space{}, location.ErrUntold
+}
+
 // Init makes a repository at a location. One of the same name that is there
 // stays as it is.
 func (ps *Places) Init(ctx context.Context, name string, now time.Time) error {

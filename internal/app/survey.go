@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/backup"
 )
 
 // A survey is what was last seen at the locations. Listing a location takes
@@ -26,6 +27,9 @@ type located struct {
 	at       time.Time // of the last look; zero: nobody has looked
 	answered time.Time // of the last look that it answered; zero: none since we started
 	err      error
+	room     backup.Space // when it was last looked at as a whole
+	untold   string       // why its room is not known
+	noted    int64        // day on which its room was written down, since 1970
 	stores   map[string]surveyed
 }
 
@@ -165,6 +169,9 @@ func (a *App) lookAt(ctx context.Context, name string, stores []string) {
 	r, err := a.Places.Open(ctx, name)
 	if l.err = err; err == nil {
 		l.answered = l.at
+		if stores == nil {
+			a.lookForRoom(ctx, name, &l)
+		}
 		for id, ad := range a.force.Load().stores {
 			if ad.err != nil || stores != nil && !slices.Contains(stores, id) {
 				continue
@@ -180,6 +187,26 @@ func (a *App) lookAt(ctx context.Context, name string, stores []string) {
 		return // what we saw while stopping says nothing
 	}
 	a.survey.put(name, l)
+}
+
+// lookForRoom asks a location how much it can still take, and writes the first answer of a
+// day down: what it becomes from day to day says when it is full.
+func (a *App) lookForRoom(ctx context.Context, name string, l *located) {
+	s, err := a.Places.Space(ctx, name)
+	if err != nil {
+		l.room, l.untold = backup.Space{}, err.Error()
+		return
+	}
+	l.room, l.untold = backup.Space{At: l.at, Total: s.Total, Free: s.Free}, ""
+	today := l.at.Unix() / int64(24*time.Hour/time.Second)
+	if l.noted == today {
+		return
+	}
+	if err := a.Backups.NoteSpace(ctx, name, l.room); err != nil {
+		a.opt.Log.Warn("room of a location not written down", "location", name, "err", err)
+		return
+	}
+	l.noted = today
 }
 
 // look returns what was seen, and looks first where nobody has looked yet.

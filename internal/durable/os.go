@@ -55,9 +55,17 @@ func syncDir(d *os.File) error {
 
 // FreeBytes returns how many bytes an ordinary user can still write at path.
 func FreeBytes(path string) (uint64, error) {
+	_, free, err := Room(path)
+	return free, err
+}
+
+// Room returns how many bytes the file system of path has for an ordinary user, and how
+// many of them can still be written. What is kept back for root counts in neither.
+func Room(path string) (total, free uint64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(path, &st); err != nil {
-		return 0, &fs.PathError{Op: "statfs", Path: path, Err: err}
+		return 0, 0, &fs.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	return uint64(st.Bavail) * uint64(st.Bsize), nil
+	size := uint64(st.Bsize)
+	return (uint64(st.Blocks) - uint64(st.Bfree) + uint64(st.Bavail)) * size, uint64(st.Bavail) * size, nil
 }

@@ -25,6 +25,17 @@ type LocationFact struct {
 	Seen      time.Time // when that was found out
 	Answered  time.Time // when it last answered; zero: not since anybody looks
 	Err       string
+	// Room is how much it can still take now; zero: it does not say, and Untold tells why.
+	Room   Room
+	Untold string
+	Rooms  []Room // of earlier days, oldest first
+	Added  int64  // bytes that snapshots added in the last day; logs are not counted
+}
+
+// A Room is how much a location could take at one instant.
+type Room struct {
+	At          time.Time
+	Total, Free int64 // bytes
 }
 
 // A Copy is what one location holds of one store.

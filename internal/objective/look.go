@@ -50,6 +50,9 @@ func Look(p *plan.Plan, f Facts) Overview {
 			o.Findings = append(o.Findings, holdfast.Finding{Code: "HF-O01", Severity: holdfast.SeverityError, Subject: "locations." + l.ID, Message: fmt.Sprintf("location %q %s", l.ID, l.Why),
 				Hint: "look whether its disk, machine or network is there: copies catch up by themselves once it is; if it is gone for good, put another one in its place in the plan"})
 		}
+		if f, ok := l.Space.finding(l.ID, f.Now); ok {
+			o.Findings = append(o.Findings, f)
+		}
 	}
 
 	var postures []holdfast.Posture
@@ -81,6 +84,7 @@ func (k *known) lookLocations(stores []StoreOverview) []LocationOverview {
 		if !loc.Reachable {
 			l.Why = "does not answer" + since(loc.Answered, k.now) + colon(loc.Err)
 		}
+		l.Space = foresee(loc, k.now)
 		out = append(out, l)
 	}
 	return out

@@ -285,5 +285,6 @@ type LocationOverview struct {
 	Seen      time.Time `json:"seen,omitzero"`     // when it was last looked at
 	Answered  time.Time `json:"answered,omitzero"` // when it last answered
 	Stores    int       `json:"stores"`            // stores that it can bring back
+	Space     Space     `json:"space"`
 	Why       string    `json:"why,omitempty"`
 }

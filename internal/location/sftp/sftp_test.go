@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/durable"
 	"holdfast/internal/location"
 	"holdfast/internal/location/locationtest"
 	"holdfast/internal/location/sftp"
@@ -223,5 +224,19 @@ func TestRemoveTemps(t *testing.T) {
 	}
 	if got, err := get(s, "packs/aa/1"); err != nil || got != "one" {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+// The server says how much room its disk has.
+func TestSpace(t *testing.T) {
+	server := locationtest.StartSFTP(t)
+	cfg := config(t, server)
+	got, err := open(t, cfg).Space(t.Context())
+	must(t, err)
+	total, _, err := durable.Room(cfg.Path)
+	must(t, err)
+	// Others write to the disk meanwhile: what is free is not compared, nor is the total to the byte.
+	if diff := float64(got.Total) / float64(total); got.Free <= 0 || got.Free > got.Total || diff < 0.99 || diff > 1.01 {
+		t.Errorf("%d of %d bytes are free, want about %d in all", got.Free, got.Total, total)
 	}
 }
