@@ -500,3 +500,51 @@ func TestPolicyRowsOfThePlan(t *testing.T) {
 		d.has(t, "HF-L50", "warning", "frameworks.hipaa.clauses", "164.308(a)(7)", "164.308(a)(8)")
 	})
 }
+
+// The form of an impact analysis is the plan; what follows from it is said, and what disagrees is found.
+func TestImpactRows(t *testing.T) {
+	t.Parallel()
+	t.Run("OBJ-03 impact over time, what follows from it, and what disagrees", func(t *testing.T) {
+		d := newDraft(t)
+		d.add(t, "obligations:\n  orders: {law: \"Consumer Sales Act\", of: [api]}\n")
+		d.change(t, "    runbook: rebuild\n    # probe", `    bia:
+      impact: {1h: {level: 1, cost: 100}, 4h: {level: 3, cost: 1000}, 12h: {level: 4, text: "orders are lost"}}
+      loss_impact: {1h: {level: 2}, 6h: {level: 4, text: "invoices are lost"}}
+      peaks: {month-end: {when: "1mo on last at 08:00", for: 10h, text: "invoices", rto: 4h}}
+      obligations: [orders]
+      by: founder-a
+      on: "2026-10-01"
+    mtd: 12h
+    runbook: rebuild
+    # probe`)
+		d.hasNot(t, "HF-L41", "services.api")
+		follows := func(words ...string) {
+			t.Helper()
+			out := strings.Join(strings.Fields(d.run(t, "explain", "services.api.bia", "--plan-only").want(t, 0).out), " ")
+			for _, w := range words {
+				if !strings.Contains(out, w) {
+					t.Errorf("what follows from the analysis lacks %q:\n%s", w, out)
+				}
+			}
+		}
+		follows("at most 12h", "impact 4 from 12h on", "orders are lost", "derived rto: 4h; declared: 4h", "data may be at most 6h old; derived rpo: 1h", "derived tier of the scheme", "critical; declared: critical")
+		if out := d.run(t, "render").want(t, 0).out; !strings.Contains(out, "orders are lost") || !strings.Contains(out, "invoices") {
+			t.Error("the analysis is not in the document")
+		}
+		// The harm comes earlier: the derived time tightens, and the declared one is too long.
+		d.change(t, "4h: {level: 3, cost: 1000}", "2h: {level: 4, text: \"customers leave\"}")
+		says(t, d.findings(t), "HF-L41", "services.api.bia.impact", "4h", "too late", "customers leave", "below 2h")
+		says(t, d.findings(t), "HF-L41", "services.api.bia.impact", "maximum tolerable downtime", "12h", "from 2h on")
+		d.run(t, "check").want(t, 3)
+		follows("at most 2h", "derived rto: 1h; declared: 4h", "no tier of the scheme")
+		d.change(t, "  critical: {rto: 4h,", "  critical: {rto: 1h,")
+		d.change(t, "    mtd: 12h\n", "    mtd: 2h\n")
+		d.hasNot(t, "HF-L41", "services.api")
+		// So do data that are too old, and a peak.
+		d.change(t, "6h: {level: 4, text: \"invoices are lost\"}", "10m: {level: 4, text: \"invoices are lost\"}")
+		d.has(t, "HF-L41", "error", "services.api.bia.loss_impact", "15m", "invoices are lost")
+		d.change(t, "10m: {level: 4", "6h: {level: 4")
+		d.change(t, "text: \"invoices\", rto: 4h", "text: \"invoices\", rto: 30m")
+		d.has(t, "HF-L41", "error", "services.api.bia.peaks.month-end", "30m")
+	})
+}

@@ -69,12 +69,21 @@ func TestStagedRecovery(t *testing.T) {
 		return strings.Replace(s, "confirm_after: 30s", "confirm_after: 1s", 1)
 	})
 	w.run(t, "check").want(t, 0)
+	edit(t, w.plan(), func(s string) string {
+		return strings.Replace(s, "\nstores:\n", `
+suppliers: {forge: {provides: "our code"}}
+stores:
+  code: {kind: git, tier: support, owner: technical_lead, class: internal, git: {url: "https://git.example.com/a.git"}, delegated: {to: forge, rto: 4h}}
+  cache: {kind: files, tier: support, owner: technical_lead, class: internal, files: {path: "`+w.uploads+`/cache"}, not_protected: "rebuilt from the uploads"}
+`, 1)
+	})
 	w.run(t, "location", "init", "--all").want(t, 0)
 	server := serve(t, w.dir)
 	w.run(t, "backup", "uploads").want(t, 0)
 	if got := verdicts(w.staged(t, "api")); got != "back unknown unknown, worked-off unknown unknown, normal unknown unknown" {
 		t.Errorf("before any recovery: %s", got)
 	}
+	before := w.postures(t)
 	if err := os.Rename(w.uploads, w.uploads+".lost"); err != nil {
 		t.Fatal(err)
 	}
@@ -155,4 +164,39 @@ func TestStagedRecovery(t *testing.T) {
 			}
 		}
 	})
+	t.Run("every posture of an objective is reached", func(t *testing.T) {
+		now := w.postures(t)
+		server.stop(t)
+		later(t, 8*24*time.Hour)
+		week := w.postures(t)
+		later(t, 11*24*time.Hour)
+		month := w.postures(t)
+		for posture, x := range map[string]struct {
+			of string
+			in map[string]string
+		}{
+			"unknown": {"uploads.rto", before}, "proved": {"uploads.rto", now}, "due": {"uploads.rto", week}, "overdue": {"uploads.rto", month},
+			"failed": {"api.rto", now}, "excepted": {"cache.rto", now}, "claimed": {"code.rto", now}, "not applicable": {"code.rpo", now},
+		} {
+			if x.in[x.of] != posture {
+				t.Errorf("%s is %q, want %q", x.of, x.in[x.of], posture)
+			}
+		}
+	})
+}
+
+// postures are those of all objectives: "uploads.rto".
+func (w workspace) postures(t *testing.T) map[string]string {
+	t.Helper()
+	type has struct {
+		ID       string
+		RTO, RPO struct{ Posture string }
+	}
+	var v struct{ Services, Stores []has }
+	w.run(t, "status", "--json").object(t, &v)
+	out := map[string]string{}
+	for _, x := range append(v.Services, v.Stores...) {
+		out[x.ID+".rto"], out[x.ID+".rpo"] = x.RTO.Posture, x.RPO.Posture
+	}
+	return out
 }
