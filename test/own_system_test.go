@@ -103,7 +103,7 @@ func TestOwnSystem(t *testing.T) {
 	t.Parallel()
 	c := shared.get(t)
 	w := forCluster(t, c)
-	c.sql(t, "CREATE TABLE ledger (n int PRIMARY KEY, at timestamptz)")
+	c.sql(t, "DROP TABLE IF EXISTS ledger; CREATE TABLE ledger (n int PRIMARY KEY, at timestamptz)")
 	t.Cleanup(func() {
 		if _, err := c.query(context.Background(), "DROP TABLE ledger"); err != nil {
 			t.Error(err)

@@ -113,7 +113,7 @@ func protect(t *testing.T, edits ...func(string) string) firm {
 	for _, change := range edits {
 		edit(t, f.plan(), change)
 	}
-	c.sql(t, "CREATE TABLE ledger (n int PRIMARY KEY, at timestamptz)")
+	c.sql(t, "DROP TABLE IF EXISTS ledger; CREATE TABLE ledger (n int PRIMARY KEY, at timestamptz)")
 	t.Cleanup(func() {
 		if _, err := c.query(context.Background(), "DROP TABLE ledger"); err != nil {
 			t.Error(err)
