@@ -2,6 +2,8 @@ package test
 
 import (
 	"bytes"
+	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
@@ -91,5 +93,54 @@ func TestForeignObjects(t *testing.T) {
 			t.Errorf("nobody is called: %v", e)
 		}
 		w.run(t, "restore", "uploads", "--to", filepath.Join(w.root, "back")).want(t, 0)
+	})
+}
+
+func TestNothingReadableIsStored(t *testing.T) {
+	t.Parallel()
+	t.Run("what a table and files hold is in no stored object", func(t *testing.T) {
+		f := protect(t)
+		noise := make([]byte, 64)
+		rand.Read(noise)
+		marks := [][]byte{[]byte("Ada-Lovelace-4111111111111111"), []byte(hex.EncodeToString(noise)), noise}
+		f.cluster.sql(t, fmt.Sprintf("CREATE TABLE card AS SELECT n, '%s' AS holder FROM generate_series(1, 2000) n", marks[0]))
+		f.cluster.sql(t, fmt.Sprintf("CREATE TABLE token AS SELECT '%s' AS value", marks[1]))
+		defer f.cluster.sql(t, "DROP TABLE card, token")
+		write(t, filepath.Join(f.uploads, "cards.txt"), strings.Repeat(string(marks[0])+"\n", 5000), 0o600)
+		write(t, filepath.Join(f.uploads, "noise.bin"), string(noise), 0o600)
+		if live := treeOf(t, f.uploads); !strings.Contains(live["cards.txt"], string(marks[0])) || !strings.Contains(live["noise.bin"], string(marks[2])) {
+			t.Fatal("the plain text would not be found")
+		}
+		f.reaches(t, f.cluster.clock(t), 2) // the log has it
+		for _, store := range []string{"db", "uploads"} {
+			f.run(t, "backup", store).want(t, 0)
+		}
+		for name, dir := range map[string]string{"near": f.near, "offsite": f.offsite} {
+			heads := map[string]int{}
+			for path, text := range treeOf(t, dir) {
+				if text == "dir" {
+					continue
+				}
+				for i, m := range marks {
+					if strings.Contains(text, string(m)) {
+						t.Errorf("%s at %s holds the plain text %d", path, name, i)
+					}
+				}
+				kind, _, _ := strings.Cut(path, "/")
+				if kind == "packs" || kind == "logs" {
+					if !strings.Contains(text[:min(len(text), 4096)], "age-encryption.org/v1") {
+						t.Errorf("%s at %s does not say how its key is sealed", path, name)
+					}
+					heads[kind]++
+				}
+			}
+			if heads["packs"] == 0 || heads["logs"] == 0 {
+				t.Errorf("at %s are %v", name, heads)
+			}
+			if note := treeOf(t, dir)["RECOVERY.txt"]; !strings.Contains(note, "AES-256-GCM") {
+				t.Errorf("the note at %s does not name the cipher:\n%s", name, note)
+			}
+		}
+		f.run(t, "verify", "--all").want(t, 0)
 	})
 }
