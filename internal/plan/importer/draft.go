@@ -17,7 +17,8 @@ import (
 type draft struct {
 	name   string
 	values []Value
-	at     map[string]int // path to its value
+	at     map[string]int      // path to its value
+	listed map[string][]string // what stands in each section, in the order of the text
 	clash  []clash
 	root   *node
 }
@@ -37,7 +38,9 @@ type node struct {
 	children []*node
 }
 
-func newDraft(name string) *draft { return &draft{name: name, at: map[string]int{}, root: &node{}} }
+func newDraft(name string) *draft {
+	return &draft{name: name, at: map[string]int{}, listed: map[string][]string{}, root: &node{}}
+}
 
 // set notes a value, and reports whether it is the first for its path. A second value
 // is kept as a clash, unless it says the same.
@@ -53,9 +56,23 @@ func (d *draft) set(path []string, value, stated, check string, src source) bool
 		}
 		return false
 	}
-	d.at[key] = len(d.values)
-	d.values = append(d.values, v)
+	d.append(v)
 	return true
+}
+
+// append keeps a value whose path is new.
+func (d *draft) append(v Value) {
+	d.at[strings.Join(v.path, "\x00")] = len(d.values)
+	d.values = append(d.values, v)
+	if len(v.path) < 2 {
+		return
+	}
+	// A name for the whole of what stands below it, which is no path of a value.
+	section, group := v.path[0], strings.Join(v.path[:2], "\x00")+"\x00"
+	if _, ok := d.at[group]; !ok {
+		d.at[group] = len(d.values) - 1
+		d.listed[section] = append(d.listed[section], v.path[1])
+	}
 }
 
 // replace notes a value that is better known than an earlier one.
@@ -77,15 +94,7 @@ func (d *draft) get(path ...string) (Value, bool) {
 
 // below returns the ids of a section, in the order of the text.
 func (d *draft) below(section string) []string {
-	var out []string
-	seen := map[string]bool{}
-	for _, v := range d.values {
-		if len(v.path) > 1 && v.path[0] == section && !seen[v.path[1]] {
-			seen[v.path[1]] = true
-			out = append(out, v.path[1])
-		}
-	}
-	return out
+	return slices.Clone(d.listed[section])
 }
 
 // drop takes out the values that a complaint of the plan's reader is about: those at or
@@ -105,9 +114,9 @@ func (d *draft) drop(subject string, line int, text []byte) []Value {
 			keep = append(keep, v)
 		}
 	}
-	d.values, d.at, d.root = keep, map[string]int{}, &node{}
-	for i, v := range d.values {
-		d.at[strings.Join(v.path, "\x00")] = i
+	d.values, d.at, d.listed, d.root = nil, map[string]int{}, map[string][]string{}, &node{}
+	for _, v := range keep {
+		d.append(v)
 	}
 	return out
 }
