@@ -135,7 +135,7 @@ or waiting for approval.`,
 		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.locationCmd())
 	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.objectivesCmd(), c.gatewayCmd(), c.agentCmd())
 	root.AddCommand(c.verifyCmd(), c.pruneCmd(), c.repairCmd(), c.approveCmd())
-	root.AddCommand(c.reviewCmd(), c.riskCmd(), c.exceptionCmd(), c.storeCmd())
+	root.AddCommand(c.reviewCmd(), c.metricCmd(), c.riskCmd(), c.exceptionCmd(), c.storeCmd())
 	root.AddCommand(c.accessCmd())
 	root.AddCommand(c.exportCmd(), c.mountCmd()) // reading, beside restore
 	c.beginnings(root)

@@ -22,6 +22,7 @@ type Governance interface {
 	Enforced(ctx context.Context) ([]holdfast.Finding, error)
 	Inventory(ctx context.Context) ([]Item, error)
 	ReviewPack(ctx context.Context, from time.Time) (govern.Pack, error)
+	Metrics(ctx context.Context, name string) ([]govern.Metric, error)
 	Risks(ctx context.Context) ([]govern.Risk, error)
 	AssessRisk(ctx context.Context, id string, a govern.Assessment) (govern.Risk, error)
 	CloseRisk(ctx context.Context, id, by, note string) (govern.Risk, error)
@@ -107,6 +108,11 @@ func governance(a huma.API, g Governance) {
 		From time.Time `query:"from" required:"true"`
 	}) (*body[govern.Pack], error) {
 		return answer(g.ReviewPack(ctx, in.From))
+	})
+	get(a, access.View, "metrics", "/api/v1/metrics", "The values of the plan's metrics, oldest first, and of open periods so far", func(ctx context.Context, in *struct {
+		Name string `query:"name" maxLength:"200" doc:"of this metric only"`
+	}) (*body[[]govern.Metric], error) {
+		return answer(g.Metrics(ctx, in.Name))
 	})
 	get(a, access.View, "risks", "/api/v1/risks", "The register of risks", func(ctx context.Context, _ *struct{}) (*body[[]govern.Risk], error) {
 		return answer(g.Risks(ctx))
@@ -210,6 +216,11 @@ func (c *Client) Launches(ctx context.Context) (ls []govern.Launch, err error) {
 // GoLive declares a store live.
 func (c *Client) GoLive(ctx context.Context, store, by string) (l govern.Launch, err error) {
 	return l, c.do(ctx, http.MethodPost, "/api/v1/stores/"+url.PathEscape(store)+"/live", word{By: by}, &l)
+}
+
+// Metrics asks for the values of a metric, of all for "".
+func (c *Client) Metrics(ctx context.Context, name string) (ms []govern.Metric, err error) {
+	return ms, c.do(ctx, http.MethodGet, "/api/v1/metrics?name="+url.QueryEscape(name), nil, &ms)
 }
 
 // Reviews lists what people owe.

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strconv"
@@ -55,7 +56,7 @@ func (a *App) Evidence(ctx context.Context, e api.Export) ([]byte, error) {
 	if in.Slots, err = a.slots(ctx, e.From, e.To); err != nil {
 		return nil, err
 	}
-	for _, population := range []func(context.Context, time.Time, time.Time) (evidence.Population, error){a.backupRows, a.drillRows, a.incidentRows} {
+	for _, population := range []func(context.Context, time.Time, time.Time) (evidence.Population, error){a.backupRows, a.drillRows, a.incidentRows, a.metricRows} {
 		p, err := population(ctx, e.From, e.To)
 		if err != nil {
 			return nil, err
@@ -103,8 +104,28 @@ func (a *App) slots(ctx context.Context, from, to time.Time) ([]evidence.Slot, e
 		return nil, err
 	}
 	var out []evidence.Slot
+	plans, err := a.plansInForce(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]bool{} // what the plan in force does not ask for any more was done all the same, or not
 	for _, sch := range a.schedules() {
-		ss, err := a.Jobs.Slots(ctx, sch.Name, from, to)
+		names[sch.Name] = true
+	}
+	for _, v := range plans {
+		p, err := plan.Parse("plan.yaml", v.Text)
+		if err != nil {
+			return nil, fmt.Errorf("plan %s: %w", v.Digest, err)
+		}
+		for id := range p.Stores {
+			names[backupSchedule(id)] = true
+		}
+		for id := range p.Drills {
+			names[drillSchedule(id)] = true
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		ss, err := a.Jobs.Slots(ctx, name, from, to)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +143,7 @@ func (a *App) slots(ctx context.Context, from, to time.Time) ([]evidence.Slot, e
 // slotFacts finds, for each scheduled job, the fact that tells how its work ended.
 func (a *App) slotFacts(ctx context.Context, from time.Time) (map[int64]int64, error) {
 	ends := map[int64]int64{}
-	for _, kind := range []string{backup.FactFailed, backup.FactSnapshot, "drill." + drill.StateFailed, "drill." + drill.StateShort, "drill." + drill.StatePassed} {
+	for _, kind := range []string{backup.FactFailed, backup.FactSnapshot, "drill." + drill.StatePassed, "drill." + drill.StateShort, "drill." + drill.StateFailed} { // of several drills of one slot the worst tells
 		fs, err := a.Ledger.Find(ctx, ledger.Query{Type: kind, From: from})
 		if err != nil {
 			return nil, err
@@ -221,6 +242,9 @@ func (a *App) restsOn(ctx context.Context) (map[string][]int64, error) {
 		if d.Fact >= 0 {
 			rests[fmt.Sprintf("%s %s", objective.ProofDrill, d.ID)] = []int64{d.Fact}
 		}
+	}
+	if err := a.restOnMetrics(ctx, rests); err != nil {
+		return nil, err
 	}
 	done, err := a.Ledger.Find(ctx, ledger.Query{Type: govern.FactDone, Limit: maxAttested, Newest: true})
 	if err != nil {

@@ -21,6 +21,8 @@ import (
 const (
 	codeOverdue    = "HF-G1" // somebody owes something, and its time is over
 	codeUnapproved = "HF-G2" // objectives that are declared and not approved
+	codeUncomputed = "HF-G3" // a metric whose period is over has no value
+	codeUntargeted = "HF-G4" // the newest value of a metric misses its target
 )
 
 // shownOverdue is how many overdue duties status names one by one.
@@ -32,7 +34,7 @@ const settleEvery = time.Minute
 // settleDuties looks at what people owe, again and again.
 func (a *App) settleDuties(ctx context.Context) {
 	for {
-		if err := errors.Join(a.lookAround(ctx), a.Duties.Settle(ctx)); err != nil && ctx.Err() == nil {
+		if err := errors.Join(a.lookAround(ctx), a.Duties.Settle(ctx), a.Duties.SettleMetrics(ctx)); err != nil && ctx.Err() == nil {
 			a.opt.Log.Warn("duties not settled", "err", err)
 		}
 		select {
@@ -170,6 +172,11 @@ func (a *App) dutyFindings(ctx context.Context) ([]holdfast.Finding, error) {
 	if n := late - shownOverdue; n > 0 {
 		out = append(out, holdfast.Finding{Code: codeOverdue, Severity: holdfast.SeverityError, Subject: "plan", Message: fmt.Sprintf("%d more are overdue", n), Hint: "\"holdfast review list\" lists them"})
 	}
+	figures, err := a.metricFindings(ctx)
+	if err != nil {
+		return out, err
+	}
+	out = append(out, figures...)
 	if _, ruled := a.Plan().Approvals[plan.ActObjectives]; !ruled {
 		return out, nil
 	}

@@ -73,6 +73,9 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 	if f.Attested, err = a.attested(ctx); err != nil {
 		return f, err
 	}
+	if f.Figures, err = a.figures(ctx); err != nil {
+		return f, err
+	}
 	rs, err := a.Recoveries.List(ctx)
 	if err != nil {
 		return f, err

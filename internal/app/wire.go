@@ -78,7 +78,7 @@ func (a *App) wire() {
 	a.Incidents = incident.New(incident.Config{
 		DB: a.DB, Ledger: facts{a}, Impact: a.impact, Usable: a.backAndWhole, Opened: a.incidentOpened, Clock: a.opt.Clock,
 	})
-	a.Duties = govern.New(govern.Config{DB: a.DB, Ledger: facts{a}, Plan: a.Plan, Observe: a.governed, Clock: a.opt.Clock})
+	a.Duties = govern.New(govern.Config{DB: a.DB, Ledger: facts{a}, Plan: a.Plan, Observe: a.governed, Count: a.counted, Clock: a.opt.Clock})
 	a.Custody = survive.New(survive.Config{DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Facts: a.Ledger, Keys: a.custodians, Clock: a.opt.Clock})
 	a.Access = a.access()
 	a.Jobs.Handle(kindReview, a.review, job.HandlerOptions{Timeout: time.Minute, MaxAttempts: 10000, Backoff: func(int) time.Duration { return 5 * time.Second }})

@@ -55,6 +55,16 @@ func expectedSlots(plans []Plan, from, to time.Time) ([]Slot, error) {
 	return slots, nil
 }
 
+// SlotsOf returns every slot that the plans expected in [from, to), with what was
+// reported of it by now: the list that a pack of that period holds.
+func SlotsOf(plans []Plan, reported []Slot, from, to, now time.Time) ([]Slot, error) {
+	expected, err := expectedSlots(plans, from, to)
+	if err != nil {
+		return nil, err
+	}
+	return settle(reported, expected, from, to, now), nil
+}
+
 // schedules are the parts of a plan that recur, by their place in it: each store
 // that a backup protects, since one backup may protect several, and each drill.
 func schedules(p *plan.Plan) map[string]string {

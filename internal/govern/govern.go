@@ -10,7 +10,8 @@
 //
 // It also keeps the register of risks, with those that the system itself sees; the
 // exceptions that people ask for while the system runs; and which stores were declared
-// live, which is refused while something is missing that every live store needs.
+// live, which is refused while something is missing that every live store needs. And it
+// computes the metrics of the plan at the end of each of their periods, and records them.
 //
 // # Invariants
 //
@@ -120,7 +121,9 @@ type Config struct {
 	// Observe looks at the running system. What it cannot look at is left out: an
 	// absent observation changes nothing.
 	Observe func(ctx context.Context) (Observed, error)
-	Clock   func() time.Time
+	// Count counts what metrics are made of, in a period without its end.
+	Count func(ctx context.Context, from, until time.Time) (Counted, error)
+	Clock func() time.Time
 }
 
 // A Module keeps the duties. Make it with New.

@@ -53,6 +53,8 @@ func Controls(p *plan.Plan, o Overview, f Facts) []ControlState {
 				for _, store := range p.Drills[name].Of {
 					c.drilled(o, store, last[store].LastDrill, p.Drills[name])
 				}
+			case "metric":
+				c.measured(name, f.Figures)
 			default:
 				a, ok := said[kind+":"+name]
 				c.attested(p, o, kind, name, a, ok)
@@ -93,6 +95,27 @@ func (c *control) drilled(o Overview, store string, d *DrillView, of plan.Drill)
 	default:
 		c.note(holdfast.PostureProved, "drill %s of %s reached %s", d.ID, store, d.Rung)
 	}
+}
+
+// A Figure is the newest value of a metric.
+type Figure struct {
+	Metric  string
+	ID      string // "backup-success@2026-12-01T00:00Z"; "" if no period has ended yet
+	Posture holdfast.Posture
+	Text    string
+}
+
+func (c *control) measured(name string, all []Figure) {
+	i := slices.IndexFunc(all, func(f Figure) bool { return f.Metric == name })
+	if i < 0 {
+		c.note(holdfast.PostureUnknown, "metric %s: nothing is on record", name)
+		return
+	}
+	if all[i].ID != "" {
+		c.found[holdfast.Proved]++
+		c.Sources = append(c.Sources, all[i].ID)
+	}
+	c.note(all[i].Posture, "metric %s: %s", name, all[i].Text)
 }
 
 func (c *control) attested(p *plan.Plan, o Overview, kind, name string, a Attestation, there bool) {

@@ -37,6 +37,7 @@ func Check(p *Plan, now time.Time) []holdfast.Finding {
 	l.rehearsals()
 	l.invariants()
 	l.conditions()
+	l.figures()
 	l.clocks()
 	l.runbooks()
 	l.documents()

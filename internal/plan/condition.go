@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,22 +25,30 @@ func (e *ExpressionError) Error() string {
 
 // compile turns text into a program that is true or false and ends.
 func compile(text string, environment func() (*cel.Env, error)) (cel.Program, error) {
+	program, _, err := compileTo(text, environment, "true or false", cel.BoolType)
+	return program, err
+}
+
+// compileTo turns text into a program that gives one of some types, or what is known only
+// when it runs, and that ends.
+func compileTo(text string, environment func() (*cel.Env, error), words string, gives ...*cel.Type) (cel.Program, *cel.Ast, error) {
 	if len(text) > MaxExpectBytes {
-		return nil, fmt.Errorf("the expression is longer than %d bytes", MaxExpectBytes)
+		return nil, nil, fmt.Errorf("the expression is longer than %d bytes", MaxExpectBytes)
 	}
 	env, err := environment()
 	if err != nil {
-		return nil, fmt.Errorf("prepare expressions: %w", err)
+		return nil, nil, fmt.Errorf("prepare expressions: %w", err)
 	}
 	ast, issues := env.Compile(text)
 	if all := issues.Errors(); len(all) > 0 {
 		first := all[0]
-		return nil, &ExpressionError{max(first.Location.Line(), 1), first.Location.Column() + 1, trimmed(first.Message)}
+		return nil, nil, &ExpressionError{max(first.Location.Line(), 1), first.Location.Column() + 1, trimmed(first.Message)}
 	}
-	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
-		return nil, fmt.Errorf("the expression gives %s, not true or false", t)
+	if t := ast.OutputType(); !t.IsExactType(cel.DynType) && !slices.ContainsFunc(gives, t.IsExactType) {
+		return nil, nil, fmt.Errorf("the expression gives %s, not %s", t, words)
 	}
-	return env.Program(ast, cel.CostLimit(maxExpectCost), cel.EvalOptions(cel.OptOptimize))
+	program, err := env.Program(ast, cel.CostLimit(maxExpectCost), cel.EvalOptions(cel.OptOptimize))
+	return program, ast, err
 }
 
 // Known is what is known of an incident when somebody asks whether to start a

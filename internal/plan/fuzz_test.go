@@ -62,7 +62,7 @@ func FuzzParse(f *testing.F) {
 func FuzzExpressions(f *testing.F) {
 	for _, s := range []string{"value > 0", "value > target - duration(\"15m\")", "[1,2].all(a, [1,2].exists(b, a > b))", "value.matches('(a+)+$')", "((((((((((1))))))))))",
 		"last == null || value >= last", "stores[\"db\"] == \"lost\"", "incident.expected_duration > duration(\"4h\")", "\"\\ud800\"", "9223372036854775807 + 1 > 0", "{}", "has(value.a)",
-		"value > 0 &&\n  lst > 1", "'a' + 'b' == \"ab\"", "1/0 > 0", "timestamp(\"x\") > target", "a?b:c", "!!!!!!!!!!!!true"} {
+		"value > 0 &&\n  lst > 1", "'a' + 'b' == \"ab\"", "1/0 > 0", "timestamp(\"x\") > target", "a?b:c", "!!!!!!!!!!!!true", "100.0 * backups.done / backups.expected", "backups.done / 0.0", "[backups.done].map(x, x)[0]", "coverage"} {
 		f.Add(s)
 	}
 	now := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
@@ -73,6 +73,11 @@ func FuzzExpressions(f *testing.F) {
 					t.Fatalf("%q says nothing of %v", text, v)
 				}
 			}
+		} else if err.Error() == "" {
+			t.Fatalf("%q is refused without a reason", text)
+		}
+		if g, err := NewFormula(text); err == nil {
+			_, _, _ = g.Value(map[string]float64{"backups.done": 1, "backups.expected": 2})
 		} else if err.Error() == "" {
 			t.Fatalf("%q is refused without a reason", text)
 		}

@@ -165,16 +165,13 @@ type Duty struct {
 type Metric struct {
 	Owner string     `yaml:"owner"`
 	Every Recurrence `yaml:"every" plan:"required"`
-	// Formula is a CEL expression, or the name of a number that Holdfast computes:
-	// see [Formulas].
+	// Formula is a CEL expression over [Counts], or the name of a number that Holdfast
+	// computes: see [Formulas].
 	Formula string   `yaml:"formula"`
 	Target  string   `yaml:"target"` // ">= 99%"
 	To      []string `yaml:"to"`     // who reads it
 	Text    string   `yaml:"text"`
 }
-
-// Formulas are the numbers that Holdfast computes.
-var Formulas = []string{"backup-success", "restore-success", "backup-incidents", "exceptions", "coverage", "oldest-proof"}
 
 // A Risk is an entry of the register.
 type Risk struct {
