@@ -44,6 +44,9 @@ func Look(p *plan.Plan, f Facts) Overview {
 		s.Wave = wave[id]
 		o.Services = append(o.Services, s)
 	}
+	for _, s := range o.Stores {
+		o.Findings = append(o.Findings, lateCopies(p, s)...)
+	}
 	o.Locations = k.lookLocations(o.Stores)
 	for _, l := range o.Locations {
 		if !l.Reachable {
