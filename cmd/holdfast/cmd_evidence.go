@@ -41,7 +41,7 @@ Exit status: 0 written, 1 error.`,
 			if err != nil {
 				return err
 			}
-			if e.From, e.To, err = period(p, span, from, to, time.Now()); err != nil {
+			if e.From, e.To, err = period(p, span, from, to, opt.Clock()); err != nil {
 				return &usageError{err}
 			}
 			if known := frameworks(p); e.Framework != "" && !slices.Contains(known, e.Framework) {
