@@ -60,7 +60,8 @@ func (in Input) check(sign Signing) error {
 	case !in.From.Before(in.To):
 		return fmt.Errorf("the period ends at %s, before it begins at %s", stamp(in.To), stamp(in.From))
 	case len(in.Plans) == 0:
-		return errors.New("no plan: without one nothing was expected, and nothing can be shown as missing")
+		return holdfast.WithHint(errors.New("no plan was in force yet: nothing was expected, and nothing can be shown as missing"),
+			"a plan is in force from the first \"holdfast serve\" or \"holdfast backup\" with it")
 	case sign.Evidence.IsZero() || sign.Log.IsZero():
 		return errors.New("no evidence key, or no log key")
 	case bytes.Equal(sign.Evidence.Public().PEM(), sign.Log.PEM()):
