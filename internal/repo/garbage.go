@@ -104,6 +104,8 @@ type Collected struct {
 	Waiting int   `json:"waiting"` // published and not yet due
 	// Due is when the oldest waiting set may be deleted.
 	Due time.Time `json:"due,omitzero"`
+	// Temps are files that killed writers left, and that the vault removed.
+	Temps int `json:"temps,omitempty"`
 	// Why is the place's first reason to refuse.
 	Why string `json:"why,omitempty"`
 }

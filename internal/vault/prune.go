@@ -529,6 +529,12 @@ func (m *Module) collect(ctx context.Context, held *plan.Plan, name string, plac
 			Message: fmt.Sprintf("no garbage is collected: %v", err), Hint: fmt.Sprintf("\"holdfast verify --location %s\" names what is damaged or missing there, \"holdfast repair\" brings it back", name)})
 		return m.record(ctx, FactVeto, "locations."+name, "holdfast", map[string]any{"error": err.Error()})
 	}
+	// A clock that has just stepped ahead must not make a running writer's file look old.
+	if before := c.Now.Add(-repo.GarbageWait); !steady.After(before) {
+		if out.Temps, err = c.At.RemoveTemps(ctx, before); err != nil && out.Why == "" {
+			out.Why = err.Error()
+		}
+	}
 	rep.Garbage[name] = out
 	if out == (Collected{Waiting: out.Waiting, Due: out.Due}) {
 		return nil // nothing happened

@@ -350,3 +350,38 @@ func TestLocksAreRenewed(t *testing.T) {
 		t.Errorf("a lock that was not renewed is not reported: %+v", rep.Findings)
 	}
 }
+
+// untidy is a place in which killed writers left something.
+type untidy struct {
+	*repotest.Memory
+	left   int
+	before time.Time
+	err    error
+}
+
+func (u *untidy) RemoveTemps(_ context.Context, before time.Time) (int, error) {
+	n := u.left
+	if u.before = before; u.err == nil {
+		u.left = 0
+	}
+	return n, u.err
+}
+
+// What killed writers left goes each night, and is told; but not while the clock may have
+// stepped, and a place that refuses keeps nothing else from being done.
+func TestPruneTidies(t *testing.T) {
+	r := oneRig(t)
+	u := &untidy{Memory: r.places["far"], left: 3}
+	r.stores = map[string]repo.Store{"far": u}
+	if r.prune(PruneRequest{Apply: true}); u.left != 3 {
+		t.Error("files went before the clock was seen to run steadily")
+	}
+	r.days(3)
+	if rep := r.prune(PruneRequest{Apply: true}); rep.Garbage["far"].Temps != 3 || r.facts(FactCollected) == 0 || !u.before.Equal(r.now().Add(-repo.GarbageWait)) {
+		t.Errorf("%+v, before %s", rep.Garbage, u.before)
+	}
+	u.left, u.err = 0, errors.New("not allowed")
+	if rep := r.prune(PruneRequest{Apply: true}); rep.Garbage["far"].Why == "" {
+		t.Errorf("a place that refuses is not told of: %+v", rep.Garbage)
+	}
+}

@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -380,4 +382,40 @@ func TestHalfRequests(t *testing.T) {
 		t.Errorf("something was stored: %v", err)
 	}
 	must(t, put(r.as("other", gateway.Writer), aPack, "whole body"))
+}
+
+// What a killed machine left half-written behind the gateway goes once it is old; what is
+// young may be a put that goes on.
+func TestGatewayTidies(t *testing.T) {
+	var at string
+	r := newRig(t, func(cfg *gateway.Config) {
+		at = t.TempDir()
+		d, err := dir.New(at)
+		must(t, err)
+		must(t, put(d, location.Marker, "{}"))
+		must(t, os.MkdirAll(filepath.Join(at, "packs", "aa"), 0o700))
+		old := noon.Add(-repo.GarbageWait - time.Hour)
+		for name, changed := range map[string]time.Time{"1": old, "2": noon} {
+			file := filepath.Join(at, "packs", "aa", ".holdfast-tmp-"+name)
+			must(t, os.WriteFile(file, []byte("half"), 0o600))
+			must(t, os.Chtimes(file, changed, changed))
+		}
+		cfg.Place = d
+	})
+	for deadline := time.Now().Add(time.Minute); ; { // until the gateway came to it
+		_, err := os.Stat(filepath.Join(at, "packs", "aa", ".holdfast-tmp-"+"1"))
+		if errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		if must(t, err); time.Now().After(deadline) {
+			t.Fatal("an old half-written file stays")
+		}
+		runtime.Gosched()
+	}
+	if _, err := os.Stat(filepath.Join(at, "packs", "aa", ".holdfast-tmp-"+"2")); err != nil {
+		t.Error("a young one is gone: ", err)
+	}
+	if _, err := get(r.as("vault", gateway.Vault), location.Marker); err != nil {
+		t.Error(err)
+	}
 }

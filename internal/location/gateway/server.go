@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"holdfast"
 	"holdfast/internal/location"
 	"holdfast/internal/repo"
 	"holdfast/internal/seal"
@@ -43,8 +44,14 @@ func Handler(cfg Config) http.Handler {
 	return g.admit(mux)
 }
 
+// tidyEvery is how often a gateway looks for what killed writers left behind it: only it
+// has the place's credentials.
+const tidyEvery = 24 * time.Hour
+
 // Serve answers on a listener until ctx ends. identity is what seal.Certify made for the
-// server. A client that sends slowly, or nothing, is cut off.
+// server. A client that sends slowly, or nothing, is cut off. At its start and once a day
+// it removes files that a gateway or a machine before it, when it was killed, left
+// half-written in the place.
 func Serve(ctx context.Context, ln net.Listener, identity []byte, cfg Config) error {
 	settings, err := seal.TLSConfig(identity)
 	if err != nil {
@@ -63,12 +70,34 @@ func Serve(ctx context.Context, ln net.Listener, identity []byte, cfg Config) er
 		_ = s.Shutdown(end) // who does not finish is cut off: nothing half is stored
 		_ = s.Close()
 	}()
+	var tidy sync.WaitGroup
+	serving, stop := context.WithCancel(ctx)
+	tidy.Go(func() { cfg.tidy(serving) })
+	defer tidy.Wait()
+	defer stop()
 	err = s.Serve(tls.NewListener(&few{Listener: ln, free: make(chan struct{}, MaxClients)}, settings))
 	if ctx.Err() != nil {
 		<-stopped
 		return nil
 	}
 	return err
+}
+
+// tidy removes what is half-written and old, again and again until ctx ends.
+func (cfg Config) tidy(ctx context.Context) {
+	for {
+		switch n, err := repo.RemoveTemps(ctx, cfg.Place, cfg.Clock().Add(-repo.GarbageWait)); {
+		case err != nil && ctx.Err() == nil:
+			cfg.Log.Warn("half-written files stay", "err", err, "hint", holdfast.Hint(err))
+		case n > 0:
+			cfg.Log.Info("half-written files removed", "files", n)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(tidyEvery):
+		}
+	}
 }
 
 // few limits the connections at once.

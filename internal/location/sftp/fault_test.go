@@ -8,10 +8,13 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"holdfast"
 	"holdfast/internal/location"
 	"holdfast/internal/location/locationtest"
+	"holdfast/internal/location/sftp"
+	"holdfast/internal/repo"
 )
 
 // Wherever the connection breaks, a put ends with the whole object there once, and
@@ -79,5 +82,58 @@ func TestFullAndReadOnly(t *testing.T) {
 	must(t, syscall.Mount("", cfg.Path, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""))
 	if err := put(s, "packs/aa/2", "small"); !errors.Is(err, location.ErrReadOnly) || holdfast.Hint(err) == "" {
 		t.Errorf("read-only: %v", err)
+	}
+}
+
+// A client that is killed in the middle of a put leaves a file that is no object: it is
+// neither listed nor called a stranger, the object can be put again, and cleaning takes
+// it once it is old. All of it where the server links, and where it can only rename.
+func TestPutOfAKilledClient(t *testing.T) {
+	server := locationtest.StartSFTP(t)
+	for _, links := range []bool{true, false} {
+		cfg := config(t, server)
+		cfg.KnownHosts, cfg.HostKey = "", server.HostKey // the line has another address
+		if !links {
+			cfg = sftp.WithoutLinks(cfg)
+		}
+		must(t, put(open(t, cfg), location.Marker, "{}"))
+		line := locationtest.NewLine(t, server.Addr)
+		killed, name, body := cfg, "packs/aa/1", strings.Repeat("sealed ", 20_000)
+		killed.Addr = line.Addr
+		line.Cut(60_000, -1, true) // nobody is there any more to clean up
+		if err := put(open(t, killed), name, body); !errors.Is(err, location.ErrUnreachable) {
+			t.Fatalf("links %t: %v, want ErrUnreachable", links, err)
+		}
+		s := open(t, cfg)
+		left := func() []string {
+			found, err := filepath.Glob(filepath.Join(cfg.Path, "packs", "aa", ".holdfast-tmp-*"))
+			must(t, err)
+			return found
+		}
+		if len(left()) == 0 {
+			t.Fatalf("links %t: the kill came too early or too late: nothing was left", links)
+		}
+		seen := func(o repo.Object) error {
+			if o.Name != location.Marker {
+				t.Errorf("links %t: %q is shown", links, o.Name)
+			}
+			return nil
+		}
+		must(t, errors.Join(s.List(t.Context(), "", seen), s.Strays(t.Context(), seen)))
+		must(t, put(s, name, body))
+		// A writer that goes on is younger than any instant that a cleaner chooses.
+		if n, err := s.RemoveTemps(t.Context(), time.Now().Add(-time.Hour)); err != nil || n != 0 {
+			t.Errorf("links %t: young files: %d, %v", links, n, err)
+		}
+		old := time.Now().Add(-2 * repo.GarbageWait)
+		for _, f := range left() {
+			must(t, os.Chtimes(f, old, old))
+		}
+		if n, err := repo.RemoveTemps(t.Context(), s, time.Now().Add(-repo.GarbageWait)); err != nil || n == 0 || len(left()) > 0 {
+			t.Errorf("links %t: old files: %d, %v, left %q", links, n, err, left())
+		}
+		if got, err := get(s, name); err != nil || got != body {
+			t.Errorf("links %t: the object: %d bytes, %v", links, len(got), err)
+		}
 	}
 }
