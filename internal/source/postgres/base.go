@@ -40,6 +40,7 @@ const (
 	LabelChecksums   = "pg_checksums"
 	LabelRole        = "pg_role"        // a role that exists in the cluster
 	LabelTablespaces = "pg_tablespaces" // numbers of the tablespaces outside the data directory, if there are any
+	LabelOwnLog      = "pg_own_log"     // where the log begins that the base itself holds; it ends at the stop. Absent: it holds none
 	LabelSuspect     = "suspect"        // set when the server found damaged pages: why
 )
 
@@ -73,8 +74,9 @@ var relationFile = regexp.MustCompile(`^(base/\d+|global|pg_tblspc/\d+/PG_\w+/\d
 // Snapshot copies the cluster's data directory into w, over the replication
 // protocol, and sets the labels that a recovery needs. It does not finish w.
 //
-// The base is of use only with the log from its start to its stop position: let the
-// stream run before, and finish w when the stream's frontier covers LabelStop.
+// With the files comes the log from the base's start to its stop, so that the base can
+// be brought back to its own end without any other. To go on from there it needs the
+// stream: let it run before, and finish w when the stream's frontier covers LabelStop.
 //
 // Every file is hashed as it passes and compared with the server's own manifest
 // before Snapshot returns. Pages that the server finds damaged do not fail it: the
@@ -93,7 +95,16 @@ func (s *Source) snapshot(ctx context.Context, w *repo.Writer, progress func(hol
 	}
 	settings := s.captureSettings(ctx)
 
+	// Without its log the base would be worth nothing: what ends the one ends the other.
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	own, err := s.openOwnLog(ctx)
+	if err != nil {
+		return fmt.Errorf("its own log: %w", err)
+	}
+	defer own.close()
 	b := &baseBackup{source: s, w: w, progress: progress, hashes: map[string]fileSum{}}
+	b.started = func() error { return own.begin(ctx, b, cancel) }
 	conn, err := s.connectNoticing(ctx, b.notice)
 	if err != nil {
 		return err
@@ -108,11 +119,18 @@ func (s *Source) snapshot(ctx context.Context, w *repo.Writer, progress func(hol
 		return err
 	}
 	if err := b.receive(ctx, conn); err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
 		return err
 	}
 	if err := b.compare(); err != nil {
 		return err
 	}
+	if err := own.finish(b.stop); err != nil {
+		return fmt.Errorf("its own log: %w", err)
+	}
+	w.SetLabel(LabelOwnLog, FormatLSN(SegmentStart(b.start, b.segment)))
 	if err := b.addMeta(ctx, manifestPath, b.manifest.Bytes()); err != nil {
 		return err
 	}
@@ -143,11 +161,7 @@ func (s *Source) snapshot(ctx context.Context, w *repo.Writer, progress func(hol
 func (s *Source) connectNoticing(ctx context.Context, notice func(*pgconn.Notice)) (*replConn, error) {
 	cfg := s.replication()
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notice(n) }
-	pg, err := pgconn.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, plainConnectError(err)
-	}
-	return &replConn{pg: pg}, nil
+	return connectReplication(ctx, cfg)
 }
 
 // A baseBackup is one run of BASE_BACKUP.
@@ -156,7 +170,11 @@ type baseBackup struct {
 	w        *repo.Writer
 	progress func(holdfast.Progress)
 
+	started func() error // called when the start is known; nil if nobody wants to know
+
 	version     int
+	system      uint64
+	segment     int64 // the server's wal_segment_size
 	start, stop uint64
 	timeline    uint32
 	total, done int64
@@ -188,8 +206,10 @@ func (b *baseBackup) identify(ctx context.Context, conn *replConn) error {
 	if b.version < 130000 {
 		return holdfast.WithHint(fmt.Errorf("PostgreSQL %s is too old", conn.pg.ParameterStatus("server_version")), "Holdfast needs version 13 or later")
 	}
-	segment, err := conn.showBytes(ctx, "wal_segment_size")
-	if err != nil {
+	if b.system, err = strconv.ParseUint(sys.ID, 10, 64); err != nil {
+		return err
+	}
+	if b.segment, err = conn.showBytes(ctx, "wal_segment_size"); err != nil {
 		return err
 	}
 	checksums, err := conn.show(ctx, "data_checksums")
@@ -199,7 +219,7 @@ func (b *baseBackup) identify(ctx context.Context, conn *replConn) error {
 	version, _, _ := strings.Cut(conn.pg.ParameterStatus("server_version"), " ")
 	b.w.SetLabel(LabelSystem, sys.ID)
 	b.w.SetLabel(LabelVersion, version)
-	b.w.SetLabel(LabelSegmentSize, strconv.FormatInt(segment, 10))
+	b.w.SetLabel(LabelSegmentSize, strconv.FormatInt(b.segment, 10))
 	b.w.SetLabel(LabelChecksums, checksums)
 	return nil
 }
@@ -312,6 +332,12 @@ func (b *baseBackup) result(n int, rows [][]string) error {
 		}
 		if n == 1 {
 			b.start, b.timeline = lsn, uint32(tli)
+			if b.started == nil {
+				return nil
+			}
+			if err := b.started(); err != nil {
+				return fmt.Errorf("its own log: %w", err)
+			}
 			return nil
 		}
 		b.stop = lsn

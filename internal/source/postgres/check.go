@@ -35,8 +35,8 @@ const (
 	CodeOther        = "HF-PG99" // anything else that the server or the network says
 )
 
-// minSenders is what protection uses at its busiest: the stream, a base backup and
-// one to spare.
+// minSenders is what protection uses at its busiest: the stream, a base backup and the
+// log that the base holds.
 const minSenders = 3
 
 // Check looks at the server the way the stream and the base backup will need it,

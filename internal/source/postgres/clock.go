@@ -44,7 +44,7 @@ func (p *RestorePlan) sideOfBase(ctx context.Context, pieces []repo.LogInfo, t t
 	}
 	known := false // the last commit before the piece with the base's end is not behind t
 	for i := first - 1; i >= max(0, first-maxLookAround) && !known; i-- {
-		h, err := p.restore.Repo.LogHeader(ctx, pieces[i])
+		h, err := pieceHeader(ctx, p.restore.Repo, pieces[i])
 		if err != nil {
 			return inDoubt, err
 		}
@@ -54,7 +54,7 @@ func (p *RestorePlan) sideOfBase(ctx context.Context, pieces []repo.LogInfo, t t
 		known = !h.LastCommit.IsZero()
 	}
 	for i := first; i < min(len(pieces), first+maxLookAround) && !known; i++ {
-		h, err := p.restore.Repo.LogHeader(ctx, pieces[i])
+		h, err := pieceHeader(ctx, p.restore.Repo, pieces[i])
 		if err != nil {
 			return inDoubt, err
 		}
@@ -68,7 +68,7 @@ func (p *RestorePlan) sideOfBase(ctx context.Context, pieces []repo.LogInfo, t t
 	}
 	if first < len(pieces) && known {
 		// What lies between the two may still be in the piece that holds the base's end.
-		h, err := p.restore.Repo.LogHeader(ctx, pieces[first])
+		h, err := pieceHeader(ctx, p.restore.Repo, pieces[first])
 		if err != nil {
 			return inDoubt, err
 		}
@@ -86,7 +86,7 @@ func (p *RestorePlan) sideOfBase(ctx context.Context, pieces []repo.LogInfo, t t
 // in the order of their positions, so a binary search by our clock reads few headers;
 // then the end moves on until a commit behind the instant is held, or the log ends.
 func (p *RestorePlan) cutAfter(ctx context.Context, l *leg, t time.Time) error {
-	header := func(i int) (repo.LogPiece, error) { return p.restore.Repo.LogHeader(ctx, l.pieces[i]) }
+	header := func(i int) (repo.LogPiece, error) { return pieceHeader(ctx, p.restore.Repo, l.pieces[i]) }
 	lo, hi := 0, len(l.pieces)-1
 	for lo < hi {
 		mid := (lo + hi) / 2

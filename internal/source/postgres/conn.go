@@ -123,7 +123,11 @@ type replConn struct {
 
 // connect opens a physical replication connection.
 func (s *Source) connect(ctx context.Context) (*replConn, error) {
-	pg, err := pgconn.ConnectConfig(ctx, s.replication())
+	return connectReplication(ctx, s.replication())
+}
+
+func connectReplication(ctx context.Context, cfg *pgconn.Config) (*replConn, error) {
+	pg, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, plainConnectError(err)
 	}
@@ -372,12 +376,15 @@ func (c *replConn) timelineHistory(ctx context.Context, tli uint32) ([]byte, err
 	return []byte(rows[0][1]), nil
 }
 
-// startReplication begins to stream timeline tli from lsn. A reached end of
-// timeline is reported by the stream itself, as *timelineEnd.
+// startReplication begins to stream timeline tli from lsn, with a slot unless its name
+// is empty. A reached end of timeline is reported by the stream itself, as *timelineEnd.
 func (c *replConn) startReplication(ctx context.Context, slot string, lsn uint64, tli uint32) error {
 	ctx, cancel := context.WithTimeout(ctx, commandTimeout)
 	defer cancel()
-	command := fmt.Sprintf("START_REPLICATION SLOT %q PHYSICAL %s TIMELINE %d", slot, FormatLSN(lsn), tli)
+	if slot != "" {
+		slot = fmt.Sprintf("SLOT %q ", slot)
+	}
+	command := fmt.Sprintf("START_REPLICATION %sPHYSICAL %s TIMELINE %d", slot, FormatLSN(lsn), tli)
 	c.pg.Frontend().Send(&pgproto3.Query{String: command})
 	if err := c.pg.Frontend().Flush(); err != nil {
 		return fmt.Errorf("start replication: %w", err)

@@ -25,6 +25,7 @@ type base struct {
 	minor       int
 	segmentSize int64
 	suspect     string
+	ownLog      bool // it holds the log from the segment of its start to its stop
 }
 
 // readBase reads the labels of a snapshot; ok is false for snapshots of other kinds.
@@ -33,20 +34,26 @@ func readBase(m *repo.Manifest) (base, bool, error) {
 		return base{}, false, nil
 	}
 	b := base{manifest: m, lineage: m.Labels[LabelSystem], suspect: m.Labels[LabelSuspect]}
-	var errs [5]error
+	var errs [6]error
 	b.start, errs[0] = ParseLSN(m.Labels[LabelStart])
+	own := b.start
 	b.stop, errs[1] = ParseLSN(m.Labels[LabelStop])
 	tli, err := strconv.ParseUint(m.Labels[LabelTimeline], 10, 32)
 	b.timeline, errs[2] = uint32(tli), err
 	b.stopTime, errs[3] = time.Parse(time.RFC3339Nano, m.Labels[LabelStopTime])
 	b.segmentSize, errs[4] = strconv.ParseInt(m.Labels[LabelSegmentSize], 10, 64)
+	if at := m.Labels[LabelOwnLog]; at != "" {
+		b.ownLog = true
+		own, errs[5] = ParseLSN(at)
+	}
 	v := parseVersion(m.Labels[LabelVersion])
 	b.major, b.minor = v/10000, v%10000
 	if err := errors.Join(errs[:]...); err != nil {
 		return base{}, false, fmt.Errorf("base backup %s: labels: %w", m.ID, err)
 	}
 	if b.segmentSize < 1<<20 || b.segmentSize > 1<<30 || b.segmentSize&(b.segmentSize-1) != 0 ||
-		b.stop < b.start || b.lineage == "" || b.timeline == 0 || b.major == 0 {
+		b.stop < b.start || b.lineage == "" || b.timeline == 0 || b.major == 0 ||
+		b.ownLog && own != SegmentStart(b.start, b.segmentSize) {
 		return base{}, false, fmt.Errorf("base backup %s: labels: impossible values", m.ID)
 	}
 	return b, true, nil
@@ -96,13 +103,17 @@ func listPieces(ctx context.Context, r *repo.Repository, scope string) (pieces, 
 	}
 	for _, lineage := range all {
 		for _, list := range lineage {
-			slices.SortFunc(list, func(a, b repo.LogInfo) int {
-				// The longer of two that begin together comes first: it makes the other superfluous.
-				return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.End, a.End))
-			})
+			sortPieces(list)
 		}
 	}
 	return all, still, nil
+}
+
+func sortPieces(list []repo.LogInfo) {
+	slices.SortFunc(list, func(a, b repo.LogInfo) int {
+		// The longer of two that begin together comes first: it makes the other superfluous.
+		return cmp.Or(cmp.Compare(a.Start, b.Start), cmp.Compare(b.End, a.End))
+	})
 }
 
 // cover picks pieces that together hold the log from from on without a hole, as far

@@ -12,21 +12,9 @@ import (
 	"holdfast"
 )
 
-// A base of timeline 1 leads to timeline 2 after a failover, over the fork.
-func TestRestoreAcrossFailover(t *testing.T) {
-	st := &story{box: newSandbox(t), vault: newVault(t)}
-	st.server = newCluster(t, st.box, "source", []string{"--wal-segsize=1"}, with(quick, "wal_keep_size", "512MB", "autovacuum", "off"))
-	var err error
-	if st.source, err = New(Config{Store: "db", ConnString: st.server.ConnString()}); err != nil {
-		t.Fatal(err)
-	}
-	mustQuery(t, st.server, "CREATE TABLE t (id bigserial PRIMARY KEY, v text)")
-	insert(t, st.server, 50)
-	st.base = st.vault.snapshot(t, st.source)
-	insert(t, st.server, 1500)
-	st.middle = momentOf(t, st.server)
-
-	// The cluster goes on as its own standby, and is promoted.
+// promote: the cluster goes on as its own standby, and is promoted.
+func (st *story) promote(t *testing.T) {
+	t.Helper()
 	if err := st.server.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -43,6 +31,23 @@ func TestRestoreAcrossFailover(t *testing.T) {
 	if err := st.server.Promote(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A base of timeline 1 leads to timeline 2 after a failover, over the fork.
+func TestRestoreAcrossFailover(t *testing.T) {
+	st := &story{box: newSandbox(t), vault: newVault(t)}
+	st.server = newCluster(t, st.box, "source", []string{"--wal-segsize=1"}, with(quick, "wal_keep_size", "512MB", "autovacuum", "off"))
+	var err error
+	if st.source, err = New(Config{Store: "db", ConnString: st.server.ConnString()}); err != nil {
+		t.Fatal(err)
+	}
+	mustQuery(t, st.server, "CREATE TABLE t (id bigserial PRIMARY KEY, v text)")
+	insert(t, st.server, 50)
+	st.base = st.vault.snapshot(t, st.source)
+	insert(t, st.server, 1500)
+	st.middle = momentOf(t, st.server)
+
+	st.promote(t)
 	text, err := os.ReadFile(filepath.Join(st.server.DataDir, "pg_wal", "00000002.history"))
 	if err != nil {
 		t.Fatal(err)

@@ -374,6 +374,9 @@ func readAhead(ctx context.Context, workers int, legs []leg, read func(ctx conte
 }
 
 func (p *RestorePlan) readPiece(ctx context.Context, info repo.LogInfo, from, until uint64) ([]byte, error) {
+	if isOwn(info) {
+		return p.readOwn(ctx, info, from, until)
+	}
 	data, piece, err := p.restore.Repo.ReadLog(ctx, info, p.restore.Identities...)
 	if err != nil {
 		return nil, fmt.Errorf("log piece %q: %w", info.Name, err)

@@ -26,8 +26,9 @@ import (
 // written since; so an idle database can be brought back to any instant up to some
 // seconds ago. An instant behind the end is refused, and "latest" is offered.
 //
-// A base backup that cannot be restored, because the log to its end is missing or
-// its pages were found damaged, opens no window. When nothing can be restored, one
+// A base backup whose log behind it is lost is a window of one instant: its own end. One
+// that cannot be restored, because it holds no log of its own and that to its end is
+// missing, or because its pages were found damaged, opens no window. When nothing can be restored, one
 // Window with zero times says why. Damaged manifests come as an error beside the
 // windows.
 func Points(ctx context.Context, r *repo.Repository, scope string) ([]holdfast.Window, error) {
@@ -127,6 +128,9 @@ func points(ctx context.Context, r *repo.Repository, scope string, read bool) ([
 	return windows, damaged
 }
 
+// baseOnly says that a window is a base backup without the log that goes on from it.
+const baseOnly = "the log behind the base backup is not held here: only the base backup itself comes back"
+
 // A continuation is how far the log goes on from a base.
 type continuation struct {
 	base     base
@@ -143,6 +147,7 @@ func (s *continuation) same(o *continuation) bool {
 
 // reachOf follows the log from a base, over forks as far as names tell.
 func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
+	list = withOwn(list, b)
 	picked, reach := cover(list[b.timeline], SegmentStart(b.start, b.segmentSize), noBound)
 	if reach < b.stop || len(picked) == 0 {
 		return nil, fmt.Sprintf("base backup %s cannot be restored: the log from %s to %s is not held here", b.manifest.ID, FormatLSN(b.start), FormatLSN(b.stop))
@@ -161,6 +166,9 @@ func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
 		}
 		st.timeline, st.tail, st.end, reach = tli, more, more[len(more)-1], to
 	}
+	if isOwn(st.end) {
+		st.hole = baseOnly
+	}
 	if next, ok := beyond(list[st.timeline], reach); ok {
 		st.hole = fmt.Sprintf("log from %s to %s on timeline %d is missing", FormatLSN(reach), FormatLSN(next.Start), st.timeline)
 	}
@@ -168,7 +176,7 @@ func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
 }
 
 func (s *continuation) describe(ctx context.Context, r *repo.Repository, scope string, still quiets) (holdfast.Window, error) {
-	h, err := r.LogHeader(ctx, s.end)
+	h, err := pieceHeader(ctx, r, s.end)
 	if err != nil {
 		return holdfast.Window{}, fmt.Errorf("log piece %q: %w", s.end.Name, err)
 	}

@@ -103,7 +103,7 @@ func (qs quiets) until(ctx context.Context, r *repo.Repository, picked []repo.Lo
 		if i < len(picked)-maxLookAround || !to.IsZero() {
 			break
 		}
-		h, err := r.LogHeader(ctx, l)
+		h, err := pieceHeader(ctx, r, l)
 		if err != nil {
 			return to, false, fmt.Errorf("log piece %q: %w", l.Name, err)
 		}

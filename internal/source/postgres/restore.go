@@ -63,16 +63,17 @@ type RestorePlan struct {
 	Version  string // of the server that will run
 	Missing  []string
 
-	restore   Restore
-	base      base
-	history   history
-	histories map[uint32][]byte
-	legs      []leg
-	snapshot  *repo.Snapshot
-	outside   tablespaces
-	doubtful  bool                    // whether the target lies behind the base is not known before the log is read
-	goal      *goal                   // set by Fetch
-	written   map[string]*writtenFile // by path; set by Fetch
+	restore    Restore
+	base       base
+	history    history
+	histories  map[uint32][]byte
+	legs       []leg
+	snapshot   *repo.Snapshot
+	ownEntries map[string]repo.Entry // of the base's own log, by name
+	outside    tablespaces
+	doubtful   bool                    // whether the target lies behind the base is not known before the log is read
+	goal       *goal                   // set by Fetch
+	written    map[string]*writtenFile // by path; set by Fetch
 }
 
 // Plan looks for a way to the target at one location and refuses what cannot
@@ -176,7 +177,7 @@ func choose(ctx context.Context, r Restore, candidates []base, logs pieces, stil
 	lineage := candidates[0].lineage // an older cluster's bases need Snapshot to be named
 	timelines := timelinesOf(logs[lineage], candidates)
 	for _, tli := range timelines {
-		h, _, err := ancestry(ctx, r.Repo, r.Scope, lineage, tli, r.Identities)
+		h, _, err := ancestryOf(ctx, r, lineage, tli, candidates)
 		if err != nil {
 			note(err)
 			if r.Target.Kind == holdfast.TargetLatest {
@@ -228,6 +229,23 @@ func choose(ctx context.Context, r Restore, candidates []base, logs pieces, stil
 	return nil, first
 }
 
+// ancestryOf reads the history of a timeline, where it was shipped to or from one of the
+// bases that are on it.
+func ancestryOf(ctx context.Context, r Restore, lineage string, tli uint32, candidates []base) (history, []byte, error) {
+	h, text, err := ancestry(ctx, r.Repo, r.Scope, lineage, tli, r.Identities)
+	for _, b := range candidates {
+		if err == nil || ctx.Err() != nil {
+			break
+		}
+		if b.ownLog && b.lineage == lineage && b.timeline == tli {
+			if oh, otext, oerr := ownAncestry(ctx, r, b); oerr == nil {
+				return oh, otext, nil
+			}
+		}
+	}
+	return h, text, err
+}
+
 // notDescended says that a timeline does not lead on from a base.
 type notDescended struct{ error }
 
@@ -261,14 +279,15 @@ func attempt(ctx context.Context, r Restore, b base, h history, list map[uint32]
 		return nil, &notDescended{err}
 	}
 	what := r.Target.String()
-	if err := fill(legs, list, b, what); err != nil {
+	all := withOwn(list, b)
+	if err := fill(legs, all, b, what); err != nil {
 		return nil, err
 	}
 	p := &RestorePlan{
 		Base: b.manifest, Lineage: b.lineage, Timeline: h.Timeline, Target: r.Target, From: b.stopTime,
 		restore: r, base: b, history: h, legs: legs, outside: tablespacesOf(b.manifest),
 	}
-	if err := p.reach(ctx, list, still, what); err != nil {
+	if err := p.reach(ctx, list, all, still, what); err != nil {
 		return nil, err
 	}
 	for _, l := range p.legs {
@@ -282,9 +301,10 @@ func attempt(ctx context.Context, r Restore, b base, h history, list map[uint32]
 
 // reach decides whether the last leg goes far enough, and cuts off what the target
 // does not need.
-func (p *RestorePlan) reach(ctx context.Context, list map[uint32][]repo.LogInfo, still quiets, what string) error {
+// shipped is what lies in the location beside the base, all has the base's own log in it.
+func (p *RestorePlan) reach(ctx context.Context, shipped, all map[uint32][]repo.LogInfo, still quiets, what string) error {
 	last := &p.legs[len(p.legs)-1]
-	end, err := p.restore.Repo.LogHeader(ctx, last.pieces[len(last.pieces)-1])
+	end, err := pieceHeader(ctx, p.restore.Repo, last.pieces[len(last.pieces)-1])
 	if err != nil {
 		return err
 	}
@@ -298,7 +318,7 @@ func (p *RestorePlan) reach(ctx context.Context, list map[uint32][]repo.LogInfo,
 		to = laterOf(end.Created, end.LastCommit)
 	}
 	p.EndLSN, p.To = last.reach, laterOf(to, p.From)
-	next, hole := beyond(list[last.timeline], last.reach)
+	next, hole := beyond(all[last.timeline], last.reach)
 	gap := &GapError{Timeline: last.timeline, From: last.reach, To: next.Start, Before: p.To, What: what}
 	window := &WindowError{Target: what, From: p.From, To: p.To}
 	outside := func() error {
@@ -327,7 +347,7 @@ func (p *RestorePlan) reach(ctx context.Context, list map[uint32][]repo.LogInfo,
 		}
 		last.pieces, last.reach = cover(last.pieces, last.from, lsn+uint64(p.base.segmentSize))
 	case holdfast.TargetTime:
-		side, err := p.sideOfBase(ctx, list[p.base.timeline], t.Time)
+		side, err := p.sideOfBase(ctx, shipped[p.base.timeline], t.Time)
 		if err != nil {
 			return err
 		}
@@ -367,6 +387,11 @@ func (p *RestorePlan) preflight(ctx context.Context) error {
 		return err
 	}
 	p.snapshot = snap
+	if p.base.ownLog {
+		if p.ownEntries, err = ownEntries(ctx, snap); err != nil {
+			return err
+		}
+	}
 	if err := p.readHistories(ctx); err != nil {
 		return err
 	}
@@ -416,7 +441,7 @@ func (p *RestorePlan) readHistories(ctx context.Context) error {
 		if tli == 1 {
 			continue
 		}
-		_, text, err := ancestry(ctx, p.restore.Repo, p.restore.Scope, p.Lineage, tli, p.restore.Identities)
+		_, text, err := ancestryOf(ctx, p.restore, p.Lineage, tli, []base{p.base})
 		if err != nil && must {
 			return err
 		}
