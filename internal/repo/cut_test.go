@@ -7,7 +7,7 @@ import (
 	"holdfast/internal/seal"
 )
 
-// The loop that looks at eight bytes at once cuts where the plain one does: what an
+// The loop that takes eight bytes at once cuts where the plain one does: what an
 // older version stored is found again.
 func TestCutsAreWhereThePlainLoopCuts(t *testing.T) {
 	c := newCutter(seal.MACKey{7})
@@ -34,17 +34,20 @@ func TestCutsAreWhereThePlainLoopCuts(t *testing.T) {
 		b[i] = byte(r.Uint32())
 	}
 	clear(b[9<<20 : 12<<20]) // no cut by content
-	chunks := 0
+	chunks, steps := 0, map[int]bool{}
 	for rest := b; len(rest) > 0; chunks++ {
 		piece := rest[:min(len(rest), maxChunk, minChunk+r.IntN(maxChunk))]
 		got, want := c.next(piece), plain(piece)
 		if got != want {
 			t.Fatalf("chunk %d of %d bytes is cut at %d, want %d", chunks, len(piece), got, want)
 		}
+		if got < len(piece) {
+			steps[got%8] = true
+		}
 		rest = rest[got:]
 	}
-	if chunks < 20 {
-		t.Fatalf("%d chunks: the test shows nothing", chunks)
+	if chunks < 20 || len(steps) < 8 {
+		t.Fatalf("%d chunks, cut in steps %v of eight: the test shows nothing", chunks, steps)
 	}
 }
 
