@@ -53,6 +53,22 @@ func TestPermittedPlacesRows(t *testing.T) {
 		// Neither is: nothing is made, and it is refused.
 		approving(t, w, fmt.Sprintf("{locations: [near], kinds: [s3], by: founder-a, until: %q}", until))
 		w.refusedThere(t, 4, "HF-L58", 3, 2)
+		// An exception lets them: one for a place, or one for a store wherever it goes.
+		for _, of := range []string{"locations.offsite", "stores.uploads"} {
+			w, keys := vaultWorkspace(t)
+			approving(t, w, fmt.Sprintf("{locations: [near], by: founder-a, until: %q}", time.Now().AddDate(2, 0, 0).Format(time.DateOnly)))
+			w.refusedThere(t, 3, "HF-L58", 1, 0)
+			w.excepts(t, keys, "HF-L58", of)
+			w.run(t, "backup", "uploads").want(t, 0)
+			if n := len(listed(t, w.offsite)); n == 0 {
+				t.Errorf("with an approved exception of %s nothing goes there", of)
+			}
+			t.Run("until it ends", func(t *testing.T) {
+				later(t, 190*24*time.Hour)
+				before := len(listed(t, w.offsite))
+				w.refusedThere(t, 3, "HF-L58", len(listed(t, w.near))+1, before)
+			})
+		}
 		// What lies there can be restored all the same.
 		to := filepath.Join(place(t), "back")
 		w.run(t, "restore", "uploads", "--to", to, "--location", "offsite").want(t, 0)

@@ -16,6 +16,7 @@ import (
 	"holdfast"
 	"holdfast/internal/api"
 	"holdfast/internal/app"
+	"holdfast/internal/govern"
 	"holdfast/internal/plan"
 )
 
@@ -28,15 +29,18 @@ const (
 
 func (c *cli) checkCmd() *cobra.Command {
 	var (
-		live, sarif  bool
-		form, reason string
+		live, sarif, planOnly bool
+		form, reason          string
 	)
 	cmd := &cobra.Command{
 		Use:   "check [PLAN]",
 		Short: "Say which promises of a plan cannot be kept",
-		Long: `Read and check a plan: a file or a folder (default: the workspace's). Nothing is
-contacted and nothing is written. Every finding has a code, a place, a severity
+		Long: `Read and check a plan: a file or a folder (default: the workspace's). No store and no
+location is contacted, and nothing is written. Every finding has a code, a place, a severity
 and a way out; --explain says what a code means.
+
+In a workspace with a state, what people approved since ("holdfast exception") counts as
+the exceptions of the plan do; a plan as argument, or --plan-only, leaves the state out.
 
 With --live the workspace's stores and locations are asked as well whether they can
 be protected and written as the plan says. Nothing is changed there.
@@ -68,7 +72,7 @@ finding of severity error exists.`,
 			if live && len(a) == 1 {
 				return &usageError{holdfast.WithHint(errors.New("--live asks what the workspace's own plan names"), "leave the plan out: \"holdfast check --live\"")}
 			}
-			path, err := c.planPath(a)
+			path, observed, err := c.asked(a, planOnly)
 			if err != nil {
 				return err
 			}
@@ -79,8 +83,16 @@ finding of severity error exists.`,
 					return unread
 				}
 			} else {
-				now := time.Now()
-				fs = append(plan.Check(p, now), plan.Attached(p, now)...)
+				clock, err := c.clock()
+				if err != nil {
+					return err
+				}
+				now := clock()
+				var approved plan.Waivers
+				if observed || c.server != "" {
+					approved = c.approved(cmd.Context())
+				}
+				fs = append(plan.Check(p, now, approved...), plan.Attached(p, now, approved...)...)
 				holdfast.SortFindings(fs)
 			}
 			if unread == nil && live {
@@ -121,11 +133,33 @@ finding of severity error exists.`,
 		},
 	}
 	f := cmd.Flags()
+	f.BoolVar(&planOnly, "plan-only", false, "leave the state out: check the plan alone")
 	f.BoolVar(&live, "live", false, "also ask the stores and locations")
 	f.StringVar(&form, "format", formText, "how findings are printed: text, json or sarif")
 	f.BoolVar(&sarif, "sarif", false, "print SARIF 2.1.0 for code review")
 	f.StringVar(&reason, "explain", "", "say what a code means, why it matters and what ends it, such as HF-L2")
 	return cmd
+}
+
+// askLimit bounds how long a check waits for the state: a plan is checked also where the
+// state is away.
+const askLimit = 10 * time.Second
+
+// approved are the exceptions that were approved since. Without an answer none is known, and
+// it is said: then a finding that is excepted stands as an error, never the other way round.
+func (c *cli) approved(ctx context.Context) plan.Waivers {
+	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	var all []govern.Exception
+	err := c.withServer(ctx, reading, func(ctx context.Context, cl *api.Client) (err error) {
+		all, err = cl.Exceptions(ctx)
+		return err
+	})
+	if err != nil {
+		fmt.Fprintf(c.stderr, "holdfast: note: exceptions that were approved since are not known: %v\n", err)
+		return nil
+	}
+	return govern.Approved(all)
 }
 
 // planPath is the plan that a command line names, or the workspace's.

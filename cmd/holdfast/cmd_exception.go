@@ -63,8 +63,9 @@ keys: whom the plan's approvals exception-low to exception-critical name, else o
 approvers other than you, and two for a high or critical risk. It ends by itself, within
 a year, and what it waived is back.
 
-An exception that is asked for here counts for risks and for stores that go live. What
-"holdfast check" waives stands under "exceptions" of the plan.
+It counts as one of the plan does: in check, coverage, postures, risks, for stores that go
+live and for places that are not approved. HF-O04 of services.NAME.rto, or of any other
+objective, waives that it is missed, overdue or not proven.
 
 Exit status: 0 asked, 1 error, 2 usage.`,
 		Example: "  $ holdfast exception ask --rule HF-L11 --of stores.queue --why \"rebuilt from db\" --risk low --until 2027-03-01 --by ana",

@@ -156,6 +156,7 @@ func Open(ctx context.Context, opt Options) (_ *App, err error) {
 	next.stores = a.openStores(next.plan, nil)
 	a.force.Store(&next)
 	a.Places = NewPlaces(next.plan, trustedBy(next.plan, a.Keys)...)
+	a.Places.waived = a.placeWaived
 	a.wire()
 	return a, a.Access.Load(ctx)
 }

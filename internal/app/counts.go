@@ -141,7 +141,7 @@ func (a *App) countExceptions(ctx context.Context, counts map[string]float64, fr
 		counts["exceptions.listed"]++
 		approved := !e.Approved.IsZero() && e.Approved.Before(until)
 		if e.InPlan { // it says who approved it, and not when
-			_, _, approved = a.Plan().Excepted(e.Rule, e.Of, until.Add(-time.Nanosecond))
+			_, approved = a.Plan().Waivers().Of(e.Rule, e.Of, until.Add(-time.Nanosecond))
 		}
 		switch {
 		case e.Until.Before(until):

@@ -48,8 +48,12 @@ func (a *App) Evidence(ctx context.Context, e api.Export) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	approved, err := a.approved(ctx)
+	if err != nil {
+		return nil, err
+	}
 	in := evidence.Input{Company: a.Plan().Org.Name, Framework: e.Framework, From: e.From, To: e.To, Made: a.opt.Clock(), Log: a.Ledger,
-		Findings: slices.Concat(plan.Check(a.Plan(), a.opt.Clock()), o.Findings)}
+		Findings: slices.Concat(plan.Check(a.Plan(), a.opt.Clock(), approved...), o.Findings)}
 	if in.Plans, err = a.plansInForce(ctx); err != nil {
 		return nil, err
 	}

@@ -30,7 +30,10 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 		return o, err
 	}
 	duties, err := a.dutyFindings(ctx)
-	o.Findings = slices.Concat(o.Findings, k.Findings, a.force.Load().waiting, duties)
+	// What is wrong with keys, or with the plan itself, nobody waives.
+	o.Findings = slices.Concat(o.Findings, duties)
+	slices.Concat(a.Plan().Waivers(), f.Waivers).Apply(o.Findings, f.Now)
+	o.Findings = slices.Concat(o.Findings, k.Findings, a.force.Load().waiting)
 	return o, err
 }
 
@@ -91,6 +94,9 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 		f.Proofs = append(f.Proofs, recoveryProofs(a.Plan(), r, inc)...)
 	}
 	if f.Versions, err = a.versions(ctx); err != nil {
+		return f, err
+	}
+	if f.Waivers, err = a.approved(ctx); err != nil {
 		return f, err
 	}
 	return f, a.nextDrills(ctx, &f)

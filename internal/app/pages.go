@@ -37,7 +37,9 @@ func (p pages) Overview(ctx context.Context, _ time.Time) (web.Overview, error) 
 	}
 	v := web.FromObjective(o)
 	v.Plan = p.a.Plan().Plan.ID + " " + p.a.Plan().Plan.Version
-	v.Findings = p.findings(o)
+	if v.Findings, err = p.findings(ctx, o); err != nil {
+		return v, err
+	}
 	for i := range v.Answers {
 		v.Answers[i].Where = p.where(v.Answers[i].Location)
 	}
@@ -59,9 +61,13 @@ func (p pages) Policy() render.Document { return render.Make(p.a.Plan(), render.
 
 // findings are what keeps the answer from being given, and what the plan itself
 // promises and cannot keep.
-func (p pages) findings(o objective.Overview) []holdfast.Finding {
+func (p pages) findings(ctx context.Context, o objective.Overview) ([]holdfast.Finding, error) {
 	out := slices.Clone(o.Findings)
-	for _, f := range plan.Check(p.a.Plan(), o.At) {
+	approved, err := p.a.approved(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range plan.Check(p.a.Plan(), o.At, approved...) {
 		if !slices.ContainsFunc(out, func(x holdfast.Finding) bool { return x.Code == f.Code && x.Subject == f.Subject }) {
 			out = append(out, f)
 		}
@@ -76,7 +82,7 @@ func (p pages) findings(o objective.Overview) []holdfast.Finding {
 		}
 		return of(a.Severity) - of(b.Severity)
 	})
-	return out
+	return out, nil
 }
 
 // where is what a person calls a location's place.
@@ -175,7 +181,11 @@ func (p pages) Store(ctx context.Context, id string, now time.Time) (web.Store, 
 		return all[i], err
 	}
 	v := all[i]
-	for _, f := range p.findings(o) {
+	found, err := p.findings(ctx, o)
+	if err != nil {
+		return v, err
+	}
+	for _, f := range found {
 		if f.Subject == "stores."+id || strings.HasPrefix(f.Subject, "stores."+id+".") {
 			v.Findings = append(v.Findings, f)
 		}

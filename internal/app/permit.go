@@ -3,10 +3,10 @@ package app
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"holdfast"
 	"holdfast/internal/govern"
+	"holdfast/internal/plan"
 )
 
 // mayHold refuses new copies of a store at a location outside what the plan approves and
@@ -14,19 +14,28 @@ import (
 // approved since.
 func (a *App) mayHold(ctx context.Context, store, location string) error {
 	now := a.opt.Clock()
-	out := a.Plan().Refusals(store, location, now)
-	if len(out) == 0 {
+	if len(a.Plan().Refusals(store, location, now)) == 0 {
 		return nil
 	}
-	all, err := a.Duties.Exceptions(ctx)
+	approved, err := a.approved(ctx)
 	if err != nil {
 		return err
 	}
-	return refusal(slices.DeleteFunc(out, func(f holdfast.Finding) bool {
-		return slices.ContainsFunc(all, func(e govern.Exception) bool {
-			return e.Rule == f.Code && e.Of == f.Subject && e.StateAt(now) == govern.ExceptionApproved
-		})
-	}))
+	return refusal(a.Plan().Refusals(store, location, now, approved...))
+}
+
+// approved are the exceptions that people signed while the system ran. They count wherever
+// those of the plan do.
+func (a *App) approved(ctx context.Context) (plan.Waivers, error) {
+	all, err := a.Duties.Exceptions(ctx)
+	return govern.Approved(all), err
+}
+
+// placeWaived reports whether an exception in force lets something be written to a place that
+// is not approved. Which store may go there is asked before.
+func (a *App) placeWaived(ctx context.Context, location string) (bool, error) {
+	approved, err := a.approved(ctx)
+	return a.Plan().PlaceWaived(location, a.opt.Clock(), approved...), err
 }
 
 // goesNowhere refuses a backup of which no location may get a copy.

@@ -33,12 +33,21 @@ type Places struct {
 	trust []seal.VerifyKey // who may have written what is read; none: anybody
 	open  map[string]*repo.Repository
 	store map[string]repo.Store // with their connections
+
+	// waived reports whether an exception in force lets something be written to a place that
+	// is not approved. Set before the first use; without a state, the plan alone says so.
+	waived func(ctx context.Context, location string) (bool, error)
 }
 
 // NewPlaces returns the places of a plan. With trusted keys, nothing that others
 // signed is read.
 func NewPlaces(p *plan.Plan, trust ...seal.VerifyKey) *Places {
-	return &Places{plan: p, trust: trust, open: map[string]*repo.Repository{}, store: map[string]repo.Store{}}
+	ps := &Places{plan: p, trust: trust, open: map[string]*repo.Repository{}, store: map[string]repo.Store{}}
+	ps.waived = func(_ context.Context, location string) (bool, error) {
+		p, _ := ps.by()
+		return p.PlaceWaived(location, time.Now()), nil
+	}
+	return ps
 }
 
 // adopt makes the locations those of another plan. What is opened and stays as it was is
@@ -120,22 +129,29 @@ func (ps *Places) Store(name string) (repo.Store, error) {
 		s = paced{s, p}
 	}
 	if why := ps.plan.Unapproved(name); why != "" {
-		s = unapproved{s, why}
+		s = unapproved{s, why, func(ctx context.Context) (bool, error) { return ps.waived(ctx, name) }}
 	}
 	ps.store[name] = s
 	return s, nil
 }
 
-// An unapproved store is read, so that what lies there can come back, and takes nothing.
+// An unapproved store is read, so that what lies there can come back, and takes nothing
+// without an exception. That is asked at each write: exceptions come and end.
 type unapproved struct {
 	repo.Store
-	why string
+	why    string
+	waived func(context.Context) (bool, error)
 }
 
 // Unwrap says what is below, for what else it is able to do.
 func (s unapproved) Unwrap() repo.Store { return s.Store }
 
-func (s unapproved) Put(context.Context, string, int64, io.Reader) error {
+func (s unapproved) Put(ctx context.Context, name string, size int64, body io.Reader) error {
+	if waived, err := s.waived(ctx); err != nil {
+		return fmt.Errorf("whether an exception lets it be written there: %w", err)
+	} else if waived {
+		return s.Store.Put(ctx, name, size, body)
+	}
 	return holdfast.WithHint(fmt.Errorf("nothing is written to a place that is not approved: %s: %w", s.why, holdfast.ErrRefused),
 		"use an approved place, or have this one approved under repository.approved")
 }

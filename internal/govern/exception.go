@@ -215,10 +215,10 @@ func (m *Module) Exceptions(ctx context.Context) (out []Exception, err error) {
 		x := p.Exceptions[id]
 		e := Exception{ID: id, Rule: x.Rule, Of: x.Of, Why: x.Why, Risk: string(x.Risk), Impact: x.Impact, Compensating: x.Compensating, Remedy: x.Remedy, By: x.By, Roles: x.ApprovedBy, People: len(x.ApprovedBy),
 			Signatures: []Signature{}, Until: lastOf(x.Until, p.Location()), InPlan: true, State: ExceptionOpen}
-		if _, _, in := p.Excepted(x.Rule, x.Of, now); in {
-			e.State = ExceptionApproved
-		} else if !now.Before(e.Until) {
+		if !now.Before(e.Until) {
 			e.State = ExceptionEnded
+		} else if slices.ContainsFunc(p.Waivers(), func(w plan.Waiver) bool { return w.ID == id && !now.Before(w.From) }) {
+			e.State = ExceptionApproved
 		}
 		out = append(out, e)
 	}
@@ -253,20 +253,27 @@ func (m *Module) waivers(ctx context.Context, tx *db.Tx) (waiver, error) {
 	if err != nil {
 		return nil, err
 	}
+	in := slices.Concat(Approved(all), p.Waivers())
 	return func(rule, subject string, now time.Time) string {
-		for _, e := range all {
-			if e.Rule == rule && (e.Of == subject || strings.HasPrefix(subject, e.Of+".")) && e.StateAt(now) == ExceptionApproved {
-				return fmt.Sprintf("exception %s until %s: %s", e.ID, e.Until.UTC().Format(time.DateOnly), e.Why)
-			}
-		}
-		if id, e, ok := p.Excepted(rule, subject, now); ok {
-			return fmt.Sprintf("exception %s until %s: %s", id, e.Until, e.Why)
+		if w, ok := in.Of(rule, subject, now); ok {
+			return w.String()
 		}
 		return ""
 	}, nil
 }
 
+// Approved are the exceptions of some to which those who must have agreed while the system
+// ran, with their ends: whoever looks at them by their day needs no other list.
+func Approved(all []Exception) (out plan.Waivers) {
+	for _, e := range all {
+		if !e.InPlan && !e.Approved.IsZero() {
+			out = append(out, plan.Waiver{ID: e.ID, Rule: e.Rule, Of: e.Of, Why: e.Why, From: e.Approved, Until: e.Until, Day: e.Until.UTC().Format(time.DateOnly)})
+		}
+	}
+	return out
+}
+
 func knownRule(code string) bool {
 	_, ok := plan.RuleOf(code)
-	return ok || code == CodeFound || slices.ContainsFunc(elements, func(e element) bool { return e.rule == code })
+	return ok || code == CodeFound || code == plan.CodeMissed || slices.ContainsFunc(elements, func(e element) bool { return e.rule == code })
 }

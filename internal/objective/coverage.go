@@ -17,7 +17,7 @@ const (
 	Covered     CoverageState = "covered"      // every location of the plan gives it back
 	PartCovered CoverageState = "part covered" // some do, or some of its data is
 	Delegated   CoverageState = "delegated"    // somebody else protects it, and claims so
-	Excepted    CoverageState = "excepted"     // the plan says why nothing does
+	Excepted    CoverageState = "excepted"     // the plan, or an approved exception, says why nothing does
 	Uncovered   CoverageState = "uncovered"
 )
 
@@ -70,12 +70,12 @@ func (k *known) storeCoverage(s *StoreOverview) CoverageItem {
 	st := k.p.Stores[s.ID]
 	x := CoverageItem{ID: s.ID, Kind: "store", State: Uncovered, LastGood: s.LastGood}
 	_, protected := k.p.Backups[st.Protect]
-	id, e, waived := k.p.Excepted(plan.CodeUnprotected, "stores."+s.ID, k.now)
+	w, waived := k.waivers.Of(plan.CodeUnprotected, "stores."+s.ID, k.now)
 	switch {
 	case !protected && st.Delegated != nil:
 		x.State, x.Why = Delegated, fmt.Sprintf("%q protects it, and claims so", st.Delegated.To)
 	case !protected && waived:
-		x.State, x.Why = Excepted, fmt.Sprintf("exception %q until %s: %s", id, e.Until, e.Why)
+		x.State, x.Why = Excepted, w.String()
 	case !protected && st.NotProtected != "":
 		x.State, x.Why = Excepted, "the plan says: "+st.NotProtected
 	case !protected:
@@ -100,6 +100,9 @@ func (k *known) storeCoverage(s *StoreOverview) CoverageItem {
 			x.Why = strings.Join(bad, "; ")
 			if x.Why == "" {
 				x.Why = fmt.Sprintf("its backup %q goes nowhere", st.Protect)
+			}
+			if waived {
+				x.State, x.Why = Excepted, w.String()+"; without it: "+x.Why
 			}
 		}
 	}

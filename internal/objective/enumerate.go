@@ -195,8 +195,8 @@ func (s *simulator) point(out *Enumeration, l plan.Loss, sim Simulation) {
 		}
 		x.Rationale, x.Closed = r.None, r.None != ""
 	}
-	if id, e, ok := s.p.Excepted(plan.CodeSinglePoint, x.Subject, s.now); ok {
-		x.Rationale, x.Closed = fmt.Sprintf("%s (exception %q until %s)", e.Why, id, e.Until), true
+	if w, ok := s.waivers.Of(plan.CodeSinglePoint, x.Subject, s.now); ok {
+		x.Rationale, x.Closed = fmt.Sprintf("%s (exception %q until %s)", w.Why, w.ID, w.Day), true
 	}
 	out.Points = append(out.Points, x)
 }

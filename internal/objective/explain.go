@@ -458,7 +458,7 @@ func (e *explaining) finding(code, subject string) error {
 	}
 	n := 0
 	var others []string
-	for _, f := range append(plan.Check(e.p, e.now), e.o.Findings...) {
+	for _, f := range append(plan.Check(e.p, e.now, e.f.Waivers...), e.o.Findings...) {
 		if f.Code != strings.ToUpper(code) {
 			continue
 		}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"holdfast"
+	"holdfast/internal/plan"
 )
 
 // Facts is what was observed. The caller gathers it; nothing here trusts a clock
@@ -17,6 +18,7 @@ type Facts struct {
 	Attested  []Attestation        // what people say that they did, oldest first
 	Figures   []Figure             // the newest value of each metric of the plan
 	Versions  []Version            // of the plan, oldest first; none: it was never another
+	Waivers   plan.Waivers         // exceptions that were approved beside those of the plan
 }
 
 // A LocationFact says whether a place could be looked at.

@@ -24,11 +24,12 @@ type known struct {
 	terms     map[string]Term
 	closures  map[string][]string      // stores of services
 	intervals map[string]time.Duration // by the text of a recurrence
+	waivers   plan.Waivers             // of the plan, and approved since
 }
 
 func know(p *plan.Plan, f Facts) *known {
 	k := &known{p: p, f: f, now: f.Now, consumers: p.Consumers(), byStore: map[string][]*Proof{}, byService: map[string][]*Proof{}, copies: map[[2]string]*Copy{},
-		locations: map[string]LocationFact{}, drills: map[string][]string{}, estimates: map[string]plan.Estimate{}, terms: map[string]Term{}, closures: map[string][]string{}, intervals: map[string]time.Duration{}}
+		locations: map[string]LocationFact{}, drills: map[string][]string{}, estimates: map[string]plan.Estimate{}, terms: map[string]Term{}, closures: map[string][]string{}, intervals: map[string]time.Duration{}, waivers: slices.Concat(p.Waivers(), f.Waivers)}
 	for i := range f.Proofs {
 		x := &f.Proofs[i]
 		if x.Store != "" {

@@ -150,10 +150,15 @@ func lookStore(c *clockwork, id string, scenarios []Scenario) StoreOverview {
 		st.Unprotected = "the plan says: " + s.NotProtected
 	default:
 		st.Posture = holdfast.PostureFailed
-		if id, e, ok := p.Excepted(plan.CodeUnprotected, "stores."+id, f.Now); ok {
-			st.Posture = holdfast.PostureExcepted
-			st.Unprotected += fmt.Sprintf("; excepted by %q until %s: %s", id, e.Until, e.Why)
+		if w, ok := c.waivers.Of(plan.CodeUnprotected, "stores."+id, f.Now); ok {
+			st.Unprotected += fmt.Sprintf("; excepted by %q until %s: %s", w.ID, w.Day, w.Why)
+			st.RTO.except(w)
+			st.RPO.except(w)
+			st.Posture = Worst(st.RTO.Posture, st.RPO.Posture, holdfast.PostureExcepted)
 		}
+	}
+	if c.except("stores."+id, &st.RTO, &st.RPO) && protected {
+		st.Posture = Worst(st.RTO.Posture, st.RPO.Posture)
 	}
 	return st
 }
@@ -391,6 +396,7 @@ func lookService(c *clockwork, id string, scenarios []Scenario, stores map[strin
 	c.history(&v.RTO, id, plan.MetricRTO, v.Outage)
 	v.RTO.Stages = c.stages(id, rto)
 	late(&v.RTO)
+	c.except("services."+id, &v.RTO, &v.RPO)
 	v.Posture = Worst(v.RTO.Posture, v.RPO.Posture)
 	return v
 }

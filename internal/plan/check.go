@@ -16,10 +16,12 @@ import (
 //
 // It asks nothing and nobody: what it says follows from the plan and now alone.
 //
-// A finding with an exception in force becomes a note that names it. An exception
-// that has ended, or that its requester approved, does not count.
-func Check(p *Plan, now time.Time) []holdfast.Finding {
+// A finding with an exception in force becomes a note that names it: one of the plan, or one
+// of those that were approved since. An exception that has ended, or that its requester
+// approved, does not count.
+func Check(p *Plan, now time.Time, approved ...Waiver) []holdfast.Finding {
 	l := newLinter(p, now)
+	l.waivers = approved
 	l.references()
 	l.identities()
 	l.inventory()
@@ -53,6 +55,7 @@ func Check(p *Plan, now time.Time) []holdfast.Finding {
 type linter struct {
 	p        *Plan
 	now      time.Time
+	waivers  Waivers // approved since, beside those of the plan
 	findings []holdfast.Finding
 	unknown  int // ids that are not declared, so far
 

@@ -171,7 +171,7 @@ func (l *linter) citations() {
 
 // Attached looks whether the documents that a plan cites by a path are there. It is
 // apart from Check, which asks nothing but the plan.
-func Attached(p *Plan, now time.Time) []holdfast.Finding {
+func Attached(p *Plan, now time.Time, approved ...Waiver) []holdfast.Finding {
 	l := &linter{p: p, now: now}
 	for _, id := range sorted(p.Documents) {
 		d, path := p.Documents[id], "documents."+id
@@ -182,7 +182,7 @@ func Attached(p *Plan, now time.Time) []holdfast.Finding {
 			l.warn(codeCited, path+".path", "put the document there, or correct the path", "the plan cites %q, and there is no such file: %s", d.Title, d.Path)
 		}
 	}
-	l.waive()
+	slices.Concat(p.Waivers(), approved).Apply(l.findings, now)
 	return l.findings
 }
 

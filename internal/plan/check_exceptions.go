@@ -4,27 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"holdfast"
 )
-
-// Excepted returns the exception that waives a finding at now. One that nobody but
-// its requester approved, that has not begun or has ended, waives nothing.
-func (p *Plan) Excepted(code, subject string, now time.Time) (id string, e Exception, ok bool) {
-	for _, id := range sorted(p.Exceptions) {
-		e := p.Exceptions[id]
-		if e.Rule == code && e.covers(subject) && p.approved(e) && !p.early(e, now) && !p.ended(e, now) {
-			return id, e, true
-		}
-	}
-	return "", Exception{}, false
-}
-
-// covers reports whether a finding about subject is what e is about.
-func (e Exception) covers(subject string) bool {
-	return e.Of == subject || strings.HasPrefix(subject, e.Of+".")
-}
 
 // approved reports whether those who must have approved e: somebody else than the
 // requester, and where the plan has an approval for exceptions of its risk, whom that
@@ -55,54 +37,22 @@ func (p *Plan) approved(e Exception) bool {
 	return match(choices) >= max(len(a.Roles), a.People) || len(a.Roles) == 0 && len(who) >= a.People
 }
 
-func (p *Plan) early(e Exception, now time.Time) bool {
-	return !e.From.IsZero() && now.Before(e.From.Begin(p.Location()))
-}
-
-func (p *Plan) ended(e Exception, now time.Time) bool {
-	return !now.Before(Date{e.Until.Year, e.Until.Month, e.Until.Day + 1}.Begin(p.Location()))
-}
-
-// waive turns findings with an exception in force into notes, and returns the
-// exceptions that did so.
-func (l *linter) waive() (used map[string]bool) {
-	p := l.p
-	inForce := map[string][]string{} // exceptions by the code that they waive
-	for _, id := range sorted(p.Exceptions) {
-		if e := p.Exceptions[id]; p.approved(e) && !p.early(e, l.now) && !p.ended(e, l.now) {
-			inForce[e.Rule] = append(inForce[e.Rule], id)
-		}
-	}
-	used = map[string]bool{}
-	for i := range l.findings {
-		f := &l.findings[i]
-		for _, id := range inForce[f.Code] {
-			if e := p.Exceptions[id]; e.covers(f.Subject) {
-				f.Severity = holdfast.SeverityNote
-				f.Message += fmt.Sprintf("; excepted by %q until %s: %s", id, e.Until, e.Why)
-				used[id] = true
-				break
-			}
-		}
-	}
-	return used
-}
-
 // except waives findings, and looks at the exceptions themselves.
 func (l *linter) except() {
 	p := l.p
-	used := l.waive()
+	used := slices.Concat(p.Waivers(), l.waivers).Apply(l.findings, l.now)
 	routed := slices.ContainsFunc(sorted(p.Approvals), func(act string) bool { return strings.HasPrefix(act, ActException) })
 	for _, id := range sorted(p.Exceptions) {
 		e, path := p.Exceptions[id], "exceptions."+id
+		w := p.waiver(id, e)
 		switch {
 		case !p.approved(e) && len(e.ApprovedBy) > 0 && routed:
 			l.fail(codeException, path, fmt.Sprintf("have it approved as approvals.%s%s demands", ActException, e.Risk), "the exception %q of %s is not approved by all who must for its risk: %s", e.Rule, e.Of, strings.Join(e.ApprovedBy, ", "))
 		case !p.approved(e):
 			l.fail(codeException, path, "have somebody else than the requester approve it, under approved_by", "the exception %q of %s is approved by nobody but its requester", e.Rule, e.Of)
-		case p.early(e, l.now):
+		case l.now.Before(w.From):
 			l.warn(codeException, path+".from", "wait for the day, or move it", "the exception %q of %s begins on %s", e.Rule, e.Of, e.From)
-		case p.ended(e, l.now):
+		case !l.now.Before(w.Until):
 			l.fail(codeException, path+".until", "mend what it waives, or approve a new end", "the exception %q of %s ended on %s", e.Rule, e.Of, e.Until)
 		case !used[id] && e.Rule != CodeSinglePoint: // a simulation finds more of them than check does
 			l.report(codeException, holdfast.SeverityNote, path, "remove it", "the exception %q of %s waives nothing", e.Rule, e.Of)

@@ -9,17 +9,35 @@ import (
 	"holdfast"
 )
 
+// PlaceWaived reports whether an exception in force lets something be written to a location
+// that is not approved: one for the location, or for a store that goes there. It does not say
+// which store may: see [Plan.Refusals].
+func (p *Plan) PlaceWaived(location string, now time.Time, approved ...Waiver) bool {
+	waivers := slices.Concat(p.Waivers(), approved)
+	if _, ok := waivers.Of(codePlace, "locations."+location, now); ok {
+		return true
+	}
+	return slices.ContainsFunc(waivers, func(w Waiver) bool {
+		id, store := strings.CutPrefix(w.Of, "stores.")
+		return store && w.Rule == codePlace && w.holds(now) && slices.Contains(p.Backups[p.Stores[id].Protect].Copies.Names(), location)
+	})
+}
+
 // Refusals says why no new copy of a store may go to a location at an instant; nothing
-// if it may. What lies there already may be read, proved and restored. An exception of the
-// plan that is in force takes a refusal away.
-func (p *Plan) Refusals(store, location string, now time.Time) (out []holdfast.Finding) {
+// if it may. What lies there already may be read, proved and restored. An exception in force
+// takes a refusal away: one of the plan, or one of those that were approved since. It is about
+// what the finding is about, or about the store: then it lets this store alone go there.
+func (p *Plan) Refusals(store, location string, now time.Time, approved ...Waiver) (out []holdfast.Finding) {
 	subject := "locations." + location
+	waivers := slices.Concat(p.Waivers(), approved)
 	loc, ok := p.Locations[location]
 	if !ok {
 		return nil // whoever opens it says so
 	}
 	refuse := func(code, subject, hint, format string, args ...any) {
-		if _, _, excepted := p.Excepted(code, subject, now); !excepted {
+		_, there := waivers.Of(code, subject, now)
+		_, this := waivers.Of(code, "stores."+store, now)
+		if !there && !this {
 			out = append(out, holdfast.Finding{Code: code, Severity: holdfast.SeverityError, Subject: subject, Message: fmt.Sprintf(format, args...), Hint: hint})
 		}
 	}
