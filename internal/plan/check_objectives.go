@@ -265,6 +265,9 @@ func (l *linter) dependencies() {
 			case mine.RTO > 0 && theirs.RTO > mine.RTO:
 				l.fail(codeLooser, path, fmt.Sprintf("give %q a tier with an rto of %s or shorter, or make the need soft", need, edit(max(limit, 0))),
 					"%q must be back within %s and cannot run without %q, which may take %s", id, period(mine.RTO), need, period(theirs.RTO))
+			case mine.RTO > 0 && theirs.RTO > limit && l.ownPromise(need):
+				l.fail(codeLooser, path, fmt.Sprintf("give %q an rto of %s or shorter, or shorten what comes after it", need, edit(max(limit, 0))),
+					"%q must be back within %s; %q may take %s, and after it the runbook %q needs %s more", id, period(mine.RTO), need, period(theirs.RTO), p.Services[id].Runbook, exact(after))
 			}
 			if mine.RPO > 0 && theirs.RPO > mine.RPO {
 				l.fail(codeLooser, path, fmt.Sprintf("give %q a tier with an rpo of %s or shorter", need, edit(mine.RPO)),
@@ -272,6 +275,14 @@ func (l *linter) dependencies() {
 			}
 		}
 	}
+}
+
+// ownPromise reports whether a service or store has an RTO that was declared for it alone:
+// only then it is the time until the thing itself is back. The RTO of a tier is that of the
+// whole.
+func (l *linter) ownPromise(node string) bool {
+	x, ok := Strictest(l.p.ObjectivesOf(node, MetricRTO, ""))
+	return ok && !strings.HasPrefix(x.Selector, "tiers.")
 }
 
 func suggestRunbook(p *Plan) string {

@@ -168,6 +168,10 @@ func (l *linter) invariants() {
 				continue
 			}
 			l.endless(path, s.Invariants[inv].Expect, expectEnv)
+			if e.needsDouble(l.now) {
+				l.warn(codeZero, path, "write double(value) and double(last) where they are multiplied or added", "%q cannot be evaluated when the answer is a whole number, such as a count: nothing would be proven", e)
+				continue
+			}
 			if empty, yes := e.passesOnNothing(l.now); yes {
 				l.warn(codeZero, path, "demand something of the answer, such as value > 0 or double(value) >= 0.98 * double(last)", "%q passes when the answer is %s: an empty database would pass", e, empty)
 			}

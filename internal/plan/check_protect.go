@@ -50,6 +50,9 @@ func (l *linter) copies() {
 		if only := l.sharedBy(names, func(x Location) string { return x.Region }); only != "" {
 			l.warn(codeShared, path, "put one copy into another region", "%s are all in region %q", quoted(names), only)
 		}
+		if only := l.sharedBy(names, func(x Location) string { return x.Credential }); only != "" {
+			l.warn(codeShared, path, "let another credential open one of them, best with other holders", "%s are all opened by the credential %q: who has it can reach every copy", quoted(names), only)
+		}
 	}
 	l.sameDirectory()
 	l.remote()

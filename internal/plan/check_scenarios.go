@@ -90,6 +90,7 @@ func (l *linter) scenarios() {
 				sc, strings.Join(p.Scenarios[sc].Lose, ", "), id, sum(best), bestAt, declared.Objective, declared.Selector)
 		}
 	}
+	l.keysLeft(losing, gone)
 	for _, sc := range sorted(p.Scenarios) {
 		x, path := p.Scenarios[sc], "scenarios."+sc
 		l.objective(path+".rto", x.RTO)
@@ -103,6 +104,36 @@ func (l *linter) scenarios() {
 					l.fitsIn(x.Runbook, r, "severities."+sev+".rto", fmt.Sprintf("in the scenario %q, of severity %q, everything", sc, sev), rto)
 				}
 			}
+		}
+	}
+}
+
+// keysLeft looks for scenarios that leave copies, and no key to open them: the keys are
+// kept where the loss is, or their holders are lost with it.
+func (l *linter) keysLeft(losing []string, gone map[string]map[string]bool) {
+	p := l.p
+	for _, sc := range losing {
+		if !slices.ContainsFunc(l.locations, func(id string) bool { return !gone[sc][id] }) {
+			continue
+		}
+		var losses []Loss
+		for _, item := range p.Scenarios[sc].Lose {
+			if x, err := p.ParseLoss(item); err == nil { // else undeclared, which is reported
+				losses = append(losses, x)
+			}
+		}
+		fallen := p.Falls(losses...).Keys
+		var why []string
+		for _, key := range p.Repository.EncryptTo {
+			if fallen[key] == "" {
+				why = nil
+				break
+			}
+			why = append(why, fmt.Sprintf("%q: %s", key, fallen[key]))
+		}
+		if len(why) > 0 {
+			l.fail(codeKeys, "repository.encrypt_to", fmt.Sprintf("keep one key where %q does not reach, or with somebody else", sc),
+				"in the scenario %q (%s lost) copies survive and no key is left that opens them: %s", sc, strings.Join(p.Scenarios[sc].Lose, ", "), strings.Join(why, "; "))
 		}
 	}
 }

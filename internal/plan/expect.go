@@ -114,6 +114,15 @@ func normal(v any) any {
 	return v
 }
 
+// needsDouble reports whether the expectation can be evaluated for an answer with a
+// fraction, and not for a whole number, such as a count: 0.98 * value needs
+// 0.98 * double(value), which takes both.
+func (e *Expectation) needsDouble(now time.Time) bool {
+	_, whole := e.Eval(int64(1000), int64(1000), now)
+	_, fraction := e.Eval(1000.5, 1000.5, now)
+	return whole != nil && fraction == nil
+}
+
 // passesOnNothing reports whether the expectation accepts the answer of an empty
 // database, after a drill that saw a full one.
 func (e *Expectation) passesOnNothing(now time.Time) (string, bool) {

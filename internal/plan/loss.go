@@ -258,8 +258,12 @@ func (p *Plan) Falls(losses ...Loss) Fallen {
 			}
 		}
 		for id, x := range p.Keys {
+			at := x.Stored
 			if len(x.Holders) > 0 && !slices.ContainsFunc(x.Holders, func(h string) bool { return f.People[h] == "" }) {
 				fall(f.Keys, id, "nobody who holds it is left: %s", strings.Join(x.Holders, ", "))
+			}
+			if at != "" && (gone[at] || at == HostDomain && host != "" || f.Locations[at] != "" || f.Facilities[at] != "" || f.Suppliers[at] != "" || f.Stores[at] != "" || f.Services[at] != "") {
+				fall(f.Keys, id, "%q, where it is kept, is lost", at)
 			}
 		}
 		for id, x := range p.Credentials {

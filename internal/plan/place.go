@@ -5,7 +5,9 @@ type Key struct {
 	Recipient string   `yaml:"recipient" plan:"required"` // "age1…"
 	Holders   []string `yaml:"holders"`                   // people who have the private half
 	Offline   bool     `yaml:"offline"`                   // the private half is on no computer
-	// Stored says where the private half is kept, in words: "safe at the notary".
+	// Stored says where the private half is kept, in words: "safe at the notary". The id of
+	// a location, facility, supplier, service or store, or the domain of a location, says
+	// that it lies there, and is lost with it.
 	Stored string `yaml:"stored"`
 	// Created is the day on which the key was made.
 	Created Date `yaml:"created"`
