@@ -12,6 +12,7 @@ type Line struct {
 
 	to   string
 	mu   sync.Mutex
+	took [2]int64 // bytes that came
 	left [2]int64 // bytes until it breaks: of clients, of the server; -1: it does not
 	down bool     // nothing passes until Mend
 	good bool     // Cut was for good
@@ -81,6 +82,13 @@ func (l *Line) Mend() {
 	l.left, l.down = [2]int64{-1, -1}, false
 }
 
+// Took returns how many bytes of clients and of the server came so far.
+func (l *Line) Took() (ofClients, ofServer int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.took[fromClient], l.took[fromServer]
+}
+
 // Cuts returns how often the line broke.
 func (l *Line) Cuts() int {
 	l.mu.Lock()
@@ -115,6 +123,7 @@ func (l *Line) hangUp() {
 func (l *Line) take(side, n int) (pass int, over bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.took[side] += int64(n)
 	if l.left[side] < 0 {
 		return n, false
 	}
