@@ -51,6 +51,21 @@ func (r *Repository) replacements(ctx context.Context, name string) ([]string, e
 	return all, nil
 }
 
+// Repairs lists the replacements of a place, each with the name of the object that it is
+// for.
+func (r *Repository) Repairs(ctx context.Context) (map[string]string, error) {
+	all := map[string]string{}
+	if err := r.store.List(ctx, repairPrefix, func(o Object) error {
+		if of, ok := repairedName(o.Name); ok {
+			all[o.Name] = of
+		}
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("list replacements: %w", err)
+	}
+	return all, nil
+}
+
 // instead tries an act on an object, and where that finds it damaged, on each of its
 // replacements. If none is better, the first error counts.
 func (r *Repository) instead(ctx context.Context, name string, act func(name string) error) error {

@@ -2,6 +2,7 @@ package vault
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,17 +24,22 @@ const (
 	maxLocks  = 50_000 // in one run; the rest follows in the next
 )
 
+// errNoLocks means that the plan promises a lock where there can be none.
+var errNoLocks = errors.New("the location cannot lock objects")
+
 // renew locks what kept snapshots use for as long as if it were written with the
 // newest of them: a lock counts from the writing of an object, and an old pack that
 // today's snapshot uses would be free to delete.
 //
-// A crash loses the note of what was renewed; renewing it again does no harm.
+// A crash loses the note of what was renewed; renewing it again does no harm. What could
+// not be renewed is tried again the next night, and told until it is.
 func (m *Module) renew(ctx context.Context, held *plan.Plan, name string, pl place, rep *Report) error {
 	l := held.Locations[name]
 	if l.S3 == nil || l.S3.Lock.IsZero() {
 		return nil
 	}
 	need := map[string]time.Time{}
+	var failed error
 	for _, s := range rep.Shelves {
 		if s.Location != name {
 			continue
@@ -57,25 +63,41 @@ func (m *Module) renew(ctx context.Context, held *plan.Plan, name string, pl pla
 		// it, nobody says: it stays as long as any of them.
 		epochs, err := pl.at.Epochs(ctx, s.Store)
 		if err != nil {
-			return err
+			failed = err // the packs are worth it all the same
 		}
 		for _, object := range epochs {
 			need[object] = longest
 		}
+	}
+	// The whole copy of a damaged object is as much in use as the object was.
+	repairs, err := pl.at.Repairs(ctx)
+	if err != nil {
+		failed = err
+	}
+	for object, of := range repairs {
+		if until, used := need[of]; used {
+			need[object] = until
+		}
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	locked, err := m.locked(ctx, name)
 	if err != nil {
 		return err
 	}
 	done := map[string]time.Time{}
-	var failed error
 	for _, object := range slices.Sorted(maps.Keys(need)) {
 		if need[object].Sub(locked[object]) <= lockSlack || !need[object].After(rep.At) {
 			continue
 		}
 		able, err := pl.at.Extend(ctx, object, need[object])
-		if !able || ctx.Err() != nil {
+		if ctx.Err() != nil {
 			failed = ctx.Err()
+			break
+		}
+		if !able {
+			failed = errNoLocks
 			break
 		}
 		if err != nil {

@@ -349,6 +349,35 @@ func TestLocksAreRenewed(t *testing.T) {
 	if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) != 1 || rep.Findings[0].Code != CodeLock {
 		t.Errorf("a lock that was not renewed is not reported: %+v", rep.Findings)
 	}
+	// The next night tries again what was refused.
+	l.err, was = nil, l.until[object]
+	if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) > 0 || !l.until[object].After(was.Add(9*24*time.Hour)) {
+		t.Errorf("what was refused is locked until %s: %+v", l.until[object], rep.Findings)
+	}
+	// A whole copy beside the damaged pack is locked for as long as the pack.
+	if _, err := r.m.verifyAt(t.Context(), "far", true, func(holdfast.Progress) {}); err != nil {
+		t.Fatal(err)
+	}
+	b := l.Bytes(object)
+	b[len(b)/2] ^= 1
+	l.Set(object, b)
+	if _, err := r.m.verifyAt(t.Context(), "far", true, func(holdfast.Progress) {}); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := r.m.mendAt(t.Context(), "far", r.m.places(t.Context(), r.plan), true); err != nil || len(done) != 1 || !done[0].Done {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if r.prune(PruneRequest{Apply: true}); !l.until["repairs/01/"+object].Equal(l.until[object]) {
+		t.Errorf("the pack is locked until %s, its whole copy until %s", l.until[object], l.until["repairs/01/"+object])
+	}
+	// A place that cannot lock at all is told of, and the other location is looked after.
+	r.stores = nil
+	r.again(ms[1])
+	r.pass(10 * 24 * time.Hour)
+	r.again(ms[1])
+	if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) != 1 || rep.Findings[0].Code != CodeLock || len(rep.Garbage) != 2 {
+		t.Errorf("a place that cannot lock: %+v", rep)
+	}
 }
 
 // untidy is a place in which killed writers left something.
