@@ -26,6 +26,7 @@ func (w Workspace) Socket() string   { return filepath.Join(w.State(), "holdfast
 func (w Workspace) lock() string     { return filepath.Join(w.State(), "lock") }
 func (w Workspace) spool() string    { return filepath.Join(w.State(), "spool") }
 func (w Workspace) cache() string    { return filepath.Join(w.State(), "cache") }
+func (w Workspace) seen() string     { return filepath.Join(w.State(), "seen") }
 
 // Evidence is where packs are written when nobody names another place.
 func (w Workspace) Evidence() string { return filepath.Join(w.Dir, "evidence") }

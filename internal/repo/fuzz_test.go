@@ -3,6 +3,7 @@ package repo
 import (
 	"bytes"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,37 @@ func FuzzPack(f *testing.F) {
 				t.Error("a footer that does not round-trip")
 			}
 			_, _, _ = ft.openSegment(box, 0, make([]byte, 21), nil, nil)
+		}
+	})
+}
+
+// What a cache holds of manifests is decoded from a disk that may rot.
+func FuzzSeen(f *testing.F) {
+	before := []PackRef{{ID: strings.Repeat("a1", 16), Size: 5000, Hash: strings.Repeat("b2", 32)}, {ID: strings.Repeat("c3", 16), Size: 1 << 27, Hash: strings.Repeat("d4", 32)}}
+	fresh := PackRef{ID: strings.Repeat("e5", 16), Size: 4096, Hash: strings.Repeat("f6", 32)}
+	for _, packs := range [][]PackRef{before, {before[1], fresh, before[0]}, {fresh}} {
+		b, err := (&seenFrame{Name: "snapshots/s/i", Size: 9, Key: "k", Hash: "h", Manifest: &Manifest{Scope: "s", Packs: packs}}).encode(before)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+	}
+	b, err := (&seenFrame{Name: "receipts/s/i", raw: []byte("line\nsignature\n")}).encode(nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := decodeSeen(b, before)
+		if err != nil {
+			return
+		}
+		again, err := got.encode(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := decodeSeen(again, before); err != nil || !reflect.DeepEqual(same, got) {
+			t.Errorf("%v: %+v, want %+v", err, same, got)
 		}
 	})
 }

@@ -353,7 +353,7 @@ func (r rooted) log(l LogInfo) bool {
 func (c Collector) roots(ctx context.Context) (rooted, error) {
 	out := rooted{packs: map[packID]bool{}, logs: map[string][]LogNeed{}, gone: map[string]bool{}}
 	scopes := map[string][]Link{}
-	if err := c.At.eachManifest(ctx, func(m *Manifest, err error) error {
+	if err := c.At.EachManifest(ctx, "", func(_ Object, m *Manifest, err error) error {
 		if err != nil {
 			return fmt.Errorf("a snapshot that cannot be read may need anything: %w", err)
 		}
@@ -402,7 +402,7 @@ func (c Collector) roots(ctx context.Context) (rooted, error) {
 	for _, o := range c.Others {
 		// One that does not answer, or cannot be read, needs itself only: Replicate
 		// builds on nothing that is doomed here.
-		if err := o.eachManifest(ctx, func(m *Manifest, err error) error {
+		if err := o.EachManifest(ctx, "", func(_ Object, m *Manifest, err error) error {
 			if err != nil {
 				return nil
 			}
@@ -431,25 +431,6 @@ func (c Collector) need(out *rooted, m *Manifest) error {
 	if c.Log != nil {
 		if n, ok := c.Log(m); ok {
 			out.logs[m.Scope] = append(out.logs[m.Scope], n)
-		}
-	}
-	return nil
-}
-
-// eachManifest reads every manifest, one at a time: all of them together may be larger
-// than the memory. fn gets the manifest or why it cannot be read.
-func (r *Repository) eachManifest(ctx context.Context, fn func(m *Manifest, err error) error) error {
-	names, err := r.snapshotNames(ctx, "")
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		m, err := r.manifest(ctx, name)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err := fn(m, err); err != nil {
-			return err
 		}
 	}
 	return nil

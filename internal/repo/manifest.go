@@ -62,18 +62,36 @@ type Manifest struct {
 	Root       RootRef           `json:"root"`
 	Signer     string            `json:"signer"`
 
-	raw []byte // the object
+	raw      []byte   // the object; nil if it was recalled
+	recalled recalled // by a Seen
 }
 
 // Hash returns the hex BLAKE3 of the object as it is stored: what a successor's
 // Previous and a receipt name.
-func (m *Manifest) Hash() string { return hexHash(m.raw) }
+func (m *Manifest) Hash() string {
+	if m.Recalled() {
+		return m.recalled.hash
+	}
+	return hexHash(m.raw)
+}
+
+// Recalled reports whether the manifest comes from a Seen: it was read and believed
+// before, and not now.
+func (m *Manifest) Recalled() bool { return m.recalled.key != "" }
 
 // Object returns the name under which the manifest lies in a place.
 func (m *Manifest) Object() string { return snapshotName(m.Scope, m.ID) }
 
 // Verify returns nil if one of keys signed the manifest.
 func (m *Manifest) Verify(keys ...seal.VerifyKey) error {
+	if m.Recalled() {
+		for _, k := range keys {
+			if k.String() == m.recalled.key {
+				return nil
+			}
+		}
+		return fmt.Errorf("snapshot %q: claims signer %q: %w", m.ID, m.Signer, ErrUntrusted)
+	}
 	if err := verifySigned(m.raw, domainManifest, m.Signer, keys); err != nil {
 		return fmt.Errorf("snapshot %q: %w", m.ID, err)
 	}
@@ -246,6 +264,16 @@ func (r *Repository) Manifests(ctx context.Context, scope string) ([]*Manifest, 
 
 // snapshotNames lists the manifests of a scope, oldest first by the writer's clock.
 func (r *Repository) snapshotNames(ctx context.Context, scope string) ([]string, error) {
+	objects, err := r.snapshotObjects(ctx, scope)
+	names := make([]string, len(objects))
+	for i, o := range objects {
+		names[i] = o.Name
+	}
+	return names, err
+}
+
+// snapshotObjects lists the manifests as the place shows them.
+func (r *Repository) snapshotObjects(ctx context.Context, scope string) ([]Object, error) {
 	prefix := "snapshots/"
 	if scope != "" {
 		if err := checkPart("scope", scope); err != nil {
@@ -253,18 +281,18 @@ func (r *Repository) snapshotNames(ctx context.Context, scope string) ([]string,
 		}
 		prefix += scope + "/"
 	}
-	var names []string
+	var objects []Object
 	err := r.store.List(ctx, prefix, func(o Object) error {
 		parts := strings.Split(o.Name, "/")
 		if len(parts) == 3 && idPattern.MatchString(parts[2]) {
-			names = append(names, o.Name)
+			objects = append(objects, o)
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
-	return names, nil
+	return objects, nil
 }
 
 // packSizes lists every pack of the place.
@@ -337,6 +365,9 @@ func missingFrom(m *Manifest, have map[packID]int64) error {
 // A crash leaves packs that no manifest of this place names yet; the next call
 // finds them there.
 func (r *Repository) Replicate(ctx context.Context, from *Repository, m *Manifest) error {
+	if m.Recalled() {
+		return fmt.Errorf("replicate snapshot %q: its manifest was not read: %w", m.ID, ErrKind)
+	}
 	if r.id != from.id || m.Repository != r.id {
 		return fmt.Errorf("replicate snapshot %q of %q from %q to %q: %w", m.ID, m.Repository, from.id, r.id, ErrForeign)
 	}
@@ -455,42 +486,60 @@ func (r *Repository) Receipts(ctx context.Context, scope string) ([]Receipt, err
 		return nil, err
 	}
 	var (
-		names []string
-		all   []Receipt
-		errs  []error
+		all  []Receipt
+		errs []error
 	)
-	if err := r.store.List(ctx, "receipts/"+scope+"/", func(o Object) error {
-		names = append(names, o.Name)
-		return nil
+	if err := r.eachSigned(ctx, scope, "receipts", "receipts/"+scope+"/", domainReceipt, func(name string, raw []byte) bool {
+		c, err := parseReceipt(raw, r.id, name)
+		if err == nil {
+			all = append(all, c)
+		}
+		return err == nil
+	}, func(name string) []byte {
+		c, err := r.receipt(ctx, name)
+		if err != nil {
+			errs = append(errs, err)
+			return nil
+		}
+		all = append(all, c)
+		return c.raw
 	}); err != nil {
 		return nil, fmt.Errorf("list receipts: %w", err)
 	}
-	for _, name := range names {
-		var c *Receipt
-		err := r.instead(ctx, name, func(at string) error {
-			raw, err := readObject(ctx, r.store, at, maxReceipt)
-			if err != nil {
-				return err
-			}
-			got, err := parseReceipt(raw, r.id, name)
-			if err != nil {
-				return err
-			}
-			if len(r.trust) > 0 {
-				err = got.Verify(r.trust...)
-			}
-			if c == nil || err == nil {
-				c = &got // whose signature the caller checks
-			}
-			return err
-		})
-		if c != nil {
-			all = append(all, *c)
-		} else {
-			errs = append(errs, fmt.Errorf("receipt %q: %w", name, err))
-		}
-	}
 	return all, errors.Join(errs...)
+}
+
+// Receipt reads one receipt. Its signature is not checked here: the caller holds the keys.
+func (r *Repository) Receipt(ctx context.Context, scope, snapshot string) (Receipt, error) {
+	if err := errors.Join(checkPart("scope", scope), checkSnapshotID(snapshot)); err != nil {
+		return Receipt{}, err
+	}
+	return r.receipt(ctx, receiptName(scope, snapshot))
+}
+
+func (r *Repository) receipt(ctx context.Context, name string) (Receipt, error) {
+	var c *Receipt
+	err := r.instead(ctx, name, func(at string) error {
+		raw, err := readObject(ctx, r.store, at, maxReceipt)
+		if err != nil {
+			return err
+		}
+		got, err := parseReceipt(raw, r.id, name)
+		if err != nil {
+			return err
+		}
+		if len(r.trust) > 0 {
+			err = got.Verify(r.trust...)
+		}
+		if c == nil || err == nil {
+			c = &got // whose signature the caller checks
+		}
+		return err
+	})
+	if c == nil {
+		return Receipt{}, fmt.Errorf("receipt %q: %w", name, err)
+	}
+	return *c, nil
 }
 
 // RepairReceipt signs a receipt again that is damaged or missing. It is the vault's to

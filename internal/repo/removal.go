@@ -117,31 +117,33 @@ func (r *Repository) Removals(ctx context.Context, scope string) ([]Removal, err
 	if err := checkPart("scope", scope); err != nil {
 		return nil, err
 	}
-	var names []string
-	prefix := removalPrefix + scope + "/"
-	if err := r.store.List(ctx, prefix, func(o Object) error {
-		names = append(names, o.Name)
-		return nil
-	}); err != nil {
-		return nil, fmt.Errorf("list removals: %w", err)
-	}
 	var (
 		all  []Removal
 		errs []error
 	)
-	for _, name := range names {
-		raw, err := readObject(ctx, r.store, name, maxRemoval)
+	if err := r.eachSigned(ctx, scope, "removals", removalPrefix+scope+"/", domainRemoval, func(name string, raw []byte) bool {
+		c, err := parseRemoval(raw, r.id, name)
 		if err == nil {
-			var c Removal
-			if c, err = parseRemoval(raw, r.id, name); err == nil && len(r.trust) > 0 {
-				err = c.Verify(r.trust...)
-			}
-			if err == nil {
-				all = append(all, c)
-				continue
-			}
+			all = append(all, c)
 		}
-		errs = append(errs, fmt.Errorf("%q: %w", name, err))
+		return err == nil
+	}, func(name string) []byte {
+		raw, err := readObject(ctx, r.store, name, maxRemoval)
+		var c Removal
+		if err == nil {
+			c, err = parseRemoval(raw, r.id, name)
+		}
+		if err == nil && len(r.trust) > 0 {
+			err = c.Verify(r.trust...)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%q: %w", name, err))
+			return nil
+		}
+		all = append(all, c)
+		return raw
+	}); err != nil {
+		return nil, fmt.Errorf("list removals: %w", err)
 	}
 	return all, errors.Join(errs...)
 }

@@ -18,7 +18,8 @@ type Repository struct {
 	store Store
 	id    string
 	trust []seal.VerifyKey
-	blind bool // the place is only written to
+	blind bool  // the place is only written to
+	seen  *Seen // nil: nothing is remembered
 
 	ringsMu sync.Mutex
 	rings   map[string]*ring // what key epochs hold, by scope and identities

@@ -179,7 +179,7 @@ type place struct {
 func (m *Module) places(ctx context.Context, p *plan.Plan) map[string]place {
 	out := map[string]place{}
 	for name := range p.Locations {
-		r, err := m.cfg.Place(ctx, name)
+		r, err := m.place(ctx, name)
 		out[name] = place{r, err}
 	}
 	return out
@@ -244,20 +244,12 @@ func (m *Module) shelves(ctx context.Context, held *plan.Plan, store string, b p
 			rep.Shelves = append(rep.Shelves, s)
 			continue
 		}
-		ids, err := places[name].at.SnapshotIDs(ctx, store)
-		if err != nil {
-			s.Err = err.Error()
-		}
 		locks := held.Locations[name].S3 != nil && !held.Locations[name].S3.Lock.IsZero()
 		var points []Point
-		for _, id := range ids {
-			man, err := places[name].at.Manifest(ctx, store, id)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
+		if err := places[name].at.EachManifest(ctx, store, func(_ repo.Object, man *repo.Manifest, err error) error {
 			if err != nil {
 				s.Err = err.Error() // what can be read is decided; Collect deletes nothing here
-				continue
+				return nil
 			}
 			l := listed{Link: man.Link()}
 			if n, ok := m.cfg.Log(man); ok {
@@ -274,6 +266,11 @@ func (m *Module) shelves(ctx context.Context, held *plan.Plan, store string, b p
 				p.Received = first[man.ID]
 			}
 			points = append(points, p)
+			return nil
+		}); ctx.Err() != nil {
+			return ctx.Err()
+		} else if err != nil {
+			s.Err = err.Error()
 		}
 		s.Decided = Decide(t, points, rep.At)
 		if q.At.IsZero() { // of another time there are no signs

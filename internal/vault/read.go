@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 	"time"
@@ -22,6 +23,9 @@ const (
 	// how much more than its share: a day without a run must be made up for.
 	minBudget   = 256 << 20
 	budgetSlack = 1.5
+	// minObjects is the same for their number: what was read in one night must not come
+	// due in one night again.
+	minObjects = 2000
 	// logGroup is how many hex digits of a piece's start make a group: 256 MiB of log
 	// are read, and remembered, together.
 	logGroup = 9
@@ -126,7 +130,7 @@ type target struct {
 
 func (m *Module) verifyAt(ctx context.Context, name string, all bool, progress func(holdfast.Progress)) (Verified, error) {
 	v := Verified{Location: name}
-	r, err := m.cfg.Place(ctx, name)
+	r, err := m.place(ctx, name)
 	if err != nil {
 		v.Err = err.Error()
 		return v, m.record(ctx, FactVerified, "locations."+name, "holdfast", map[string]any{"error": v.Err})
@@ -194,9 +198,10 @@ func dueNow(targets []*target, all bool, within time.Duration, now time.Time) []
 		total += t.size
 	}
 	budget := max(minBudget, int64(budgetSlack*float64(total)*float64(24*time.Hour)/float64(within)))
+	objects := max(minObjects, int(budgetSlack*float64(len(targets))*float64(24*time.Hour)/float64(within)))
 	var out []*target
 	for _, t := range sorted {
-		if sum > budget || t.damage == "" && now.Sub(t.at) < within/2 {
+		if sum > budget || len(out) >= objects || t.damage == "" && now.Sub(t.at) < within/2 {
 			break
 		}
 		sum += t.size
@@ -230,60 +235,44 @@ func (m *Module) targets(ctx context.Context, name string, r *repo.Repository) (
 	packs := map[string]*target{}
 	made := map[string]time.Time{} // of the oldest snapshot that names a pack
 	for _, store := range stores {
-		ids, err := r.SnapshotIDs(ctx, store)
-		if err != nil {
-			return nil, nil, err
-		}
-		var listed []*repo.Manifest
-		for _, id := range slices.Backward(ids) {
-			object := "snapshots/" + store + "/" + id
-			man, err := r.Manifest(ctx, store, id)
+		var listed []remembered
+		var ids []string
+		if err := r.EachManifest(ctx, store, func(o repo.Object, man *repo.Manifest, err error) error {
+			id := path.Base(o.Name)
+			ids = append(ids, id)
 			if err == nil {
 				err = man.Verify(m.cfg.Trusted()...)
 			}
 			if err != nil && !repo.IsDamage(err) {
-				return nil, nil, err
+				return err
 			}
-			failed := err
-			t := &target{object: object, store: store, needed: []string{id}, read: func(ctx context.Context) (string, error) {
-				if failed != nil {
-					return object, failed
-				}
-				to, err := r.SealedTo(ctx, man)
-				if err == nil {
-					err = keys.check(to, man.Created, true)
-				} else if repo.IsDamage(err) {
-					err = nil // it is its pack's
-				}
-				return object, err
-			}}
-			targets = append(targets, t)
 			if err != nil {
-				continue
+				targets = append(targets, &target{object: o.Name, store: store, size: o.Size, needed: []string{id}, read: func(context.Context) (string, error) { return o.Name, err }})
+				return nil
 			}
-			listed = append(listed, man)
+			l := remembered{Link: man.Link(), root: man.Packs[man.Root.Pack], created: man.Created, fresh: !man.Recalled()}
+			l.need, l.log = m.cfg.Log(man)
+			listed = append(listed, l)
+			targets = append(targets, m.manifestTarget(r, keys, o, store, l))
 			for _, ref := range man.Packs {
-				made[ref.ID] = man.Created // the newest come first
 				pt := packs[ref.ID]
 				if pt == nil {
-					object := "packs/" + ref.ID[:2] + "/" + ref.ID
-					pt = &target{object: object, store: store, size: ref.Size, read: func(ctx context.Context) (string, error) {
-						if err := r.CheckPack(ctx, ref); err != nil {
-							return object, err
-						}
-						to, err := r.PackSealedTo(ctx, ref)
-						if err == nil {
-							err = keys.check(to, made[ref.ID], false)
-						}
-						return object, err
-					}}
+					pt = m.packTarget(r, keys, store, ref, made)
 					packs[ref.ID] = pt
 					targets = append(targets, pt)
 				}
-				if len(pt.needed) < maxSnapshots {
-					pt.needed = append(pt.needed, id)
+				if at, ok := made[ref.ID]; !ok || man.Created.Before(at) {
+					made[ref.ID] = man.Created
 				}
+				// The newest come last, and are named first.
+				if len(pt.needed) == 2*maxSnapshots {
+					pt.needed = append(pt.needed[:0], pt.needed[maxSnapshots:]...)
+				}
+				pt.needed = append(pt.needed, id)
 			}
+			return nil
+		}); err != nil {
+			return nil, nil, err
 		}
 		got, err := m.receiptTargets(ctx, name, r, store, listed)
 		if err != nil {
@@ -302,6 +291,10 @@ func (m *Module) targets(ctx context.Context, name string, r *repo.Repository) (
 		for _, x := range missed {
 			lacks = append(lacks, Damage{Store: store, Object: "snapshots/" + store + "/" + cmp.Or(x.Snapshot, "?"), What: "omitted", Detail: x.String(), Snapshots: []string{x.Snapshot}})
 		}
+	}
+	for _, pt := range packs {
+		pt.needed = pt.needed[max(0, len(pt.needed)-maxSnapshots):]
+		slices.Reverse(pt.needed)
 	}
 	more, err := m.others(ctx, r, keys, targets, stores)
 	if err != nil {
@@ -323,9 +316,62 @@ func (m *Module) targets(ctx context.Context, name string, r *repo.Repository) (
 	return targets, lacks, nil
 }
 
+// remembered is what is kept in mind of a listed manifest: all of them together may be
+// larger than the memory.
+type remembered struct {
+	repo.Link
+	root    repo.PackRef
+	created time.Time
+	need    repo.LogNeed
+	log     bool // it needs log
+	fresh   bool // it was read just now
+}
+
+// manifestTarget reads a manifest back: what was seen there before must lie there still,
+// and it must be sealed to the keys of its time.
+func (m *Module) manifestTarget(r *repo.Repository, keys sealing, o repo.Object, store string, l remembered) *target {
+	return &target{object: o.Name, store: store, size: o.Size, needed: []string{l.ID}, read: func(ctx context.Context) (string, error) {
+		if !l.fresh {
+			man, err := r.Manifest(ctx, store, l.ID)
+			if err == nil {
+				err = man.Verify(m.cfg.Trusted()...)
+			}
+			if err == nil && man.Hash() != l.Hash {
+				err = fmt.Errorf("snapshot %s: another manifest than was here: %w", l.ID, repo.ErrSubstituted)
+			}
+			if err != nil {
+				return o.Name, err
+			}
+		}
+		l.fresh = false // it may be mended and asked again
+		to, err := r.PackSealedTo(ctx, l.root)
+		if err == nil {
+			err = keys.check(to, l.created, true)
+		} else if repo.IsDamage(err) {
+			err = nil // it is its pack's
+		}
+		return o.Name, err
+	}}
+}
+
+// packTarget reads a pack back. made says when the oldest snapshot was made that names it.
+func (m *Module) packTarget(r *repo.Repository, keys sealing, store string, ref repo.PackRef, made map[string]time.Time) *target {
+	object := "packs/" + ref.ID[:2] + "/" + ref.ID
+	return &target{object: object, store: store, size: ref.Size, read: func(ctx context.Context) (string, error) {
+		if err := r.CheckPack(ctx, ref); err != nil {
+			return object, err
+		}
+		to, err := r.PackSealedTo(ctx, ref)
+		if err == nil {
+			err = keys.check(to, made[ref.ID], false)
+		}
+		return object, err
+	}}
+}
+
 // omitted finds snapshots that ought to be listed. What is listed and damaged is
 // not omitted.
-func (m *Module) omitted(ctx context.Context, name string, r *repo.Repository, store string, ids []string, listed []*repo.Manifest) ([]repo.Missed, error) {
+func (m *Module) omitted(ctx context.Context, name string, r *repo.Repository, store string, ids []string, listed []remembered) ([]repo.Missed, error) {
 	receipts, err := r.Receipts(ctx, store)
 	if err != nil && !repo.IsDamage(err) {
 		return nil, err
@@ -346,8 +392,8 @@ func (m *Module) omitted(ctx context.Context, name string, r *repo.Repository, s
 		}
 	}
 	var links []repo.Link
-	for _, man := range listed {
-		links = append(links, man.Link())
+	for _, l := range listed {
+		links = append(links, l.Link)
 	}
 	missed := repo.Omitted(store, links, receipts, removals, known)
 	return slices.DeleteFunc(missed, func(x repo.Missed) bool { return slices.Contains(ids, x.Snapshot) }), nil
@@ -355,46 +401,26 @@ func (m *Module) omitted(ctx context.Context, name string, r *repo.Repository, s
 
 // receiptTargets are the receipts that the state remembers of listed snapshots: without
 // one a copy does not count.
-func (m *Module) receiptTargets(ctx context.Context, name string, r *repo.Repository, store string, listed []*repo.Manifest) (targets []*target, err error) {
+func (m *Module) receiptTargets(ctx context.Context, name string, r *repo.Repository, store string, listed []remembered) (targets []*target, err error) {
 	copies, err := m.cfg.Copies(ctx, store)
 	if err != nil {
 		return nil, err
 	}
-	whole := func(ctx context.Context) (map[string]bool, error) {
-		receipts, err := r.Receipts(ctx, store)
-		if err != nil && !repo.IsDamage(err) {
-			return nil, err
-		}
-		out := map[string]bool{}
-		for _, rc := range receipts {
-			out[rc.Snapshot] = rc.Verify(m.cfg.Key.Public()) == nil
-		}
-		return out, nil
+	here := map[string]bool{}
+	for _, c := range copies {
+		here[c.Snapshot] = here[c.Snapshot] || c.Location == name && !c.Received.IsZero()
 	}
-	now, err := whole(ctx)
-	if err != nil {
-		return nil, err
-	}
-	for _, man := range listed {
-		if !slices.ContainsFunc(copies, func(c Copy) bool { return c.Snapshot == man.ID && c.Location == name && !c.Received.IsZero() }) {
+	for _, l := range listed {
+		if !here[l.ID] {
 			continue
 		}
-		object := "receipts/" + store + "/" + man.ID
-		first := true
-		targets = append(targets, &target{object: object, store: store, needed: []string{man.ID}, read: func(ctx context.Context) (string, error) {
-			if !first { // it was mended meanwhile
-				if now, err = whole(ctx); err != nil {
-					return object, err
-				}
+		object := "receipts/" + store + "/" + l.ID
+		targets = append(targets, &target{object: object, store: store, needed: []string{l.ID}, read: func(ctx context.Context) (string, error) {
+			c, err := r.Receipt(ctx, store, l.ID)
+			if err == nil {
+				err = c.Verify(m.cfg.Key.Public())
 			}
-			first = false
-			switch ok, there := now[man.ID]; {
-			case !there:
-				return object, fmt.Errorf("receipt of %s: damaged, or it does %w", man.ID, fs.ErrNotExist)
-			case !ok:
-				return object, fmt.Errorf("receipt of %s: %w", man.ID, repo.ErrUntrusted)
-			}
-			return object, nil
+			return object, err
 		}})
 	}
 	return targets, nil
@@ -402,7 +428,7 @@ func (m *Module) receiptTargets(ctx context.Context, name string, r *repo.Reposi
 
 // logTargets groups the pieces of a store's log. A group that was larger once, and of
 // which all is needed, has lost a piece.
-func (m *Module) logTargets(ctx context.Context, r *repo.Repository, keys sealing, store string, listed []*repo.Manifest, known map[string]target) (targets []*target, err error) {
+func (m *Module) logTargets(ctx context.Context, r *repo.Repository, keys sealing, store string, listed []remembered, known map[string]target) (targets []*target, err error) {
 	pieces, err := r.Logs(ctx, store)
 	if err != nil {
 		return nil, err
@@ -424,7 +450,7 @@ func (m *Module) logTargets(ctx context.Context, r *repo.Repository, keys sealin
 		}
 		t.held = logBytes(groups[g])
 		lost := known[g].held - t.held
-		if lost > 0 && m.needsAll(g, listed) {
+		if lost > 0 && needsAll(g, listed) {
 			t.held += lost // it stays so much until the pieces are back
 		} else if lost = 0; len(groups[g]) == 0 {
 			continue // it was garbage
@@ -458,13 +484,13 @@ func (m *Module) logTargets(ctx context.Context, r *repo.Repository, keys sealin
 }
 
 // needsAll reports whether a listed base needs all of a group of log.
-func (m *Module) needsAll(group string, listed []*repo.Manifest) bool {
+func needsAll(group string, listed []remembered) bool {
 	zeros := strings.Repeat("0", 16-logGroup)
 	start := group[strings.LastIndexByte(group, '/')+1:]
 	l, ok := repo.ParseLog(repo.Object{Name: group + zeros + "-" + start + strings.Repeat("f", 16-logGroup)})
 	for _, man := range listed {
-		n, has := m.cfg.Log(man)
-		if ok && has && n.Lineage == l.Lineage && (l.Timeline > n.Timeline || l.Timeline == n.Timeline && n.Start <= l.Start) {
+		n := man.need
+		if ok && man.log && n.Lineage == l.Lineage && (l.Timeline > n.Timeline || l.Timeline == n.Timeline && n.Start <= l.Start) {
 			return true
 		}
 	}

@@ -109,7 +109,7 @@ func rigOn(t *testing.T, d *db.DB, edits ...string) *rig {
 	}
 	r.declare("", "", edits...)
 	r.jobs = job.New(d, job.Config{Owner: "here", Clock: r.now})
-	r.m = New(Config{DB: d, Jobs: r.jobs, Ledger: r.log, Plan: func() *plan.Plan { return r.plan }, Place: r.place, Clock: r.now, Key: r.vault, Within: 30 * 24 * time.Hour,
+	r.m = New(Config{DB: d, Jobs: r.jobs, Ledger: r.log, Plan: func() *plan.Plan { return r.plan }, Place: r.place, Clock: r.now, Key: r.vault, Within: 30 * 24 * time.Hour, Seen: t.TempDir(),
 		Logger: slog.New(slog.DiscardHandler), Trusted: func() []seal.VerifyKey { return []seal.VerifyKey{r.keys.Signer.Public(), r.vault.Public()} },
 		Log:    func(*repo.Manifest) (repo.LogNeed, bool) { return repo.LogNeed{}, false },
 		Proven: func(context.Context, string) (string, time.Time, error) { return r.proven, r.now(), nil },

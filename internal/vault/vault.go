@@ -28,6 +28,9 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"holdfast"
@@ -119,8 +122,11 @@ type Config struct {
 	Key     seal.SigningKey         // the vault's
 	Trusted func() []seal.VerifyKey // who may sign manifests and log
 	Within  time.Duration           // every byte is read back within this time
-	Clock   func() time.Time
-	Logger  *slog.Logger
+	// Seen is a folder in which the vault remembers what it has read and believed of each
+	// location: a cache of its own. Empty: everything is read again each time.
+	Seen   string
+	Clock  func() time.Time
+	Logger *slog.Logger
 }
 
 // A Module is the vault. Make it with New.
@@ -137,6 +143,16 @@ func New(cfg Config) *Module {
 	cfg.Jobs.Handle(KindRepair, m.repair, job.HandlerOptions{Timeout: 20 * time.Hour, MaxAttempts: 3})
 	cfg.Jobs.Handle(KindVerify, m.verify, job.HandlerOptions{Timeout: 20 * time.Hour, MaxAttempts: 3})
 	return m
+}
+
+// place opens a location, with what is remembered of it.
+func (m *Module) place(ctx context.Context, name string) (*repo.Repository, error) {
+	r, err := m.cfg.Place(ctx, name)
+	if err != nil || m.cfg.Seen == "" {
+		return r, err
+	}
+	stores := slices.Collect(maps.Keys(m.cfg.Plan().Stores))
+	return r.Recalling(repo.NewSeen(filepath.Join(m.cfg.Seen, name), stores...)), nil
 }
 
 // Watch notes that the clock was looked at, once a minute by a server. A vault that
