@@ -65,11 +65,15 @@ requirements: ## run the acceptance tests and say which requirements they prove;
 	@$(MAKE) --no-print-directory build >&2
 	@go run ./tools/requirements $(ARGS)
 
-.PHONY: bench
-bench: ## measure against pg_basebackup and pgBackRest; takes some minutes
+.PHONY: bench-postgres
+bench-postgres: ## measure against pg_basebackup and pgBackRest; about twenty minutes
 	@tools/install.sh bench
 	@$(MAKE) --no-print-directory build
 	@go run ./bench $(ARGS)
+
+.PHONY: bench
+bench: ## the parts of bench-postgres that take a few minutes
+	@$(MAKE) --no-print-directory bench-postgres ARGS="-only backup,restore,risk $(ARGS)"
 
 .PHONY: bench-repo
 bench-repo: ## measure backups of files against restic and borg; about half an hour

@@ -1,7 +1,7 @@
 // Command bench measures Holdfast's PostgreSQL backups against pg_basebackup and
 // pgBackRest: in one run, on one machine, on one database that it makes itself.
 //
-//	go run ./bench [-only backup,restore,risk] [-profile DIR]
+//	go run ./bench [-only backup,next,restore,risk] [-profile DIR]
 //
 // What is compared is what a user gets: ours is the product's own code (the same
 // writer, stream and restore that "holdfast serve" runs), theirs the installed
@@ -78,15 +78,15 @@ func main() {
 
 func readOptions() (options, error) {
 	opt := options{scale: defaultScale, runs: minRuns, parent: os.Getenv("BENCH_DIR"), only: map[string]bool{}}
-	only := flag.String("only", "backup,restore,risk", "what to measure")
+	only := flag.String("only", "backup,next,restore,risk", "what to measure")
 	flag.StringVar(&opt.profile, "profile", "", "folder for CPU profiles of our side")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		return opt, fmt.Errorf("unexpected argument %q", flag.Arg(0))
 	}
 	for part := range strings.SplitSeq(*only, ",") {
-		if !slices.Contains([]string{"backup", "restore", "risk"}, part) {
-			return opt, fmt.Errorf("-only %q: want some of backup, restore, risk", part)
+		if !slices.Contains([]string{"backup", "next", "restore", "risk"}, part) {
+			return opt, fmt.Errorf("-only %q: want some of backup, next, restore, risk", part)
 		}
 		opt.only[part] = true
 	}
@@ -239,7 +239,7 @@ func (b *bench) all(ctx context.Context) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"backup", b.backups}, {"restore", b.restores}, {"risk", b.risk}} {
+	}{{"backup", b.backups}, {"next", b.nexts}, {"restore", b.restores}, {"risk", b.risk}} {
 		if !b.opt.only[part.name] {
 			continue
 		}

@@ -117,7 +117,7 @@ func (b *bench) peerBackup(ctx context.Context, what, config string) (cost, erro
 	if err != nil {
 		return c, err
 	}
-	label, err := newestBackup(filepath.Join(repository(config), "backup", stanza))
+	label, err := newestBackup(filepath.Join(repository(config), "backup", stanza), "F")
 	if err != nil {
 		return c, err
 	}
@@ -125,15 +125,16 @@ func (b *bench) peerBackup(ctx context.Context, what, config string) (cost, erro
 	return c, err
 }
 
-// newestBackup returns the folder of the newest full backup.
-func newestBackup(dir string) (string, error) {
+// newestBackup returns the folder of the newest backup of a kind, the last letter of
+// its name: F full, I increment.
+func newestBackup(dir, kind string) (string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return "", err
 	}
 	newest := ""
 	for _, e := range entries {
-		if e.IsDir() && strings.HasSuffix(e.Name(), "F") && e.Name() > newest {
+		if e.IsDir() && strings.HasSuffix(e.Name(), kind) && e.Name() > newest {
 			newest = e.Name()
 		}
 	}

@@ -41,6 +41,9 @@ type cache struct {
 	list     *s2.Writer
 	outError error
 
+	maps     *os.File
+	mapError error
+
 	prev *previousEntries
 }
 
@@ -276,6 +279,7 @@ func (c *cache) begin(id string) {
 	if c.outError == nil {
 		c.list = s2.NewWriter(c.out, s2.WriterConcurrency(1), s2.WriterBlockSize(256<<10))
 	}
+	c.beginMaps(id)
 }
 
 // remember adds the lines of an entry.
@@ -300,6 +304,7 @@ func (c *cache) commit(m *Manifest, sorted bool) {
 	if err == nil {
 		err = os.Rename(temp, strings.TrimSuffix(temp, ".new"))
 	}
+	c.commitMaps()
 	if err == nil {
 		var b []byte
 		if b, err = json.Marshal(lastSnapshot{m.ID, m.Hash(), sorted}); err == nil {
@@ -309,18 +314,21 @@ func (c *cache) commit(m *Manifest, sorted bool) {
 	if err != nil {
 		return // the next run remembers less and is right
 	}
-	c.sweep(cacheEntries + m.ID)
+	c.sweep(m.ID)
 }
 
-// sweep removes lists of entries other than keep. The lock is held: nobody else writes one.
+// sweep removes what is of other snapshots than keep. The lock is held: nobody else
+// writes there.
 func (c *cache) sweep(keep string) {
 	des, err := os.ReadDir(c.dir)
 	if err != nil {
 		return // they only take room
 	}
 	for _, de := range des {
-		if strings.HasPrefix(de.Name(), cacheEntries) && de.Name() != keep {
-			_ = os.Remove(filepath.Join(c.dir, de.Name()))
+		for _, prefix := range [...]string{cacheEntries, cachePages} {
+			if id, ok := strings.CutPrefix(de.Name(), prefix); ok && id != keep {
+				_ = os.Remove(filepath.Join(c.dir, de.Name()))
+			}
 		}
 	}
 }
@@ -334,8 +342,14 @@ func (c *cache) close() {
 		_ = os.Remove(c.out.Name())
 		c.out = nil
 	}
+	if c.maps != nil {
+		_ = c.maps.Close()
+		_ = os.Remove(c.maps.Name())
+		c.maps = nil
+	}
 	if c.prev != nil {
 		c.prev.close()
+		c.prev.maps.close()
 		c.prev = nil
 	}
 	c.mu.Lock()
@@ -355,7 +369,8 @@ func (c *cache) useEntries(parent *Manifest) {
 	if c == nil || parent == nil || c.last.ID != parent.ID || c.last.Hash != parent.Hash() {
 		return
 	}
-	c.prev = &previousEntries{name: filepath.Join(c.dir, cacheEntries+parent.ID), sorted: c.last.Sorted, packs: len(parent.Packs)}
+	c.prev = &previousEntries{name: filepath.Join(c.dir, cacheEntries+parent.ID), sorted: c.last.Sorted, packs: len(parent.Packs),
+		maps: openPageMap(filepath.Join(c.dir, cachePages+parent.ID))}
 }
 
 func (c *cache) previous(path string) (Entry, bool) {
@@ -372,6 +387,8 @@ type previousEntries struct {
 	name   string
 	sorted bool
 	packs  int
+	maps   *pageMap
+	use    map[[2]uint32]segmentUse // of each pack's segment, once asked for
 
 	f        *os.File
 	r        *entryReader

@@ -183,10 +183,18 @@ func (w *Writer) readContent(ctx context.Context, p *pending, content io.Reader)
 }
 
 // readPages cuts every MiB. In a sparse file it leaves out zero pages, which then
-// are holes, and which the chunks do not show: it hashes the file itself.
+// are holes, and which the chunks do not show: it hashes the file itself. Of a file
+// whose pages are known from the last snapshot it stores those that changed; a MiB of
+// which they are the greater part, as a whole.
 func (w *Writer) readPages(ctx context.Context, p *pending, content io.Reader) error {
 	w.hash.Reset()
 	defer func() { p.e.Hash = w.hash.Sum(nil) }()
+	was := w.former(&p.e)
+	var (
+		laid  = overlay{w: w, p: p, buf: w.rbuf[2*pageChunk : 2*pageChunk : 3*pageChunk]}
+		sums  pageSums
+		known = w.cache != nil && !p.e.Sparse
+	)
 	for {
 		block := w.rbuf[:pageChunk]
 		n, err := fill(content, block)
@@ -194,25 +202,77 @@ func (w *Writer) readPages(ctx context.Context, p *pending, content io.Reader) e
 			return err
 		}
 		if n == 0 {
-			return nil
+			break
 		}
 		block = block[:n]
 		_, _ = w.hash.Write(block)
-		u := &use{owner: p, n: n, off: p.e.Size}
-		if p.e.Sparse {
-			block, u.spans = squeeze(block, p.e.Size)
-			u.n = len(block)
+		if known = known && p.e.Size < maxMapped; known {
+			sums = w.appendSums(sums, block)
 		}
-		if u.n > 0 {
-			if err := w.addChunk(ctx, block, u); err != nil {
+		if was != nil {
+			if err := w.readChanged(ctx, &laid, was, sums, block); err != nil {
 				return err
+			}
+		} else {
+			u := &use{owner: p, n: n, off: p.e.Size}
+			if p.e.Sparse {
+				block, u.spans = squeeze(block, p.e.Size)
+				u.n = len(block)
+			}
+			if u.n > 0 {
+				if err := w.addChunk(ctx, block, u); err != nil {
+					return err
+				}
 			}
 		}
 		p.e.Size += int64(n)
 		if err != nil {
-			return nil
+			break
 		}
 	}
+	if err := laid.send(ctx); err != nil {
+		return err
+	}
+	if was != nil {
+		kept, err := w.adopt(subtract(was.extents, laid.covered, p.e.Size))
+		if err != nil {
+			return err
+		}
+		w.emitMu.Lock()
+		p.e.Extents = append(p.e.Extents, kept...)
+		w.emitMu.Unlock()
+	}
+	if known {
+		w.cache.rememberMap(w.hash.Sum(nil), sums)
+	}
+	return nil
+}
+
+// readChanged lays what changed in a block over what was there before.
+func (w *Writer) readChanged(ctx context.Context, laid *overlay, was *former, sums pageSums, block []byte) error {
+	off := laid.p.e.Size
+	first, pages := int(off/pageSize), (len(block)+pageSize-1)/pageSize
+	changed := make([]bool, pages)
+	n := 0
+	for i := range changed {
+		at := (first + i) * sumSize
+		if changed[i] = at+sumSize > len(sums) || !was.same(first+i, sums[at:at+sumSize]); changed[i] {
+			n++
+		}
+	}
+	if 2*n > pages {
+		return laid.add(ctx, off, block)
+	}
+	for i := range changed {
+		if !changed[i] {
+			continue
+		}
+		at := i * pageSize
+		if err := laid.add(ctx, off+int64(at), block[at:min(at+pageSize, len(block))]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // squeeze moves the non-zero pages of a block together, in place, and says where
@@ -235,46 +295,69 @@ func squeeze(block []byte, off int64) ([]byte, []span) {
 	return block[:kept], spans
 }
 
+// An overlay gathers runs of a file that changed into chunks.
+type overlay struct {
+	w       *Writer
+	p       *pending
+	buf     []byte
+	spans   []span // where what is in buf belongs
+	covered []span // all of the file that was laid over
+}
+
+// add takes the next run, of up to a chunk; they ascend.
+func (o *overlay) add(ctx context.Context, off int64, data []byte) error {
+	if o.buf == nil {
+		o.buf = make([]byte, 0, pageChunk)
+	}
+	if len(o.buf)+len(data) > pageChunk {
+		if err := o.send(ctx); err != nil {
+			return err
+		}
+	}
+	s := span{off: off, at: len(o.buf), n: len(data)}
+	o.spans = appendSpan(o.spans, s)
+	o.covered = appendSpan(o.covered, span{off: s.off, n: s.n})
+	o.buf = append(o.buf, data...)
+	return nil
+}
+
+// send stores what is gathered.
+func (o *overlay) send(ctx context.Context) error {
+	if len(o.buf) == 0 {
+		return nil
+	}
+	err := o.w.addChunk(ctx, o.buf, &use{owner: o.p, n: len(o.buf), spans: o.spans})
+	o.buf, o.spans = o.buf[:0], nil
+	return err
+}
+
+// end returns where the last run ends.
+func (o *overlay) end() int64 {
+	if n := len(o.covered); n > 0 {
+		return o.covered[n-1].off + int64(o.covered[n-1].n)
+	}
+	return 0
+}
+
 // readOverlay gathers changed pages into chunks and returns which runs they cover.
 func (w *Writer) readOverlay(ctx context.Context, p *pending, pages iter.Seq2[Page, error]) (covered []span, err error) {
 	if pages == nil {
 		return nil, nil
 	}
-	var (
-		buf   = make([]byte, 0, pageChunk)
-		spans []span
-	)
-	send := func() error {
-		if len(buf) == 0 {
-			return nil
-		}
-		err := w.addChunk(ctx, buf, &use{owner: p, n: len(buf), spans: spans})
-		buf, spans = buf[:0], nil
-		return err
-	}
+	laid := overlay{w: w, p: p}
 	for page, err := range pages {
 		if err != nil {
 			return nil, err
 		}
-		end := int64(0)
-		if n := len(covered); n > 0 {
-			end = covered[n-1].off + int64(covered[n-1].n)
-		}
-		if len(page.Data) == 0 || len(page.Data) > pageChunk || page.Offset < end || int64(len(page.Data)) > p.e.Size-page.Offset {
+		if len(page.Data) == 0 || len(page.Data) > pageChunk || page.Offset < laid.end() || int64(len(page.Data)) > p.e.Size-page.Offset {
 			return nil, fmt.Errorf("page at %d of %d bytes: want ascending pages of up to %d within the file", page.Offset, len(page.Data), pageChunk)
 		}
-		if len(buf)+len(page.Data) > pageChunk {
-			if err := send(); err != nil {
-				return nil, err
-			}
+		if err := laid.add(ctx, page.Offset, page.Data); err != nil {
+			return nil, err
 		}
-		s := span{off: page.Offset, at: len(buf), n: len(page.Data)}
-		spans = appendSpan(spans, s)
-		covered = appendSpan(covered, span{off: s.off, n: s.n})
-		buf = append(buf, page.Data...)
 		p.given += int64(len(page.Data))
 	}
-	return covered, send()
+	return laid.covered, laid.send(ctx)
 }
 
 // addChunk puts a chunk into the bundle.

@@ -48,7 +48,7 @@ func TestSnapshotsMatchAMap(t *testing.T) {
 				path := fmt.Sprintf("d%d/f%d", i%2, i)
 				e := repo.Entry{Path: path, Type: repo.TypeFile}
 				old, had := truth[path]
-				how := rapid.SampledFrom([]string{"new", "new", "same", "overlay"}).Draw(rt, "how")
+				how := rapid.SampledFrom([]string{"new", "new", "same", "overlay", "changed"}).Draw(rt, "how")
 				switch {
 				case how == "same" && had:
 					e.Size, e.Hash = int64(len(old)), entries[path].Hash
@@ -60,6 +60,11 @@ func TestSnapshotsMatchAMap(t *testing.T) {
 					e.Size = int64(size)
 					err = w.Overlay(ctx, e, entries[path].Extents, pages)
 					next[path] = content
+				case how == "changed" && had:
+					size := rapid.IntRange(0, len(old)+30_000).Draw(rt, "size")
+					next[path], _ = overlay(rt, old, size)
+					e.Cut = repo.CutPages
+					err = w.Add(ctx, e, bytes.NewReader(next[path]))
 				default:
 					e.Sparse = rapid.Bool().Draw(rt, "sparse")
 					e.Cut = rapid.SampledFrom([]repo.Cut{repo.CutContent, repo.CutPages}).Draw(rt, "cut")

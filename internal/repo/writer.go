@@ -98,6 +98,7 @@ type Writer struct {
 	before string // hash of the scope's newest manifest
 	cache  *cache
 	cutter *cutter
+	pages  *seal.PageHasher
 
 	addMu  sync.Mutex // the reading side: everything down to labels
 	bundle *job
@@ -148,7 +149,7 @@ func NewWriter(ctx context.Context, cfg WriterConfig) (*Writer, error) {
 	}
 	target, room := func() int { return cfg.PackSize }, cfg.PackSize
 	w := &Writer{
-		cfg: cfg, now: cfg.Clock().UTC(), repoID: cfg.Places[0].Repo.id, cutter: newCutter(cfg.MAC), hash: seal.NewHash(), labels: map[string]string{},
+		cfg: cfg, now: cfg.Clock().UTC(), repoID: cfg.Places[0].Repo.id, cutter: newCutter(cfg.MAC), hash: seal.NewHash(), pages: seal.NewPageHasher(cfg.MAC), labels: map[string]string{},
 		spare: make(chan *job, cfg.Workers+3), bundles: make(chan *job, 1), jobs: make(chan *job), flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
 	}
 	err := w.survey(ctx)
@@ -404,18 +405,28 @@ func (w *Writer) adopt(parent []Extent) ([]Extent, error) {
 		if int64(x.Pack) >= int64(len(w.parent.Packs)) {
 			return nil, fmt.Errorf("extent in pack %d of %d: %w", x.Pack, len(w.parent.Packs), ErrDamaged)
 		}
-		id, err := parsePackID(w.parent.Packs[x.Pack].ID)
-		if err != nil {
-			return nil, err
-		}
-		k, ok := w.byID[id]
+		k, ok := w.parentPack(x.Pack)
 		if !ok {
-			return nil, fmt.Errorf("pack %s: %w", id, ErrParentGone)
+			return nil, fmt.Errorf("pack %s: %w", w.parent.Packs[x.Pack].ID, ErrParentGone)
 		}
 		out[i] = x
 		out[i].Pack = w.number(k)
 	}
 	return out, nil
+}
+
+// parentPack returns which known pack the parent's pack n is, if it lies at a place.
+// The caller holds mu.
+func (w *Writer) parentPack(n uint32) (uint32, bool) {
+	if w.parent == nil || int64(n) >= int64(len(w.parent.Packs)) {
+		return 0, false
+	}
+	id, err := parsePackID(w.parent.Packs[n].ID)
+	if err != nil {
+		return 0, false
+	}
+	k, ok := w.byID[id]
+	return k, ok
 }
 
 // number returns a known pack's number in the manifest's table. The caller holds mu.

@@ -1,0 +1,216 @@
+package repo
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+
+	"holdfast/internal/seal"
+)
+
+// A file that is cut by pages, a database's, changes in place, here and there. Of such
+// a file the writer remembers what each page was, so that the next snapshot stores the
+// pages that changed and takes the others from where they lie.
+//
+// The map of pages is a part of the cache: without it the file is stored in whole MiB
+// again, of which those that did not change are known.
+
+const (
+	cachePages = "pages-1-"
+
+	sumSize   = seal.PageSumSize
+	mapHeader = 4 + 32
+	maxMapped = 16 << 30 // bytes; a file beyond is stored without a map, which would take too much memory
+
+	// A segment is decompressed as a whole. Where less than this part of one is still
+	// of use, its pages are stored again with those that changed, so that a restore
+	// never decompresses more than four times of what it writes.
+	thin = 4
+)
+
+// appendSums appends the sums of a block's pages.
+func (w *Writer) appendSums(dst pageSums, block []byte) pageSums {
+	for at := 0; at < len(block); at += pageSize {
+		dst = w.pages.Append(dst, block[at:min(at+pageSize, len(block))])
+	}
+	return dst
+}
+
+// pageSums are the sums of a file's pages, one behind the other.
+type pageSums []byte
+
+// is reports whether page number i had this sum.
+func (s pageSums) is(i int, sum []byte) bool {
+	return len(s) >= (i+1)*sumSize && [sumSize]byte(s[i*sumSize:]) == [sumSize]byte(sum)
+}
+
+// A pageMap reads the maps of the last snapshot. A file's map is found by the hash of
+// its content, so that a map and the extents of an entry cannot be of different files.
+type pageMap struct {
+	f  *os.File
+	at map[[32]byte]int64
+}
+
+// openPageMap finds where the map of each file lies. What is torn is forgotten.
+func openPageMap(name string) *pageMap {
+	f, err := os.Open(name)
+	if err != nil {
+		return nil
+	}
+	m := &pageMap{f: f, at: map[[32]byte]int64{}}
+	for at := int64(0); ; {
+		var h [mapHeader]byte
+		if _, err := f.ReadAt(h[:], at); err != nil {
+			return m
+		}
+		m.at[[32]byte(h[4:])] = at
+		at += mapHeader + int64(binary.BigEndian.Uint32(h[:]))*sumSize + 32
+	}
+}
+
+// of returns the map of the file with this content, or nil.
+func (m *pageMap) of(content []byte) pageSums {
+	if m == nil || len(content) != 32 {
+		return nil
+	}
+	at, ok := m.at[[32]byte(content)]
+	if !ok {
+		return nil
+	}
+	var h [mapHeader]byte
+	if _, err := m.f.ReadAt(h[:], at); err != nil {
+		return nil
+	}
+	b := make([]byte, mapHeader+int(binary.BigEndian.Uint32(h[:]))*sumSize+32)
+	if _, err := m.f.ReadAt(b, at); err != nil {
+		return nil
+	}
+	body := b[:len(b)-32]
+	if seal.Hash(body) != [32]byte(b[len(body):]) {
+		return nil
+	}
+	return pageSums(body[mapHeader:])
+}
+
+func (m *pageMap) close() {
+	if m != nil {
+		_ = m.f.Close()
+	}
+}
+
+// appendMap writes a file's map as it lies in the cache.
+func appendMap(dst, content []byte, sums pageSums) []byte {
+	at := len(dst)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(len(sums)/sumSize))
+	dst = append(dst, content...)
+	dst = append(dst, sums...)
+	sum := seal.Hash(dst[at:])
+	return append(dst, sum[:]...)
+}
+
+// beginMaps opens the maps of this run.
+func (c *cache) beginMaps(id string) {
+	if c == nil {
+		return
+	}
+	c.maps, c.mapError = os.OpenFile(filepath.Join(c.dir, cachePages+id+".new"), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+}
+
+// rememberMap adds the map of a file. Nothing is fsynced: what a crash tears is
+// forgotten.
+func (c *cache) rememberMap(content []byte, sums pageSums) {
+	if c == nil || c.mapError != nil || len(sums) == 0 {
+		return
+	}
+	_, c.mapError = c.maps.Write(appendMap(nil, content, sums))
+}
+
+// commitMaps makes the maps of this run those of its snapshot.
+func (c *cache) commitMaps() {
+	if c.maps == nil {
+		return
+	}
+	temp := c.maps.Name()
+	c.mapError = errors.Join(c.mapError, c.maps.Close())
+	c.maps = nil
+	if c.mapError != nil {
+		_ = os.Remove(temp) // the next run remembers less and is right
+		return
+	}
+	_ = os.Rename(temp, temp[:len(temp)-len(".new")])
+}
+
+// A former is what a paged file was in the last snapshot.
+type former struct {
+	extents []Extent
+	sums    pageSums
+	sparse  []bool // pages that lie in a segment of which little is of use
+}
+
+// former returns what the file was, or nil if that is not known page by page, or does
+// not lie at a place any more. The caller holds addMu.
+func (w *Writer) former(e *Entry) *former {
+	if w.cache == nil || w.cache.prev == nil {
+		return nil
+	}
+	old, ok := w.cache.previous(e.Path)
+	if !ok || old.Type != TypeFile || old.Cut != CutPages || old.Sparse || !w.stored(old.Extents) {
+		return nil
+	}
+	f := &former{extents: old.Extents, sums: w.cache.prev.maps.of(old.Hash)}
+	if f.sums == nil {
+		return nil
+	}
+	f.sparse = make([]bool, len(f.sums)/sumSize)
+	for _, x := range old.Extents {
+		if !w.cache.prev.wasted(x) {
+			continue
+		}
+		for i := x.Offset / pageSize; i*pageSize < x.Offset+x.Length && i < int64(len(f.sparse)); i++ {
+			f.sparse[i] = true
+		}
+	}
+	return f
+}
+
+// same reports whether the page numbered i is what it was, and may stay where it lies.
+func (f *former) same(i int, sum []byte) bool { return f.sums.is(i, sum) && !f.sparse[i] }
+
+// A segmentUse says how much of a segment a snapshot uses.
+type segmentUse struct {
+	bytes int64
+	end   int64 // behind the last byte in use
+}
+
+// stored reports whether all of these extents of the parent lie at a place. The caller
+// holds addMu.
+func (w *Writer) stored(parent []Extent) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, x := range parent {
+		if _, ok := w.parentPack(x.Pack); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// wasted reports whether x lies in a segment of which the snapshot uses little. It is
+// known of a list that was loaded as a whole, and false otherwise.
+func (p *previousEntries) wasted(x Extent) bool {
+	if p.all == nil {
+		return false
+	}
+	if p.use == nil {
+		p.use = map[[2]uint32]segmentUse{}
+		for _, e := range p.all {
+			for _, x := range e.Extents {
+				u := p.use[[2]uint32{x.Pack, x.Segment}]
+				p.use[[2]uint32{x.Pack, x.Segment}] = segmentUse{u.bytes + x.Length, max(u.end, int64(x.At)+x.Length)}
+			}
+		}
+	}
+	u := p.use[[2]uint32{x.Pack, x.Segment}]
+	return u.bytes*thin < u.end
+}
