@@ -69,7 +69,9 @@ type Window struct {
 	FromLSN  string    `json:"from_lsn,omitempty"`
 	ToLSN    string    `json:"to_lsn,omitempty"`
 	Bases    int       `json:"bases"`
-	Hole     string    `json:"hole,omitempty"` // why the window ends, where another begins after it
+	Newest   string    `json:"newest,omitempty"`   // the last base of the window
+	NewestAt time.Time `json:"newest_at,omitzero"` // where that is complete
+	Hole     string    `json:"hole,omitempty"`     // why the window ends before the newest state
 }
 
 // Progress says how far a long operation is. Total is 0 while it is unknown.

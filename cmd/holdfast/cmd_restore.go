@@ -101,7 +101,7 @@ func printWindows(o io.Writer, ws []holdfast.Window, away map[string]string) {
 func (c *cli) restoreCmd() *cobra.Command {
 	var r app.RestoreRequest
 	var at, lsn, xid, name, key, purpose string
-	var latest, dry bool
+	var latest, dry, baseOnly bool
 	var paths, match []string
 	var inPlace, extra bool
 	cmd := &cobra.Command{
@@ -123,16 +123,22 @@ content is replaced, and what was there is put aside into .holdfast-before-TIME 
 DIR. Nothing is deleted. What the snapshot does not hold stays, or with
 --put-aside-extra is put aside, too. --dry-run lists every change before.
 
-Without a target the newest state held at the location is restored.
+Without a target the newest state held at the location is restored. Where the log of
+a database cannot be used up to its end, that state is older than it should be: the
+restore is refused, says what would be lost at most, and is carried out when that much
+is taken with --accept-loss. It then goes as far as the log is whole, or back to the last
+base backup, which needs no other log. --base-only goes there in any case.
 
 The use of the read key is recorded with --purpose, and the server makes a fact of it.
 
-Exit status: 0 the target was reached, 1 error, 2 usage.`,
+Exit status: 0 the target was reached, 1 error, 2 usage, 4 the newest state is not all
+there, and nobody took the loss.`,
 		Example: `  $ holdfast restore db --to /tmp/db --at 2026-11-22T10:15:30Z --purpose "incident 12"
   $ holdfast restore uploads --to /tmp/uploads --location offsite --purpose "ticket 381: photo deleted"
   $ holdfast restore uploads --to /tmp/some --path customers/acme --match '*.pdf' --purpose "ticket 382"
   $ holdfast restore uploads --to /srv/app/uploads --in-place --dry-run
-  $ holdfast restore db --to /tmp/db --dry-run      # which snapshot, from where, how far`,
+  $ holdfast restore db --to /tmp/db --dry-run      # which snapshot, from where, how far, and what is lost
+  $ holdfast restore db --to /tmp/db --accept-loss 12h --purpose "incident 14: all log destroyed"`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
 			opt, p, err := c.workspacePlan()
@@ -142,6 +148,12 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 			r.Store = a[0]
 			if r.Target, err = target(p, at, lsn, xid, name, latest); err != nil {
 				return &usageError{err}
+			}
+			if baseOnly {
+				r.Target = holdfast.Target{Kind: holdfast.TargetImmediate}
+			}
+			if st, ok := p.Stores[r.Store]; ok && st.Kind != plan.KindPostgres && (baseOnly || r.AcceptLoss != 0) {
+				return &usageError{holdfast.WithHint(fmt.Errorf("store %q has no log: --base-only and --accept-loss are for databases", r.Store), "--snapshot names one of its snapshots")}
 			}
 			if r.To == "" && (!dry || inPlace) {
 				return &usageError{holdfast.WithHint(errors.New("restore needs --to DIR"), "name an empty or absent directory, for example --to /tmp/restored")}
@@ -198,6 +210,8 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 	f.StringVar(&xid, "xid", "", "PostgreSQL transaction to go to")
 	f.StringVar(&name, "name", "", "named PostgreSQL restore point to go to")
 	f.BoolVar(&latest, "latest", false, "newest state held at the location")
+	f.BoolVar(&baseOnly, "base-only", false, "only the newest base backup of a database, without the log behind it")
+	f.DurationVar(&r.AcceptLoss, "accept-loss", 0, "take the loss of this much, where the log cannot be used up to its end")
 	f.StringVar(&key, "key", "", "file of the private read key (default: the workspace's keys/runner.age)")
 	f.StringVar(&purpose, "purpose", os.Getenv("HOLDFAST_PURPOSE"), "what the read key is used for: an incident, a ticket, a reason (default: $HOLDFAST_PURPOSE)")
 	f.BoolVar(&r.FilesOnly, "files-only", false, "do not start an engine")
@@ -206,7 +220,8 @@ Exit status: 0 the target was reached, 1 error, 2 usage.`,
 	f.BoolVar(&inPlace, "in-place", false, "make the folder DIR what it was: write only what differs, put aside what was there")
 	f.BoolVar(&extra, "put-aside-extra", false, "with --in-place: put aside what the snapshot does not hold")
 	f.BoolVar(&dry, "dry-run", false, "say what would be restored, and restore nothing")
-	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "latest")
+	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "latest", "base-only")
+	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "base-only", "accept-loss")
 	return cmd
 }
 
@@ -227,12 +242,19 @@ func target(p *plan.Plan, at, lsn, xid, name string, _ bool) (holdfast.Target, e
 }
 
 func (c *cli) dryRestore(ctx context.Context, p *plan.Plan, opt app.Options, r app.RestoreRequest) error {
-	w, err := app.ChooseWindow(ctx, p, opt, r)
+	offer, err := app.Offered(ctx, p, opt, r)
 	if err != nil {
 		return err
 	}
-	return c.print(w, func(o io.Writer) {
-		fmt.Fprintf(o, "would restore %s to %s from %q, which can bring it back to any instant from %s to %s\n", r.Store, r.Target, w.Location, when(w.From), when(w.To))
+	return c.print(offer, func(o io.Writer) {
+		if l := offer.Lapse; l != nil {
+			fmt.Fprintf(o, "would restore %s to %s from %q, base backup %s of %s\n%s\n", r.Store, when(l.Since), offer.Location, l.Base, when(l.BaseAt), l)
+			if offer.Confirm != "" {
+				fmt.Fprintf(o, "to take that: %s\n", offer.Confirm)
+			}
+			return
+		}
+		fmt.Fprintf(o, "would restore %s to %s from %q, which can bring it back to any instant from %s to %s\n", r.Store, r.Target, offer.Location, when(offer.From), when(offer.To))
 	})
 }
 
@@ -249,6 +271,9 @@ func printRestored(o io.Writer, r app.RestoreRequest, rep app.RestoreReport) {
 	fmt.Fprintf(o, "%s in %d files; fetch %s, replay %s, verify %s\n", size(rep.Bytes), rep.Files, holdfast.FormatDuration(rep.Fetch), holdfast.FormatDuration(rep.Replay), holdfast.FormatDuration(rep.Verify))
 	for _, ch := range rep.Checks {
 		fmt.Fprintf(o, "  %s %-10s %s: %s\n", ch.Rung, ch.Outcome, ch.Name, ch.Detail)
+	}
+	if rep.Lapse != nil {
+		fmt.Fprintf(o, "not the newest state: %s\n", rep.Lapse)
 	}
 	if rep.Next != "" {
 		fmt.Fprintf(o, "next: %s\n", rep.Next)

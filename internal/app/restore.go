@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,6 +31,9 @@ type RestoreRequest struct {
 	Target                        holdfast.Target
 	Identities                    []seal.Identity
 	FilesOnly                     bool
+	// AcceptLoss is how much somebody agreed to lose where the newest state is asked for and the log
+	// cannot be used up to its end. Zero: they are asked.
+	AcceptLoss time.Duration
 	// Use records what the identities are used for. It is called once, before they open
 	// anything, and not at all if nothing is going to be read.
 	Use      func()
@@ -42,6 +46,8 @@ type RestoreReport struct {
 	Location string `json:"location"`
 	To       string `json:"to"`
 	Next     string `json:"next,omitempty"`
+	// Lapse is what did not come back although the newest state was asked for.
+	Lapse *Lapse `json:"lapse,omitempty"`
 }
 
 // openRestorer opens a store to bring it back: the store itself is not needed, nor
@@ -144,7 +150,12 @@ func ChooseWindow(ctx context.Context, p *plan.Plan, opt Options, r RestoreReque
 	if len(ws) == 0 {
 		return holdfast.Window{}, holdfast.WithHint(fmt.Errorf("store %q has no recovery point there", r.Store), "\"holdfast points %s\" lists what each location holds", r.Store)
 	}
-	slices.SortStableFunc(ws, func(a, b holdfast.Window) int { return b.To.Compare(a.To) })
+	slices.SortStableFunc(ws, func(a, b holdfast.Window) int {
+		return cmp.Or(b.To.Compare(a.To), cmp.Compare(len(a.Hole), len(b.Hole))) // of two that reach as far, the one that goes on
+	})
+	if r.Target.Kind == holdfast.TargetImmediate {
+		return newestBase(ws, r)
+	}
 	if r.Target.Kind != holdfast.TargetTime {
 		return ws[0], nil
 	}
@@ -162,6 +173,20 @@ func ChooseWindow(ctx context.Context, p *plan.Plan, opt Options, r RestoreReque
 		near.From.UTC().Format(time.RFC3339), near.To.UTC().Format(time.RFC3339), near.Location, r.Store)
 }
 
+// newestBase takes the window with the newest base backup that can be brought back alone,
+// or with the one that was named.
+func newestBase(ws []holdfast.Window, r RestoreRequest) (best holdfast.Window, err error) {
+	for _, w := range ws {
+		if w.NewestAt.After(best.NewestAt) && (r.Snapshot == "" || r.Snapshot == w.Newest) {
+			best = w
+		}
+	}
+	if best.NewestAt.IsZero() {
+		return best, holdfast.WithHint(fmt.Errorf("store %q has no base backup %q that is the newest of its window", r.Store, r.Snapshot), "\"holdfast points %s\" lists what each location holds", r.Store)
+	}
+	return best, nil
+}
+
 // gap is how far an instant is from a window.
 func gap(w holdfast.Window, t time.Time) time.Duration {
 	return max(w.From.Sub(t), t.Sub(w.To), 0)
@@ -175,6 +200,12 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	w, err := ChooseWindow(ctx, p, opt, r)
 	if err != nil {
 		return RestoreReport{}, err
+	}
+	lapse := lapseOf(p, r, w, opt.Clock())
+	if lapse != nil {
+		if err := lapse.accept(&r, w); err != nil {
+			return RestoreReport{}, err
+		}
 	}
 	src, err := openRestorer(p, r.Store, opt)
 	if err != nil {
@@ -197,7 +228,7 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	if err != nil {
 		return RestoreReport{}, setAside(to, unreadable(r.Store, w.Location, r.Snapshot, err))
 	}
-	rep := RestoreReport{Report: got.Report(), Location: w.Location, To: to}
+	rep := RestoreReport{Report: got.Report(), Location: w.Location, To: to, Lapse: lapse}
 	if err := got.Close(ctx); err != nil {
 		return rep, err
 	}
@@ -219,10 +250,13 @@ var objectName = regexp.MustCompile(`"((?:packs|snapshots|logs)/[^"]+)"`)
 
 // unreadable says in one sentence why a copy did not come back.
 func unreadable(store, location, snapshot string, err error) error {
-	const other = "another location may hold a whole copy (--location), or an older snapshot may be whole (--snapshot); \"holdfast points %s\" lists both"
+	other := "another location may hold a whole copy (--location), or an older snapshot may be whole (--snapshot); \"holdfast points %s\" lists both"
 	object := ""
 	if m := objectName.FindStringSubmatch(err.Error()); m != nil {
 		object = m[1]
+	}
+	if strings.HasPrefix(object, "logs/") {
+		other = "\"holdfast points %s --read\" shows how far the log is whole: --at goes up to there, --location elsewhere, --base-only to the last base backup without it"
 	}
 	switch {
 	case errors.Is(err, seal.ErrNoIdentity):

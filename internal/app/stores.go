@@ -49,7 +49,8 @@ const freshSlack = 2
 func (a *App) openStores(p *plan.Plan, before *inForce) map[string]adapter {
 	out := map[string]adapter{}
 	for id, st := range p.Stores {
-		if before != nil && before.stores[id].err == nil && sameAdapter(before.plan.Stores[id], st) {
+		if before != nil && before.stores[id].err == nil && sameAdapter(before.plan.Stores[id], st) &&
+			(before.plan.Backups[before.plan.Stores[id].Protect].Log == nil) == (p.Backups[st.Protect].Log == nil) {
 			out[id] = before.stores[id]
 			continue
 		}
@@ -86,6 +87,7 @@ func OpenStore(p *plan.Plan, id, spool string, opt Options) (source.Store, error
 			Config:     postgres.Config{Store: id, ConnString: dsn, Slot: st.Postgres.Slot, SpoolDir: spool, UnboundedSlot: st.Postgres.AcceptUnboundedSlot, Clock: opt.Clock, Log: opt.Log},
 			BinDir:     p.Resolve(st.Postgres.BinDir),
 			Durability: string(st.Postgres.Durability),
+			NoLog:      p.Backups[st.Protect].Log == nil,
 		})
 	case plan.KindFiles:
 		return files.Open(files.Config{Store: id, Path: p.Resolve(st.Files.Path), Exclude: st.Files.Exclude, OneFileSystem: st.Files.OneFileSystem, Pace: flow.PerSecond(int64(st.Files.ReadMBPerSecond) * 1_000_000), Clock: opt.Clock})

@@ -22,6 +22,8 @@ import (
 type Store struct {
 	*Source
 	cfg StoreConfig
+	// within is how long a base backup waits for the log stream: streamWithin, but in tests.
+	within time.Duration
 
 	mu     sync.Mutex
 	places map[string]Frontier // of the running stream
@@ -39,6 +41,7 @@ type StoreConfig struct {
 	Config
 	BinDir     string // of the server's programs; found by version if empty
 	Durability string // when received log counts as safe; local if empty
+	NoLog      bool   // nobody asked for the log to be followed: base backups are all there is
 }
 
 // Open returns the store. It does not connect.
@@ -47,7 +50,7 @@ func Open(cfg StoreConfig) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Store{Source: s, cfg: cfg, places: map[string]Frontier{}}, nil
+	return &Store{Source: s, cfg: cfg, within: streamWithin, places: map[string]Frontier{}}, nil
 }
 
 // WithPassword adds a password to a connection string.
@@ -85,18 +88,21 @@ func urlEscape(s string) string {
 
 // Windows lists to which instants a location can bring the store back.
 func (s *Store) Windows(ctx context.Context, r *repo.Repository) ([]holdfast.Window, error) {
-	return offered(Points(ctx, r, s.cfg.Store))
+	return s.offered(Points(ctx, r, s.cfg.Store))
 }
 
 // WindowsRead is Windows after all of the log was read, so that no damaged span is
 // offered.
 func (s *Store) WindowsRead(ctx context.Context, r *repo.Repository) ([]holdfast.Window, error) {
-	return offered(PointsRead(ctx, r, s.cfg.Store))
+	return s.offered(PointsRead(ctx, r, s.cfg.Store))
 }
 
-func offered(ws []holdfast.Window, err error) ([]holdfast.Window, error) {
+func (s *Store) offered(ws []holdfast.Window, err error) ([]holdfast.Window, error) {
 	var out []holdfast.Window
 	for _, w := range ws {
+		if s.cfg.NoLog && w.Hole == baseOnly {
+			w.Hole = "" // as it was asked for
+		}
 		if !w.To.IsZero() { // a window without times only says why there is none
 			out = append(out, w)
 		}
@@ -117,13 +123,21 @@ const (
 	streamLook   = 50 * time.Millisecond
 )
 
-// Snapshot takes a base backup that the log stream covers: it begins only when the
-// stream runs, and ends only when a place has the log up to the backup's end. So no
+// Snapshot takes a base backup that the log stream covers: it begins when the
+// stream runs, and ends when a place has the log up to the backup's end. So no
 // instant between the first base and the first log is uncovered, and an idle
 // database needs no segment switch (PostgreSQL rule 12).
+//
+// Where no place takes log for streamWithin, the base is made all the same and is
+// source.ErrIncomplete: it comes back to its own end, and no loss exceeds the time between
+// two bases, however long the log is broken.
 func (s *Store) Snapshot(ctx context.Context, w *repo.Writer, progress func(holdfast.Progress)) error {
-	if err := s.awaitStream(ctx, "before the base backup", func(f Frontier) bool { return f.LSN > 0 && f.Err == "" }); err != nil {
-		return err
+	if s.cfg.NoLog {
+		return s.Source.Snapshot(ctx, w, progress)
+	}
+	alone := s.awaitStream(ctx, "before the base backup", func(f Frontier) bool { return f.LSN > 0 && f.Err == "" })
+	if alone != nil && !errors.Is(alone, source.ErrIncomplete) {
+		return alone
 	}
 	if err := s.Source.Snapshot(ctx, w, progress); err != nil {
 		return err
@@ -132,13 +146,24 @@ func (s *Store) Snapshot(ctx context.Context, w *repo.Writer, progress func(hold
 	if err != nil {
 		return fmt.Errorf("end of the base backup: %w", err)
 	}
+	if alone != nil {
+		return alone
+	}
 	return s.awaitStream(ctx, "up to the end of the base backup", func(f Frontier) bool { return f.LSN >= stop })
 }
+
+// An aloneError says that a base backup was made without a log that goes on from it.
+type aloneError struct{ text string }
+
+func (e *aloneError) Error() string { return e.text }
+
+// Is makes it an incomplete snapshot: kept, and no success.
+func (e *aloneError) Is(target error) bool { return target == source.ErrIncomplete }
 
 // awaitStream waits until the log stream is far enough at every place that takes
 // log now, and that is at least one.
 func (s *Store) awaitStream(ctx context.Context, what string, far func(Frontier) bool) error {
-	ctx, cancel := context.WithTimeout(ctx, streamWithin)
+	ctx, cancel := context.WithTimeout(ctx, s.within)
 	defer cancel()
 	for {
 		why := "nothing follows it"
@@ -165,8 +190,8 @@ func (s *Store) awaitStream(ctx context.Context, what string, far func(Frontier)
 		select {
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return holdfast.WithHint(fmt.Errorf("the log of %q is not in any location %s: %s", s.cfg.Store, what, why),
-					"a base backup without its log cannot be restored; \"holdfast status\" shows the log, and the plan's \"log\" must be set")
+				return holdfast.WithHint(&aloneError{fmt.Sprintf("the log of %q is not in any location %s: %s", s.cfg.Store, what, why)},
+					"the base backup is there and comes back to its own end, and what is written after it is nowhere; \"holdfast status\" shows the log, and the plan's \"log\" must be set")
 			}
 			return ctx.Err()
 		case <-time.After(streamLook):

@@ -13,6 +13,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/repo"
+	"holdfast/internal/source"
 )
 
 // withoutLogs is a copy of a location in which the whole log was destroyed: pieces,
@@ -188,6 +189,33 @@ func TestBaseWhoseLogFails(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	})
+}
+
+// Without a stream the base is made, kept and no success; where nobody asked for the log,
+// it is all that was asked for.
+func TestBaseWithoutStream(t *testing.T) {
+	st := &story{box: newSandbox(t), vault: newVault(t)}
+	st.server = newCluster(t, st.box, "source", []string{"--wal-segsize=1"}, with(quick, "wal_keep_size", "64MB", "autovacuum", "off"))
+	for _, noLog := range []bool{false, true} {
+		s, err := Open(StoreConfig{Config: Config{Store: "db", ConnString: st.server.ConnString(), UnboundedSlot: true}, NoLog: noLog})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.within = time.Millisecond
+		v := newVault(t)
+		w := v.writer(t)
+		defer w.Abort()
+		if err := s.Snapshot(t.Context(), w, nil); noLog != (err == nil) || err != nil && (!errors.Is(err, source.ErrIncomplete) || holdfast.Hint(err) == "") {
+			t.Errorf("no log asked for %t: %v", noLog, err)
+		}
+		if _, _, err := w.Finish(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		ws, err := s.Windows(t.Context(), v.repo)
+		if err != nil || len(ws) != 1 || (ws[0].Hole == "") != noLog {
+			t.Errorf("no log asked for %t: %+v, %v", noLog, ws, err)
+		}
+	}
 }
 
 func TestWithOwn(t *testing.T) {

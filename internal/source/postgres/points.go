@@ -102,7 +102,8 @@ func points(ctx context.Context, r *repo.Repository, scope string, read bool) ([
 		}
 		// A base inside a stretch that an older one already reaches adds to it.
 		if i := slices.IndexFunc(open, func(o *continuation) bool { return o.same(st) }); i >= 0 {
-			windows[open[i].window].Bases++
+			w := &windows[open[i].window]
+			w.Bases, w.Newest, w.NewestAt = w.Bases+1, b.manifest.ID, b.stopTime.UTC()
 			continue
 		}
 		w, err := st.describe(ctx, r, scope, still[b.lineage])
@@ -147,6 +148,7 @@ func (s *continuation) same(o *continuation) bool {
 
 // reachOf follows the log from a base, over forks as far as names tell.
 func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
+	shipped := list[b.timeline]
 	list = withOwn(list, b)
 	picked, reach := cover(list[b.timeline], SegmentStart(b.start, b.segmentSize), noBound)
 	if reach < b.stop || len(picked) == 0 {
@@ -166,7 +168,7 @@ func reachOf(b base, list map[uint32][]repo.LogInfo) (*continuation, string) {
 		}
 		st.timeline, st.tail, st.end, reach = tli, more, more[len(more)-1], to
 	}
-	if isOwn(st.end) {
+	if isOwn(st.end) && !slices.ContainsFunc(shipped, func(l repo.LogInfo) bool { return l.End == b.stop }) {
 		st.hole = baseOnly
 	}
 	if next, ok := beyond(list[st.timeline], reach); ok {
@@ -193,6 +195,6 @@ func (s *continuation) describe(ctx context.Context, r *repo.Repository, scope s
 	return holdfast.Window{
 		Store: scope, Snapshot: s.base.manifest.ID, From: s.base.stopTime.UTC(), To: to.UTC().Truncate(time.Microsecond),
 		Lineage: s.base.lineage, Timeline: s.timeline, FromLSN: FormatLSN(s.base.stop), ToLSN: FormatLSN(h.LastRecord),
-		Bases: 1, Hole: s.hole,
+		Bases: 1, Newest: s.base.manifest.ID, NewestAt: s.base.stopTime.UTC(), Hole: s.hole,
 	}, nil
 }
