@@ -44,6 +44,7 @@ var twoPeople = []string{"note HF-L30"}
 var lints = map[string][]lintCase{
 	"HF-L1": {
 		{"near zero", []string{"rpo: 15m,", "§rpo: near zero,"}, "warning", "tiers.critical.rpo", `"near zero" is not a number`, []string{"rpo: near zero", "rpo: {stated: near zero, bound: 15m}"}, nil},
+		{"minutes, of a store alone", []string{"    kind: files\n", "    kind: files\n    §rpo: minutes\n"}, "warning", "stores.uploads.rpo", `"minutes" is not a number`, []string{"rpo: minutes", "rpo: {stated: minutes, bound: 15m}"}, nil},
 		{"minutes, of a severity", []string{lintControls, "severities:\n  high: {rto: 4h, §rpo: {stated: minutes}}\n" + lintControls}, "warning", "severities.high.rpo", `"minutes" is not a number`, []string{"{stated: minutes}", "{stated: minutes, bound: 5m}"}, nil},
 	},
 	"HF-L2": {

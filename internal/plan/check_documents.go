@@ -208,7 +208,7 @@ func (l *linter) duties() {
 	}
 	for _, id := range sorted(p.Exercises) {
 		e, path := p.Exercises[id], "exercises."+id
-		if e.Every.Interval() == 0 {
+		if e.Every.Interval() == 0 && len(e.After) == 0 {
 			l.warn(codeVague, path, "add \"every: 1y\"", "%s is declared, and not how often%s", path, inWords(e.Stated))
 		}
 		l.vagueEvents(path, e.After)

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// objectives looks at each tier alone.
+// objectives looks at each tier alone, and at what has objectives of its own.
 func (l *linter) objectives() {
+	l.ownObjectives()
 	for _, id := range sorted(l.p.Tiers) {
 		t, path := l.p.Tiers[id], "tiers."+id
 		l.objective(path+".rto", t.RTO)
@@ -33,6 +34,30 @@ func (l *linter) objectives() {
 					"losing more (%s) may take %s, while the ordinary loss may take %s", strings.Join(l.p.Scenarios[sc].Lose, ", "), period(wider), period(plain))
 			}
 		}
+	}
+}
+
+// ownObjectives looks at what services and stores declare for themselves, and at what the
+// company promises for its end.
+func (l *linter) ownObjectives() {
+	p := l.p
+	for _, id := range l.services {
+		s, path := p.Services[id], "services."+id
+		l.objective(path+".rto", s.RTO)
+		l.objective(path+".rpo", s.RPO)
+		if s.BIA == nil {
+			continue
+		}
+		for _, peak := range sorted(s.BIA.Peaks) {
+			l.objective(path+".bia.peaks."+peak+".rto", s.BIA.Peaks[peak].RTO)
+		}
+	}
+	for _, id := range l.stores {
+		l.objective("stores."+id+".rto", p.Stores[id].RTO)
+		l.objective("stores."+id+".rpo", p.Stores[id].RPO)
+	}
+	if p.Exit != nil {
+		l.objective("exit.within", p.Exit.Within)
 	}
 }
 
