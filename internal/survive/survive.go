@@ -9,6 +9,10 @@
 // It also keeps the register of keys: what each plan in force says of a key, from its first
 // day to the word of a person that it was destroyed, is a fact where it says something new.
 //
+// And it knows the offline copies of the plan: made for whom, of which version, opened by
+// whom (docs/format/offline.md is their form). A copy has a code inside; that it comes back
+// shows that the copy opened, on that day and by somebody who had its passphrase.
+//
 // # Invariants
 //
 //   - The package holds no private half. It seals, and compares answers with hashes.
