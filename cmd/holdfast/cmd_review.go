@@ -67,6 +67,8 @@ func printDuties(o io.Writer, ds []govern.Duty) {
 		switch {
 		case d.ByDrill():
 			who = "a drill"
+		case d.EndsWith() != "":
+			who = d.Owner
 		case len(d.Signatures) > 0 && d.Outcome == "":
 			who += fmt.Sprintf(" (%d signed)", len(d.Signatures))
 		}
@@ -125,8 +127,8 @@ func printDuty(o io.Writer, d govern.Duty) {
 	for _, i := range d.Items {
 		fmt.Fprintf(o, "  %s\n", i)
 	}
-	if d.ByDrill() {
-		fmt.Fprintln(o, "ends with: a drill of the store that passes")
+	if with := d.EndsWith(); with != "" {
+		fmt.Fprintf(o, "ends with: %s\n", with)
 	} else {
 		fmt.Fprintf(o, "ends with: the word of %s (%d different people)\n", strings.Join(d.By, ", "), max(d.People, len(d.By)))
 	}
@@ -140,7 +142,9 @@ func printDuty(o io.Writer, d govern.Duty) {
 	switch {
 	case d.Outcome != "":
 		fmt.Fprintf(o, "%s %s: %s\n", d.Outcome, day(d.Closed), d.Proof)
-	case !d.ByDrill():
+	case d.Kind == govern.OfflineCopy:
+		fmt.Fprintf(o, "next: holdfast offline make --person %s --new-passphrase FILE\n      holdfast offline confirm COPY CODE --by %s\n", d.Owner, d.Owner)
+	case d.EndsWith() == "":
 		fmt.Fprintf(o, "next: holdfast review done %s --by YOU --note \"what you found\" --text > review.txt\n      ssh-keygen -Y sign -n %s -f KEY review.txt\n      holdfast review done %s --by YOU --note \"what you found\" --signature review.txt.sig\n", d.Name, govern.Namespace, d.Name)
 	}
 }

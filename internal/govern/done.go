@@ -3,6 +3,7 @@ package govern
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"holdfast"
@@ -80,8 +81,8 @@ func (m *Module) counts(d Duty, w Word, now time.Time) (key string, on time.Time
 	if d.Outcome != "" {
 		return "", on, refuse("\"holdfast review list\" shows what is open", "%s is %s already", d.ID, d.Outcome)
 	}
-	if d.ByDrill() {
-		return "", on, refuse("\"holdfast drill\" does it; the list closes it by itself", "%s is closed by a drill that passes, not by a word", d.ID)
+	if with := d.EndsWith(); with != "" {
+		return "", on, refuse("\"holdfast review show "+d.Name+"\" says what to do; the list closes it by itself", "%s is closed by %s, not by a word", d.ID, with)
 	}
 	if on = w.On; on.IsZero() {
 		on = now
@@ -99,4 +100,27 @@ func (m *Module) counts(d Duty, w Word, now time.Time) (key string, on time.Time
 	}
 	key, why = verify(p, w.By, d.Text(p.Repository.ID, w.By, w.Note, w.On), w.Signature, d.Keyed, d.Signatures)
 	return key, on, why
+}
+
+// LastReviewed says when each duty whose name begins so was done last, by the rest of its
+// name.
+func (m *Module) LastReviewed(ctx context.Context, prefix string) (map[string]time.Time, error) {
+	out := map[string]time.Time{}
+	for _, w := range wanted(m.cfg.Plan()) {
+		id, ok := strings.CutPrefix(w.name, prefix)
+		if !ok {
+			continue
+		}
+		err := m.cfg.DB.View(ctx, func(tx *db.Tx) error {
+			d, done, err := m.last(ctx, tx, w.name)
+			if done {
+				out[id] = d.DoneOn
+			}
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }

@@ -25,6 +25,8 @@ const (
 	Schedule    Kind = "schedule" // the schedule is confirmed after a change
 	Exercise    Kind = "exercise"
 	Action      Kind = "action" // what a failure taught is mended
+	OfflineCopy Kind = "offline-copy"
+	Handover    Kind = "handover" // what rested on somebody who has left gets somebody else
 )
 
 // States of a duty. Only the outcomes are stored; the others follow from the time.
@@ -93,6 +95,19 @@ const Lead = 30 * 24 * time.Hour
 
 // ByDrill reports whether only a drill closes it.
 func (d Duty) ByDrill() bool { return d.Kind == RestoreTest }
+
+// EndsWith says what closes a duty that no word closes; "" for one that people sign.
+func (d Duty) EndsWith() string {
+	switch d.Kind {
+	case RestoreTest:
+		return "a drill that passes"
+	case OfflineCopy:
+		return "the code of a copy of the plan in force"
+	case Handover:
+		return "a plan in force that does not rest on them"
+	}
+	return ""
+}
 
 // StateAt is the state at an instant.
 func (d Duty) StateAt(now time.Time) string {

@@ -103,13 +103,28 @@ type Incident struct {
 	Activated bool // a recovery was activated
 }
 
+// An Opened is an offline copy that its person has shown to open.
+type Opened struct {
+	Copy string
+	Plan string // digest of the plan in it
+	At   time.Time
+}
+
+// A Rests is one thing of the plan that rests on a person.
+type Rests struct {
+	Path string // "keys.recovery", "oncall.primary"
+	What string
+}
+
 // Observed is what the running system knows at one look.
 type Observed struct {
 	Stores    map[string]Seen
-	Drills    []Drilled          // in any order
-	Incidents []Incident         // in any order
-	Gaps      map[string]string  // services and stores that nothing protects whole, with why
-	Findings  []holdfast.Finding // of the plan in force, as the linter sees it now
+	Drills    []Drilled           // in any order
+	Incidents []Incident          // in any order
+	Gaps      map[string]string   // services and stores that nothing protects whole, with why
+	Findings  []holdfast.Finding  // of the plan in force, as the linter sees it now
+	Copies    map[string][]Opened // offline copies that their person has opened and still has, by person
+	Left      map[string][]Rests  // what still rests on people who have left, by person
 }
 
 // Config is what the package stands on. All fields are required.

@@ -48,6 +48,7 @@ func (m *Module) Settle(ctx context.Context) error {
 		p := m.cfg.Plan()
 		s := &settling{Module: m, ctx: ctx, tx: tx, now: m.cfg.Clock().UTC().Truncate(time.Microsecond), p: p, loc: p.Location(), obs: obs,
 			wants: wanted(p), byName: map[string]want{}, open: map[string]*Duty{}}
+		s.wants = append(s.wants, handovers(p, obs.Left)...)
 		for _, w := range s.wants {
 			s.byName[w.name] = w
 		}
@@ -62,7 +63,7 @@ func (m *Module) Settle(ctx context.Context) error {
 			return err
 		}
 		s.first = s.seen["plan"] == ""
-		for _, step := range []func() error{s.withdraw, s.recur, s.changes, s.launched, s.failures, s.proofs, s.remind, s.risks} {
+		for _, step := range []func() error{s.withdraw, s.recur, s.changes, s.launched, s.failures, s.people, s.proofs, s.remind, s.risks} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -101,7 +102,14 @@ func (s *settling) withdraw() error {
 	for _, name := range sorted(s.open) {
 		d := s.open[name]
 		_, asked := s.byName[name]
-		if asked || d.Every == "" && d.Kind != Objective && s.declared(d.Subject) {
+		if asked || d.Every == "" && d.Kind != Objective && d.Kind != Handover && s.declared(d.Subject) {
+			continue
+		}
+		if d.Kind == Handover {
+			d.DoneOn = s.now
+			if err := s.end(d, Done, FactDone, "it rests on nobody who has left any more; plan in force: "+s.p.Digest()); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := s.end(d, Withdrawn, FactWithdrawn, "the plan in force does not ask for it: "+s.p.Digest()); err != nil {

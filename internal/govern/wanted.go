@@ -115,6 +115,11 @@ func wanted(p *plan.Plan) []want {
 			add(want{name: "treatment." + id, kind: RiskReview, subject: "risks." + id, what: fmt.Sprintf("%s the risk %q: %s", r.Treat, id, r.Event), day: r.Due, by: []string{r.Owner}, items: riskItems(r)})
 		}
 	}
+	for _, id := range sorted(p.People) {
+		if every := p.People[id].OfflineCopy; !every.IsZero() {
+			add(want{name: "offline." + id, kind: OfflineCopy, subject: "people." + id, what: "hold an offline copy of the plan in force, and show that it opens", every: "every " + every.String(), by: []string{id}})
+		}
+	}
 	for _, w := range registers(p) {
 		add(w)
 	}
