@@ -473,10 +473,11 @@ func TestAccessRows(t *testing.T) {
 				}
 				return
 			}
+			taken := w.offline(t, "founder-b")
 			var bt struct{ Secret string }
 			w.run(t, "access", "token", "founder-b", "--json", "--name", "x", "--may", "view", "--until", time.Now().AddDate(0, 1, 0).Format(time.DateOnly)).want(t, 0).object(t, &bt)
 			out := w.run(t, "access", "leave", "founder-b", "--reason", "left").want(t, 3).out
-			for _, want := range []string{"oncall.primary", "are a gap", "keys.key-b: holds it; name another holder", "roles.technical_lead: the holder"} {
+			for _, want := range []string{"oncall.primary", "are a gap", "keys.key-b: holds it; name another holder", "roles.technical_lead: the holder", "offline." + taken.id + ": an offline copy of the plan"} {
 				if !strings.Contains(out, want) {
 					t.Errorf("it does not say %q:\n%s", want, out)
 				}
@@ -486,6 +487,19 @@ func TestAccessRows(t *testing.T) {
 			}
 			if status, _ := b.call("GET", "/api/v1/overview", "", nil); status != 401 {
 				t.Errorf("the session lives: %d", status)
+			}
+			// What rests on them is owed by name and day; the entitlement to a copy is over.
+			owed := w.run(t, "review", "list").out
+			for _, want := range []string{"left.founder-b.keys.key-b ", "left.founder-b.oncall.primary ", "left.founder-b.offline." + taken.id} {
+				if !strings.Contains(owed, want) {
+					t.Errorf("nobody owes %q:\n%s", want, owed)
+				}
+			}
+			w.run(t, "offline", "make", "--person", "founder-b", "--new-passphrase", filepath.Join(w.root, "late")).refuses(t, 4, "has left", "out of the plan")
+			w.run(t, "offline", "confirm", taken.id, taken.code, "--by", "founder-b").refuses(t, 4, "has left", "bring it back")
+			w.run(t, "offline", "end", taken.id, "--by", "founder-a", "--how", "stick handed in").want(t, 0)
+			if owed := w.run(t, "review", "list").out; strings.Contains(owed, taken.id) {
+				t.Errorf("a copy that came back is still owed:\n%s", owed)
 			}
 		})
 	}

@@ -50,7 +50,7 @@ Exit status: 0 written, 1 error.`,
 			if out == "" {
 				out = filepath.Join(opt.Workspace.Evidence(), "evidence-"+e.To.UTC().Format("20060102T150405Z")+".zip")
 			}
-			if err := absent(out); err != nil {
+			if err := absent(out, "--out"); err != nil {
 				return err
 			}
 			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
@@ -177,25 +177,27 @@ func frameworks(p *plan.Plan) []string {
 }
 
 // absent refuses a file that is there.
-func absent(path string) error {
+func absent(path, flag string) error {
 	if _, err := os.Lstat(path); err == nil {
-		return holdfast.WithHint(fmt.Errorf("%s is there already, and a pack is never overwritten: %w", path, fs.ErrExist), "name another file with --out")
+		return holdfast.WithHint(fmt.Errorf("%s is there already, and is never overwritten: %w", path, fs.ErrExist), "name another file with %s", flag)
 	}
 	return nil
 }
 
 // writeNew writes a file that must not be there.
-func writeNew(path string, b []byte) error {
+func writeNew(path string, b []byte) error { return writeNewFor(path, b, 0o644) }
+
+func writeNewFor(path string, b []byte, mode os.FileMode) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
 	_, werr := f.Write(b)
 	if err := errors.Join(werr, f.Sync(), f.Close()); err != nil {
-		// Half a pack must not be taken for one.
+		// Half a file must not be taken for one.
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil

@@ -121,7 +121,7 @@ type Config struct {
 	// Names lists the people of the plan in force.
 	Names func() []string
 	// Duties says what the plan in force still rests on a person: rota turns, roles,
-	// keys, credentials.
+	// keys, credentials, offline copies.
 	Duties func(person string) []string
 	// Small reports whether the plan declares a small team, in which a look afterwards
 	// takes the place of a second person before.

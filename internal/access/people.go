@@ -202,6 +202,19 @@ func (m *Module) Leave(ctx context.Context, id, by, reason string) (d Departure,
 	return d, err
 }
 
+// Leavers lists who has left.
+func (m *Module) Leavers(ctx context.Context) (out []string, err error) {
+	err = m.cfg.DB.View(ctx, func(tx *db.Tx) error {
+		ps, err := m.people(ctx, tx, `WHERE state = ? ORDER BY id LIMIT ?`, Left, MaxPeople)
+		out = nil
+		for _, p := range ps {
+			out = append(out, p.ID)
+		}
+		return err
+	})
+	return out, err
+}
+
 // A Standing is a person with all that they hold.
 type Standing struct {
 	Person

@@ -89,6 +89,7 @@ type Config struct {
 	Core       Core
 	People     People
 	Custody    Custody
+	Offline    Offline
 	Jobs       *job.Engine
 	Drills     *drill.Module
 	Incidents  *incident.Module
@@ -139,6 +140,7 @@ func build(cfg Config) (*http.ServeMux, huma.API) {
 	readOnly(a, cfg)
 	acts(a, cfg)
 	custody(a, cfg.Custody)
+	offline(a, cfg.Offline)
 	vaultOperations(a, cfg)
 	governance(a, cfg.Governance)
 	undoOperations(a, cfg.WritesBack)

@@ -102,7 +102,11 @@ func (a *App) governed(ctx context.Context) (govern.Observed, error) {
 			out.Gaps["stores."+x.ID] = x.Why
 		}
 	}
-	return out, nil
+	if out.Copies, err = a.openedCopies(ctx); err != nil {
+		return out, err
+	}
+	out.Left, err = a.restsOnLeavers(ctx)
+	return out, err
 }
 
 // whyNot says in one line why a drill did not pass.
@@ -163,8 +167,8 @@ func (a *App) dutyFindings(ctx context.Context) ([]holdfast.Finding, error) {
 			since = d.Since
 		}
 		hint := fmt.Sprintf("\"holdfast review show %s\" says what to do; it ends by the word of %s", d.Name, joined(d.By))
-		if d.ByDrill() {
-			hint = "\"holdfast drill\" of that store ends it, when it passes"
+		if with := d.EndsWith(); with != "" {
+			hint = fmt.Sprintf("\"holdfast review show %s\" says what to do; it ends with %s", d.Name, with)
 		}
 		out = append(out, holdfast.Finding{Code: codeOverdue, Severity: holdfast.SeverityError, Subject: d.Subject,
 			Message: fmt.Sprintf("overdue since %s: %s (%s)", since.UTC().Format(time.DateOnly), d.What, d.Cause), Hint: hint})
@@ -271,8 +275,11 @@ func (p pages) Reviews(ctx context.Context) ([]web.ReviewLine, error) {
 	var out []web.ReviewLine
 	for _, d := range ds {
 		who := joined(d.By)
-		if d.ByDrill() {
-			who = "a drill that passes"
+		switch {
+		case d.ByDrill():
+			who = d.EndsWith()
+		case d.EndsWith() != "":
+			who = d.Owner
 		}
 		out = append(out, web.ReviewLine{Name: d.Name, What: d.What, Cause: d.Cause, Who: who, State: d.State, Due: d.Due})
 	}

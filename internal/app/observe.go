@@ -30,10 +30,14 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 		return o, err
 	}
 	duties, err := a.dutyFindings(ctx)
-	// What is wrong with keys, or with the plan itself, nobody waives.
+	if err != nil {
+		return o, err
+	}
+	copies, err := a.OfflineCopies(ctx)
+	// What is wrong with keys, with offline copies, or with the plan itself, nobody waives.
 	o.Findings = slices.Concat(o.Findings, duties)
 	slices.Concat(a.Plan().Waivers(), f.Waivers).Apply(o.Findings, f.Now)
-	o.Findings = slices.Concat(o.Findings, k.Findings, a.force.Load().waiting)
+	o.Findings = slices.Concat(o.Findings, k.Findings, copies.Findings, a.force.Load().waiting)
 	return o, err
 }
 

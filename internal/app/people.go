@@ -13,6 +13,7 @@ import (
 	"holdfast"
 	"holdfast/internal/access"
 	"holdfast/internal/db"
+	"holdfast/internal/govern"
 	"holdfast/internal/incident"
 	"holdfast/internal/plan"
 	"holdfast/internal/seal"
@@ -28,9 +29,19 @@ const reviewAccess = "access"
 func (a *App) access() *access.Module {
 	return access.New(access.Config{
 		DB: a.DB, Ledger: facts{a}, Facts: a.Ledger, Secret: a.opt.Workspace.secretKey,
-		Names:  func() []string { return slices.Sorted(maps.Keys(a.Plan().People)) },
-		Duties: func(person string) []string { return duties(a.Plan(), person) },
-		Small:  func() bool { return a.Plan().Org.Team == plan.TeamSmall },
+		Names: func() []string { return slices.Sorted(maps.Keys(a.Plan().People)) },
+		Duties: func(person string) []string {
+			var out []string
+			rests, err := a.restOf(context.Background(), person)
+			for _, r := range rests {
+				out = append(out, r.Path+": "+r.What)
+			}
+			if err != nil {
+				out = append(out, "offline: whether they have an offline copy is not known: "+err.Error())
+			}
+			return out
+		},
+		Small: func() bool { return a.Plan().Org.Team == plan.TeamSmall },
 		ReviewEvery: func() time.Duration {
 			if d, ok := a.Plan().Reviews[reviewAccess]; ok && !d.Every.IsZero() {
 				return d.Every.Interval()
@@ -52,8 +63,11 @@ func (a *App) glassBroken(ctx context.Context, tx *db.Tx, g access.Grant) error 
 
 // duties lists what the plan rests on a person: what somebody else must take over when
 // they leave.
-func duties(p *plan.Plan, person string) (out []string) {
-	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+func duties(p *plan.Plan, person string) (out []govern.Rests) {
+	add := func(format string, args ...any) {
+		path, what, _ := strings.Cut(fmt.Sprintf(format, args...), ": ")
+		out = append(out, govern.Rests{Path: path, What: what})
+	}
 	for _, id := range slices.Sorted(maps.Keys(p.Roles)) {
 		r := p.Roles[id]
 		if r.Holder == person {
@@ -97,9 +111,6 @@ func duties(p *plan.Plan, person string) (out []string) {
 		if p.Services[id].Owner == person {
 			add("services.%s: the owner", id)
 		}
-	}
-	if q := p.People[person]; !q.OfflineCopy.IsZero() {
-		add("people.%s: has an offline copy of the plan, which must come back or be destroyed", person)
 	}
 	if _, ok := p.People[person]; ok {
 		add("people.%s: take them out of the plan", person)

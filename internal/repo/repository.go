@@ -99,8 +99,9 @@ func (r *Repository) ID() string { return r.id }
 // forged object to a reader that does not call Verify. Call it before use.
 func (r *Repository) Trust(keys ...seal.VerifyKey) { r.trust = append(r.trust, keys...) }
 
-func recoveryText(set Settings) string {
-	text := `This place holds a Holdfast repository.
+// Note is what lies in every repository as RECOVERY.txt, before what names it: for people
+// who find it and have nothing else.
+const Note = `This place holds a Holdfast repository.
 
 It holds encrypted, compressed copies of company data. Nothing in it is ever
 changed in place. Do not rename or edit anything here.
@@ -131,7 +132,9 @@ In short:
     receipts/SCOPE/ID    when a snapshot really arrived, signed by the vault
 
 `
-	text += "Repository: " + set.ID + "\nCreated: " + set.Created.UTC().Format(time.RFC3339) + "\nRecipients when it was created:\n"
+
+func recoveryText(set Settings) string {
+	text := Note + "Repository: " + set.ID + "\nCreated: " + set.Created.UTC().Format(time.RFC3339) + "\nRecipients when it was created:\n"
 	for _, r := range set.Recipients {
 		text += "    " + r + "\n"
 	}

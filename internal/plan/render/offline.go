@@ -98,7 +98,7 @@ func (w *writer) offlineFirst(o Offline) {
 		w.orText(w.text(p.Org.Name), "the company"), w.orNobody(w.who(o.Person)))
 	w.numbered([]string{
 		"**Write down the time.** What happened, and since when, is asked for later, by customers and by law.",
-		"**Call somebody.** Section 2 has the numbers. Who may decide to recover: " + w.orNobody(w.whos(p.Activation.By)) + ".",
+		"**Call somebody.** Section 2 has the numbers. Who may decide to recover: " + w.orNobody(w.deciders()) + ".",
 		"**Change nothing yet.** What is left, disks, machines, copies, may be all that there is. Nobody deletes, formats or repairs it.",
 		"**If Holdfast answers,** " + w.code("holdfast status") + " says what is lost, and " + w.code("holdfast recover") + " brings it back. You do not need this copy then.",
 		"**If it does not,** take one place with copies (section 5), bring a key together (section 6), and go through section 7, in the order of section 4.",
@@ -116,6 +116,20 @@ func (w *writer) orText(s, otherwise string) string {
 		return otherwise
 	}
 	return s
+}
+
+// deciders are the people who may start a recovery, in the order of the plan.
+func (w *writer) deciders() string {
+	p := w.plan
+	var out []string
+	for _, by := range p.Activation.By {
+		for _, deputy := range []bool{false, true} {
+			if who := p.Person(by, deputy); who != "" && !slices.Contains(out, w.who(who)) {
+				out = append(out, w.who(who))
+			}
+		}
+	}
+	return strings.Join(out, ", ")
 }
 
 // reach is how a person is reached.
