@@ -395,7 +395,7 @@ func (x *extractor) complete(p part, w written, err error) {
 // A running hash has kilobytes of state, and there may be millions of files.
 var hashes = sync.Pool{New: func() any { return seal.NewHash() }}
 
-var zeros = make([]byte, zeroRun)
+var zeros [zeroRun]byte // takes no memory until a file has a hole
 
 // show gives the next bytes of the file to the hash and to the witness.
 func (f *outFile) show(b []byte) {

@@ -291,10 +291,11 @@ func openWhole(b []byte, repository string, id packID, key seal.Key) (*footer, *
 }
 
 // room is what one verification after the other reuses: a segment as it was packed,
-// and its plain text.
+// and its plain text. Each grows to what is needed: a writer opens segments and
+// unpacks none.
 type room struct{ plain, scratch []byte }
 
-var rooms = sync.Pool{New: func() any { return &room{make([]byte, 0, maxChunk), make([]byte, 0, bundleSize)} }}
+var rooms = sync.Pool{New: func() any { return new(room) }}
 
 // verifyWhole opens every segment of a pack in memory, decompresses it and
 // compares it with its chunk ids. each is called for every segment, with nil for
