@@ -55,6 +55,7 @@ const (
 	directFrom  = 1 << 20 // files from this size on are written past the page cache
 	directAlign = 4096
 	zeroRun     = 1 << 20
+	partsAhead  = 8 // of one file, between the first that is not hashed and the last that is begun
 )
 
 // Extract restores the snapshot's files under cfg.Dir. Content is compared with the
@@ -185,6 +186,7 @@ type outFile struct {
 	others io.Writer // the caller's witness; may be nil
 	hashed int64
 	next   int             // part whose bytes the hash takes next
+	moved  sync.Cond       // next did
 	ready  map[int]written // parts that are written and not hashed
 }
 
@@ -226,6 +228,7 @@ func (x *extractor) plan(e Entry, parts chan<- part) error {
 		return nil
 	}
 	f := &outFile{e: e, ready: map[int]written{}}
+	f.moved.L = &f.mu
 	if len(e.Hash) > 0 {
 		f.hash = hashes.Get().(hash.Hash)
 		f.hash.Reset()
@@ -283,6 +286,7 @@ func (x *extractor) write(p part) {
 	w := written{extents: p.extents}
 	if len(p.extents) > 0 {
 		x0 := p.extents[0]
+		f.await(p.n)
 		plain, release, err := x.s.content(x.ctx, x0.Pack, x0.Segment, f.hash == nil)
 		if err != nil {
 			x.complete(p, written{}, err)
@@ -344,6 +348,17 @@ func (x *extractor) open(f *outFile) error {
 	return nil
 }
 
+// await waits until part n is among the next few that the hash takes. What is written
+// waits in memory for its turn, and one worker that the disk holds up would let the
+// others fill it. The worker that has the next part itself never waits.
+func (f *outFile) await(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for n >= f.next+partsAhead {
+		f.moved.Wait()
+	}
+}
+
 func (f *outFile) writeAt(b []byte, off int64) error {
 	if f.direct != nil && aligned(b, off) {
 		_, err := f.direct.WriteAt(b, off)
@@ -375,6 +390,7 @@ func (x *extractor) complete(p part, w written, err error) {
 		}
 		delete(f.ready, f.next)
 		f.next++
+		f.moved.Broadcast()
 		if f.err == nil {
 			for _, e := range w.extents {
 				f.zeros(e.Offset)

@@ -18,7 +18,7 @@ const (
 	headPeek     = 2 << 10  // enough for most headers
 	tailPeek     = 64 << 10 // enough for most footers
 	openPacks    = 512      // packs whose footers are kept
-	openSegments = 24       // decoded segments that are kept
+	openSegments = 16       // decoded segments that are kept
 )
 
 // A Snapshot reads what one manifest names. It may be used by several goroutines
