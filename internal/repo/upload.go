@@ -18,7 +18,7 @@ import (
 type placeState struct {
 	Place
 	memory *Manifest        // at a blind place: the newest snapshot that we completed there
-	have   map[packID]int64 // packs there when the run began, and those put since; owned by survey, then by the uploader
+	have   map[packID]int64 // packs there when the run began, and those put since; while uploaders run, mu's
 	// doomed are packs that are there and may be deleted while we run: as good as gone.
 	doomed map[packID]bool
 	queue  chan *parcel
@@ -261,24 +261,35 @@ func (w *Writer) know(id packID, ref PackRef) (uint32, bool) {
 	return k, true
 }
 
+// start lets packs go to the place, some at a time: while one waits for the disk to
+// confirm its name, or for a far end to answer, the next one's bytes flow.
 func (p *placeState) start(w *Writer) {
 	p.queue = make(chan *parcel, dataBuffers+1)
-	p.done.Go(func() {
-		for c := range p.queue {
-			if p.failed() == nil && w.ctx.Err() == nil {
-				// A crash before, in or behind this leaves a pack that no manifest names.
-				if err := putObject(w.ctx, p.Repo.store, c.pack.id.object(), c.pack.buf); err != nil {
-					p.fail(err)
-				} else {
-					p.have[c.pack.id] = c.ref.Size
-					c.landed.Add(1)
-				}
+	for range uploads {
+		p.done.Go(func() {
+			for c := range p.queue {
+				p.put(w, c)
 			}
-			if c.left.Add(-1) == 0 {
-				w.delivered(c)
-			}
+		})
+	}
+}
+
+// put brings one pack to the place unless that is given up.
+func (p *placeState) put(w *Writer, c *parcel) {
+	if p.failed() == nil && w.ctx.Err() == nil {
+		// A crash before, in or behind this leaves a pack that no manifest names.
+		if err := putObject(w.ctx, p.Repo.store, c.pack.id.object(), c.pack.buf); err != nil {
+			p.fail(err)
+		} else {
+			p.mu.Lock()
+			p.have[c.pack.id] = c.ref.Size
+			p.mu.Unlock()
+			c.landed.Add(1)
 		}
-	})
+	}
+	if c.left.Add(-1) == 0 {
+		w.delivered(c)
+	}
 }
 
 func (p *placeState) stop() {

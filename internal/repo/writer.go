@@ -47,13 +47,13 @@ type WriterConfig struct {
 
 	Codec    Codec            // zstd unless said otherwise
 	Workers  int              // compressing goroutines; as many as cores if 0
-	PackSize int              // 0: 8 MiB, and 32 MiB behind the first thousand packs of a store
+	PackSize int              // 0: 4 MiB, and 32 MiB behind the first thousand packs of a store
 	Clock    func() time.Time // time.Now if nil
 }
 
 const (
 	// A small store is written in little memory, a big one in few objects.
-	packSmall       = 8 << 20
+	packSmall       = 4 << 20
 	packTarget      = 32 << 20
 	packsSmall      = 1000
 	metaTarget      = 8 << 20
@@ -62,7 +62,8 @@ const (
 	maxBundleChunks = 4096
 	maxWaiting      = 8192 // entries that wait for a chunk before the bundle is sent off
 	maxPlaces       = 32
-	dataBuffers     = 2
+	uploads         = 2 // packs on their way to one place at once
+	dataBuffers     = uploads + 1
 	readBuffer      = 4 << 20
 )
 
