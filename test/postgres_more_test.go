@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -141,6 +142,32 @@ func TestSandboxRows(t *testing.T) {
 			t.Errorf("open to all without TLS: %s, %+v", d.State, d.Checks)
 		}
 	})
+}
+
+// A base backup asks the server for no more than the plan allows, and the plan cannot ask
+// for less than nothing.
+func TestBaseBackupIsHeldBack(t *testing.T) {
+	t.Parallel()
+	c := shared.get(t)
+	w := forCluster(t, c)
+	limit := func(n string) {
+		edit(t, w.plan(), func(s string) string {
+			return regexp.MustCompile(`(?m)^(      read_mb_per_second: .*\n)?(      dsn:)`).ReplaceAllString(s, "      read_mb_per_second: "+n+"\n$2")
+		})
+	}
+	limit("-1")
+	if e := w.run(t, "check").want(t, 2); !strings.Contains(e.String(), "stores.db.postgres.read_mb_per_second") {
+		t.Errorf("it does not name the limit: %s", e)
+	}
+	limit("8")
+	w.run(t, "location", "init", "--all").want(t, 0)
+	serve(t, w.dir)
+	done := make(chan ending, 1)
+	go func() { done <- w.run(t, "backup", "db") }()
+	until(t, "the base backup to be asked for", func() bool {
+		return c.sql(t, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%BASE_BACKUP%MAX_RATE 7812%' AND pid <> pg_backend_pid()") == "1"
+	})
+	(<-done).want(t, 0)
 }
 
 // A standby takes over: the log goes on under the new time line, and both sides of

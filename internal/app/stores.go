@@ -84,7 +84,8 @@ func OpenStore(p *plan.Plan, id, spool string, opt Options) (source.Store, error
 			return nil, fmt.Errorf("store %q: %w", id, err)
 		}
 		return postgres.Open(postgres.StoreConfig{
-			Config:     postgres.Config{Store: id, ConnString: dsn, Slot: st.Postgres.Slot, SpoolDir: spool, UnboundedSlot: st.Postgres.AcceptUnboundedSlot, Clock: opt.Clock, Log: opt.Log},
+			Config: postgres.Config{Store: id, ConnString: dsn, Slot: st.Postgres.Slot, SpoolDir: spool, UnboundedSlot: st.Postgres.AcceptUnboundedSlot,
+				MaxRate: int64(st.Postgres.ReadMBPerSecond) * 1_000_000, Clock: opt.Clock, Log: opt.Log},
 			BinDir:     p.Resolve(st.Postgres.BinDir),
 			Durability: string(st.Postgres.Durability),
 			NoLog:      p.Backups[st.Protect].Log == nil,

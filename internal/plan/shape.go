@@ -52,7 +52,14 @@ func (d *decoder) shape(p *Plan) {
 		}
 	}
 	for id, s := range p.Stores {
-		if path := "stores." + id + ".files.read_mb_per_second"; s.Files != nil && s.Files.ReadMBPerSecond < 0 {
+		path, limit := "", 0
+		switch {
+		case s.Files != nil:
+			path, limit = "stores."+id+".files.read_mb_per_second", s.Files.ReadMBPerSecond
+		case s.Postgres != nil:
+			path, limit = "stores."+id+".postgres.read_mb_per_second", s.Postgres.ReadMBPerSecond
+		}
+		if limit < 0 {
 			d.complainAt(codeValue, path, "write a number of megabytes, or leave it away for no limit", "%q is less than nothing", path)
 		}
 	}

@@ -227,6 +227,11 @@ type PostgresStore struct {
 	//
 	// Defaults to false: such a server is refused.
 	AcceptUnboundedSlot bool `yaml:"accept_unbounded_slot"`
+	// ReadMBPerSecond holds a base backup back, so that the server's disk and line are
+	// there for others. The log is not held back.
+	//
+	// Defaults to 0: as fast as it can.
+	ReadMBPerSecond int `yaml:"read_mb_per_second"`
 }
 
 // Durability says when received log counts as safe.
