@@ -53,7 +53,7 @@ func TestForeignObjects(t *testing.T) {
 		secret := filepath.Join(w.root, "bucket-key")
 		write(t, secret, "aws_access_key_id = "+server.Access+"\naws_secret_access_key = "+server.Secret+"\n", 0o600)
 		edit(t, w.plan(), func(s string) string {
-			return regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(s, fmt.Sprintf("  offsite: {kind: s3, domain: bucket, s3: {endpoint: %q, bucket: mixed, prefix: firm, credentials_file: %q}}", server.URL, secret))
+			return regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(s, fmt.Sprintf("  offsite: {kind: s3, domain: bucket, s3: {endpoint: %q, insecure: true, bucket: mixed, prefix: firm, credentials_file: %q}}", server.URL, secret))
 		})
 		w.run(t, "location", "init", "--all").want(t, 0)
 		w.backup(t)

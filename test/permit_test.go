@@ -150,7 +150,7 @@ func TestPermittedPlacesRows(t *testing.T) {
 		write(t, filepath.Join(w.dir, "login"), string(key), 0o600)
 		edit(t, w.plan(), func(s string) string {
 			return strings.Replace(s, "locations:\n", fmt.Sprintf("locations:\n  machine: {kind: sftp, domain: m, sftp: {host: %q, user: %q, path: %q, key_file: login, host_key: %q}}\n"+
-				"  bucket: {kind: s3, domain: b, s3: {endpoint: %q, bucket: backups, credentials_file: bucket, lock: 1d}}\n",
+				"  bucket: {kind: s3, domain: b, s3: {endpoint: %q, insecure: true, bucket: backups, credentials_file: bucket, lock: 1d}}\n",
 				ssh.Addr, ssh.User, filepath.Join(ssh.Dir, "b"), ssh.HostKey, bucket.URL), 1)
 		})
 		w.run(t, "location", "init", "--all").want(t, 0)

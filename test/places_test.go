@@ -235,7 +235,7 @@ func bucketOnly(t *testing.T) {
 	const secret = "the secret of the agent"
 	server.AddUser(t, "agent", secret)
 	edit(t, s.server.plan(), func(p string) string {
-		p = regexp.MustCompile(`(?m)^  offsite: \{kind: dir, path: [^,]*,`).ReplaceAllString(p, fmt.Sprintf("  offsite: {kind: s3, s3: {endpoint: %q, bucket: backups, credentials_file: bucket, lock: 30d},", server.URL))
+		p = regexp.MustCompile(`(?m)^  offsite: \{kind: dir, path: [^,]*,`).ReplaceAllString(p, fmt.Sprintf("  offsite: {kind: s3, s3: {endpoint: %q, insecure: true, bucket: backups, credentials_file: bucket, lock: 30d},", server.URL))
 		p = regexp.MustCompile(`(?m)^  near: .*\n`).ReplaceAllString(p, "")
 		return strings.Replace(p, "copies: [near, offsite]", "copies: [offsite]", 1)
 	})

@@ -329,7 +329,7 @@ func TestLockRows(t *testing.T) {
 		credentials := filepath.Join(w.root, "bucket-key")
 		write(t, credentials, "aws_access_key_id = "+server.Access+"\naws_secret_access_key = "+server.Secret+"\n", 0o600)
 		edit(t, w.plan(), func(s string) string {
-			return regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(s, fmt.Sprintf("  offsite: {kind: s3, domain: bucket, s3: {endpoint: %q, bucket: held, credentials_file: %q, lock: 30d}}", server.URL, credentials))
+			return regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(s, fmt.Sprintf("  offsite: {kind: s3, domain: bucket, s3: {endpoint: %q, insecure: true, bucket: held, credentials_file: %q, lock: 30d}}", server.URL, credentials))
 		})
 		w.run(t, "location", "init", "--all").want(t, 0)
 		w.backup(t)

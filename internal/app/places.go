@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -65,6 +66,10 @@ func (ps *Places) adopt(p *plan.Plan, trust ...seal.VerifyKey) {
 			delete(ps.open, name)
 		}
 	}
+	if p.Repository.TLSFloor() != ps.plan.Repository.TLSFloor() {
+		clear(ps.store) // their connections may be older than that
+		clear(ps.open)
+	}
 	if p.Repository.ID != ps.plan.Repository.ID || !slices.Equal(trust, ps.trust) {
 		clear(ps.open)
 	}
@@ -114,7 +119,7 @@ func (ps *Places) Store(name string) (repo.Store, error) {
 	case plan.KindDir:
 		s, err = dir.New(ps.plan.Resolve(l.Path))
 	case plan.KindS3:
-		s, err = s3.New(s3Config(l))
+		s, err = s3.New(s3Config(ps.plan, l))
 	case plan.KindSFTP:
 		s, err = sftp.New(sftpConfig(l))
 	case plan.KindGateway:
@@ -169,11 +174,15 @@ func (s paced) Put(ctx context.Context, name string, size int64, body io.Reader)
 	return s.Store.Put(ctx, name, size, s.pace.Reader(ctx, body))
 }
 
-func s3Config(l plan.Location) s3.Config {
+func s3Config(p *plan.Plan, l plan.Location) s3.Config {
 	c := l.S3
+	floor := uint16(tls.VersionTLS12)
+	if p.Repository.TLSFloor() == "1.3" {
+		floor = tls.VersionTLS13
+	}
 	return s3.Config{
 		Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, Prefix: c.Prefix, Style: s3.Style(c.Style),
-		CredentialsFile: c.CredentialsFile, CAFile: c.CAFile, Insecure: c.Insecure, Retain: c.Lock.Approx(), WriteOnly: c.WriteOnly,
+		CredentialsFile: c.CredentialsFile, CAFile: c.CAFile, Insecure: c.Insecure, Retain: c.Lock.Approx(), WriteOnly: c.WriteOnly, MinTLS: floor,
 	}
 }
 
@@ -229,6 +238,24 @@ func (ps *Places) Open(ctx context.Context, name string) (*repo.Repository, erro
 	return r, nil
 }
 
+// Line is how a location was last reached by this process; zero if it was not.
+func (ps *Places) Line(name string) location.Line {
+	ps.mu.Lock()
+	s := ps.store[name]
+	ps.mu.Unlock()
+	for s != nil {
+		if l, ok := s.(interface{ Line() location.Line }); ok {
+			return l.Line()
+		}
+		w, ok := s.(interface{ Unwrap() repo.Store })
+		if !ok {
+			break
+		}
+		s = w.Unwrap()
+	}
+	return location.Line{}
+}
+
 // Space is how much room a location has, where it says so: a directory and most SFTP
 // servers do, an object store and a gateway do not.
 func (ps *Places) Space(ctx context.Context, name string) (location.Space, error) {
@@ -265,7 +292,7 @@ func (ps *Places) Init(ctx context.Context, name string, now time.Time) error {
 	case plan.KindS3:
 		// With a lock in the plan the bucket is made with object lock: it cannot be
 		// had later. A bucket that is there stays as it is.
-		err = s3.MakeBucket(ctx, s3Config(l), l.S3.Lock != (plan.Period{}))
+		err = s3.MakeBucket(ctx, s3Config(p, l), l.S3.Lock != (plan.Period{}))
 	case plan.KindSFTP:
 		err = s.(*sftp.Store).Make(ctx)
 	}
@@ -297,7 +324,7 @@ func (ps *Places) Probe(ctx context.Context, name string, clock func() time.Time
 	case plan.KindDir:
 		place, err = dir.Probe(p.Resolve(l.Path), id)
 	case plan.KindS3:
-		place, err = s3.Probe(s3Config(l), id)
+		place, err = s3.Probe(s3Config(p, l), id)
 	case plan.KindSFTP:
 		place, err = sftp.Probe(ctx, sftpConfig(l), id)
 	case plan.KindGateway:

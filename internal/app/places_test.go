@@ -146,7 +146,7 @@ func TestRestoreAsksOnlyTheNamedLocation(t *testing.T) {
 	if err := os.WriteFile(credentials, []byte("access_key_id = a\nsecret_access_key = b\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	text := regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(string(b), fmt.Sprintf("  offsite: {kind: s3, domain: b, s3: {endpoint: %q, bucket: backups, credentials_file: %q}}", other.URL, credentials))
+	text := regexp.MustCompile(`(?m)^  offsite: .*$`).ReplaceAllString(string(b), fmt.Sprintf("  offsite: {kind: s3, domain: b, s3: {endpoint: %q, insecure: true, bucket: backups, credentials_file: %q}}", other.URL, credentials))
 	p, err := plan.Parse(c.w.Plan(), []byte(text))
 	if err != nil {
 		t.Fatal(err)

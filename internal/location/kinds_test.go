@@ -123,7 +123,7 @@ func objectStores(t *testing.T) kind {
 			return fmt.Sprintf("access_key_id = %s\nsecret_access_key = %s\n", server.Access, secret)
 		}
 		file := func() string { return filepath.Join(t.TempDir(), "credentials") }
-		cfg := s3.Config{Endpoint: server.URL, Bucket: fmt.Sprintf("bucket-%d", n), CredentialsFile: file()}
+		cfg := s3.Config{Endpoint: server.URL, Insecure: true, Bucket: fmt.Sprintf("bucket-%d", n), CredentialsFile: file()}
 		must(t, os.WriteFile(cfg.CredentialsFile, []byte(credentials(server.Secret)), 0o600))
 		must(t, s3.MakeBucket(t.Context(), cfg, false))
 		t.Cleanup(func() { must(t, os.RemoveAll(filepath.Join(server.Dir, cfg.Bucket))) })

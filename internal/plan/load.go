@@ -280,6 +280,7 @@ func (d *decoder) whole(p *Plan) {
 			}
 		}
 	}
+	d.transport(complain, p.Repository)
 	for id, l := range p.Locations {
 		d.place(complain, "locations."+id, l)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -52,7 +53,22 @@ func (l Location) DomainOr() string {
 
 func onThisHost(host string) bool {
 	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && ip.IsLoopback()
+	return host == "localhost" || strings.HasSuffix(host, ".localhost") || err == nil && ip.IsLoopback()
+}
+
+// TLSVersions are what repository.tls_min can say. Older ones are never spoken.
+var TLSVersions = []string{"1.2", "1.3"}
+
+// transport checks the oldest version of TLS.
+func (d *decoder) transport(complain complainer, r Repository) {
+	if r.TLSMin != "" && !slices.Contains(TLSVersions, r.TLSMin) {
+		complain(codeValue, "repository.tls_min", "write \"1.2\" or \"1.3\"", "%q cannot be the oldest version of TLS: backups travel over 1.2 or newer only", r.TLSMin)
+	}
+}
+
+// TLSFloor is the oldest version of TLS that is spoken with locations: "1.2" or "1.3".
+func (r Repository) TLSFloor() string {
+	return cmp.Or(r.TLSMin, TLSVersions[0])
 }
 
 // Address says in one line where the location is. No secret is in it.
@@ -114,8 +130,10 @@ func placeS3(complain complainer, path string, s S3Location) {
 		case err != nil || u.Host == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Scheme != "http" && u.Scheme != "https":
 			complain(codeValue, path+".endpoint", "write an address such as https://s3.eu-central-1.amazonaws.com; bucket and prefix have fields of their own",
 				"%q is not the address of an object store", path+".endpoint")
-		case u.Scheme == "http" && !s.Insecure && !onThisHost(u.Hostname()):
-			complain(codeValue, path+".endpoint", "write https, or \"insecure: true\" for a network that nobody else can listen on", "%q is plain http to another machine", path+".endpoint")
+		case u.Scheme == "http" && !onThisHost(u.Hostname()):
+			complain(codeValue, path+".endpoint", "write https; ca_file takes a certificate of your own authority", "%q is plain http to another machine; backups travel over TLS 1.2 or newer only", path+".endpoint")
+		case u.Scheme == "http" && !s.Insecure:
+			complain(codeValue, path+".endpoint", "write https, or \"insecure: true\" for this server on this machine", "%q is plain http, and nothing declares it", path+".endpoint")
 		}
 	}
 	if s.Bucket != "" && !bucketName.MatchString(s.Bucket) {
@@ -167,8 +185,8 @@ func (l *linter) remote() {
 		if s == nil {
 			continue
 		}
-		if strings.HasPrefix(s.Endpoint, "http://") && !onThisHost(loc.Host()) {
-			l.warn(codeGuard, path+".s3.insecure", "use https; \"ca_file\" takes a certificate of your own authority", "%q is reached by plain http: names, sizes and requests are open to who listens", id)
+		if strings.HasPrefix(s.Endpoint, "http://") {
+			l.warn(codeGuard, path+".s3.insecure", "use https; \"ca_file\" takes a certificate of your own authority", "%q is reached by plain http on this machine: names, sizes and requests are open to who may listen here", id)
 		}
 		if s.Lock == (Period{}) {
 			continue

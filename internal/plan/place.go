@@ -44,7 +44,10 @@ type Repository struct {
 	AllowOneRecipient bool `yaml:"allow_one_recipient"`
 	// Stated is what the policy says about encryption, in its own words.
 	Stated string `yaml:"stated"`
-	// TLSMin is the oldest version of TLS that locations and stores may speak.
+	// TLSMin is the oldest version of TLS that locations may speak, "1.2" or "1.3".
+	// Nothing is sent to one that is older. A gateway of ours speaks 1.3 only.
+	//
+	// Defaults to 1.2.
 	TLSMin string `yaml:"tls_min"`
 	// Approved limits where backups may lie. Locations outside it are refused.
 	Approved *ApprovedPlaces `yaml:"approved"`
@@ -145,8 +148,9 @@ type S3Location struct {
 	//
 	// Defaults to the system's authorities.
 	CAFile string `yaml:"ca_file" plan:"path"`
-	// Insecure allows http instead of https to another machine. Content is sealed
-	// all the same; names, sizes and the right to write are open to who listens.
+	// Insecure allows http instead of https to a server on this machine. Content is
+	// sealed all the same; names, sizes and the right to write are open to who may listen
+	// here. To another machine nothing goes by http.
 	Insecure bool `yaml:"insecure"`
 	// WriteOnly says that these credentials may put and nothing else, as a source agent's
 	// should: nothing is asked of the bucket, not even whether it is the right one. What

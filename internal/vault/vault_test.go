@@ -316,7 +316,7 @@ func (l *lockable) Extend(_ context.Context, name string, until time.Time) error
 // A pack that a newer snapshot uses is locked for as long as that one; what is not
 // used any more is left to its lock; and a night costs no request where nothing is due.
 func TestLocksAreRenewed(t *testing.T) {
-	r := oneRig(t, "far: {kind: dir, path: /far, domain: far}", "far: {kind: s3, s3: {endpoint: \"http://127.0.0.1:1\", bucket: far, lock: 30d}, domain: far}")
+	r := oneRig(t, "far: {kind: dir, path: /far, domain: far}", "far: {kind: s3, s3: {endpoint: \"http://127.0.0.1:1\", insecure: true, bucket: far, lock: 30d}, domain: far}")
 	l := &lockable{Memory: r.places["far"], until: map[string]time.Time{}}
 	r.stores = map[string]repo.Store{"far": l}
 	ms := r.days(2)

@@ -42,7 +42,7 @@ func Probe(path, id string) (probe.Place, error) {
 		Store: inner, Again: again,
 		Traits: func(context.Context) []probe.Check {
 			out := []probe.Check{
-				{Name: "line", Outcome: probe.Holds, Detail: "a directory of this machine"},
+				inner.lineTrait(),
 				{Name: "object lock", Outcome: probe.Open, Detail: "a directory has none", Consequence: "root of this machine can delete every backup there",
 					Hint: "keep another copy in a place that locks, or that this machine cannot delete from"},
 			}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"holdfast"
@@ -34,6 +36,8 @@ type Store struct {
 	address string
 	http    *http.Client
 	role    Role
+	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	line    atomic.Pointer[location.Line] // of the last answer
 }
 
 // dialWithin bounds the making of a connection, answerWithin the wait for an answer to a
@@ -64,11 +68,12 @@ func New(cfg ClientConfig) (*Store, error) {
 	if err != nil || u.Scheme != "https" || u.Host == "" || u.Path != "" && u.Path != "/" {
 		return nil, holdfast.WithHint(fmt.Errorf("%q is not the address of a gateway", cfg.Address), "write https://HOST:PORT")
 	}
+	dial := (&net.Dialer{Timeout: dialWithin}).DialContext
 	return &Store{
-		address: "https://" + u.Host, role: Role(peer.Role),
+		address: "https://" + u.Host, role: Role(peer.Role), dial: dial,
 		http: &http.Client{
 			Transport: &http.Transport{
-				TLSClientConfig: settings, DialContext: (&net.Dialer{Timeout: dialWithin}).DialContext, TLSHandshakeTimeout: dialWithin,
+				TLSClientConfig: settings, DialContext: dial, TLSHandshakeTimeout: dialWithin,
 				ExpectContinueTimeout: dialWithin, ResponseHeaderTimeout: answerWithin, MaxConnsPerHost: MaxRequests, IdleConnTimeout: time.Minute,
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -78,6 +83,14 @@ func New(cfg ClientConfig) (*Store, error) {
 
 // Role is what the gateway lets this client do.
 func (s *Store) Role() Role { return s.role }
+
+// Line is how the gateway was reached for the last answer that it gave.
+func (s *Store) Line() location.Line {
+	if l := s.line.Load(); l != nil {
+		return *l
+	}
+	return location.Line{}
+}
 
 // String is the address.
 func (s *Store) String() string { return s.address }
@@ -212,7 +225,11 @@ func (s *Store) List(ctx context.Context, prefix string, fn func(repo.Object) er
 func (s *Store) send(req *http.Request) (*http.Response, error) {
 	res, err := s.http.Do(req)
 	if err != nil {
-		return nil, err
+		return nil, location.Weak(req.Context(), err, req.URL.Host, tls.VersionTLS13, s.dial)
+	}
+	if res.TLS != nil {
+		line := location.TLSLine(res.TLS)
+		s.line.Store(&line)
 	}
 	if res.StatusCode == http.StatusOK || res.StatusCode == http.StatusCreated || res.StatusCode == http.StatusNoContent {
 		return res, nil

@@ -32,6 +32,8 @@ func (s *Store) explain(ctx context.Context, verb, name string, err error) error
 	switch {
 	case errors.As(err, &body), errors.Is(err, location.ErrSize), errors.Is(err, location.ErrName), errors.Is(err, errRange), errors.Is(err, errCut):
 		return fmt.Errorf("%s: %w", what, err)
+	case errors.Is(err, location.ErrWeak):
+		return holdfast.WithHint(fmt.Errorf("%s: %w", what, err), "nothing was sent. A gateway of Holdfast speaks TLS 1.3: does something else listen there, or stand between?")
 	case errors.Is(err, errRole):
 		return kind(location.ErrDenied, "the identity file is of a %s; \"holdfast gateway enroll\" on the gateway's machine makes one of another role", s.role)
 	case errors.Is(err, errRevoked):

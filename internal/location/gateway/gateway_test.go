@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -265,6 +266,16 @@ func TestStrangers(t *testing.T) {
 			res.Body.Close()
 			t.Errorf("%s: status %d", name, res.StatusCode)
 		}
+	}
+	// What listens there is no gateway of ours, and older.
+	middle := httptest.NewUnstartedServer(http.NotFoundHandler())
+	middle.TLS = &tls.Config{MaxVersion: tls.VersionTLS12}
+	middle.StartTLS()
+	t.Cleanup(middle.Close)
+	s, err = gateway.New(gateway.ClientConfig{Address: middle.URL, IdentityFile: r.identity("x", gateway.Vault, r.ca)})
+	must(t, err)
+	if _, err := get(s, aPack); !errors.Is(err, location.ErrWeak) || !strings.Contains(err.Error(), "offers TLS 1.2") || !strings.Contains(err.Error(), middle.URL) || holdfast.Hint(err) == "" {
+		t.Errorf("a server that speaks TLS 1.2: %v (hint %q)", err, holdfast.Hint(err))
 	}
 	// Without a role that is one.
 	text, err := seal.Certify(r.ca, seal.Subject{Name: "x", Role: "root", Days: 1}, time.Now())

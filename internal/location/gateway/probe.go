@@ -25,7 +25,11 @@ func (s *Store) Probe(ctx context.Context, clock func() time.Time) probe.Report 
 	if r.Checks[0].Outcome == probe.Holds {
 		r.Checks = append(r.Checks, s.overwrite(ctx), s.reading(ctx), s.listing(ctx), s.deletion(ctx))
 	}
-	r.Checks = append(r.Checks, probe.Check{Name: "line", Outcome: probe.Holds, Detail: "TLS 1.3 with certificates of the gateway's own authority, on both ends"},
+	line := probe.Check{Name: "line", Outcome: probe.Unknown, Detail: s.Line().String()}
+	if s.Line().Protocol != "" {
+		line.Outcome, line.Detail = probe.Holds, line.Detail+", with certificates of the gateway's own authority on both ends"
+	}
+	r.Checks = append(r.Checks, line,
 		probe.Check{Name: "role", Outcome: probe.Told, Detail: fmt.Sprintf("this identity is of a %s", s.role)})
 	r.Seconds = clock().Sub(began).Seconds()
 	return r

@@ -44,7 +44,7 @@ func exists(err error) bool {
 func refused(err error) bool {
 	var cert *tls.CertificateVerificationError
 	switch {
-	case errors.Is(err, errCredentials), errors.As(err, &cert), errors.Is(err, fs.ErrInvalid):
+	case errors.Is(err, errCredentials), errors.As(err, &cert), errors.Is(err, fs.ErrInvalid), errors.Is(err, location.ErrWeak):
 		return true
 	}
 	e, ok := answer(err)
@@ -98,6 +98,11 @@ func (s *Store) explain(verb, name string, err error) error {
 		return fmt.Errorf("%s: %w", what, fs.ErrExist)
 	case errors.Is(err, location.ErrOverwrites):
 		return holdfast.WithHint(fmt.Errorf("%s: %w", what, err), "update the object store, or use another: without conditional puts two writers can destroy each other's backups")
+	case errors.Is(err, location.ErrWeak):
+		if holdfast.Hint(err) != "" {
+			return err
+		}
+		return holdfast.WithHint(fmt.Errorf("%s: %w", what, cause(err)), "%s", location.WeakHint)
 	case errors.Is(err, location.ErrUnreachable):
 		return holdfast.WithHint(fmt.Errorf("%s: %w", what, err), "are bucket and prefix right? if this is a new place, initialise it first")
 	case errors.Is(err, errCredentials):

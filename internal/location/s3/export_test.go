@@ -18,6 +18,12 @@ func DialTo(cfg Config, to string, asked func(addr string)) Config {
 	return cfg
 }
 
+// DialOver lets a Store use one connection, whatever the name.
+func DialOver(cfg Config, c net.Conn) Config {
+	cfg.dial = func(context.Context, string, string) (net.Conn, error) { return c, nil }
+	return cfg
+}
+
 // SetPolicy gives a bucket its policy.
 func SetPolicy(ctx context.Context, cfg Config, policy string) error {
 	s, err := New(cfg)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -419,25 +420,75 @@ func TestTheLine(t *testing.T) {
 	old.StartTLS()
 	t.Cleanup(old.Close)
 	stranger.Endpoint, stranger.CAFile = old.URL, ""
-	if _, err := get(open(t, stranger), location.Marker); !errors.Is(err, location.ErrUnreachable) || errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a server that speaks TLS 1.1: %v", err)
+	refused := func(what string, err error, words ...string) {
+		t.Helper()
+		if !errors.Is(err, location.ErrWeak) || holdfast.Hint(err) == "" || !strings.Contains(fmt.Sprint(err), stranger.Endpoint) {
+			t.Errorf("%s: %v (hint %q)", what, err, holdfast.Hint(err))
+		}
+		for _, w := range words {
+			if !strings.Contains(fmt.Sprint(err), w) {
+				t.Errorf("%s: %v does not say %q", what, err, w)
+			}
+		}
 	}
-	plain := cfg
-	plain.Endpoint = "http://s3.example.com"
-	if _, err := s3.New(plain); !errors.Is(err, holdfast.ErrUsage) {
-		t.Errorf("plain http to another machine: %v", err)
+	_, err := get(open(t, stranger), location.Marker)
+	refused("a server that speaks TLS 1.1", err, "offers TLS 1.1", "TLS 1.2 is the least")
+	clear := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(clear.Close)
+	stranger.Endpoint = strings.Replace(clear.URL, "http:", "https:", 1)
+	_, err = get(open(t, stranger), location.Marker)
+	refused("a server that speaks plain http", err, "offers no TLS")
+	stranger.Endpoint = clear.URL
+	_, err = s3.New(stranger)
+	refused("plain http on this machine that nobody declared", err)
+	for _, stranger.Insecure = range []bool{false, true} {
+		stranger.Endpoint = "http://s3.example.com"
+		_, err = s3.New(stranger)
+		refused("plain http to another machine", err)
 	}
-	plain.Insecure = true
-	if _, err := s3.New(plain); err != nil {
-		t.Errorf("plain http that was declared: %v", err)
+	// What a line is, is what both ends agreed on; a plan can ask for more.
+	s := open(t, cfg)
+	if _, err := get(s, location.Marker); err != nil || s.Line().Protocol != "TLS 1.3" || !strings.HasPrefix(s.Line().Cipher, "TLS_") {
+		t.Errorf("the line is %+v, %v", s.Line(), err)
 	}
+	middle := httptest.NewUnstartedServer(http.NotFoundHandler())
+	middle.TLS = &tls.Config{MaxVersion: tls.VersionTLS12}
+	middle.StartTLS()
+	t.Cleanup(middle.Close)
+	stranger.Endpoint, stranger.MinTLS = middle.URL, tls.VersionTLS13
+	_, err = get(open(t, stranger), location.Marker)
+	refused("a server that speaks TLS 1.2 where 1.3 is the least", err, "offers TLS 1.2", "TLS 1.3 is the least")
+}
+
+// A name that is said to be of this machine, and leads to another one, gets nothing.
+func TestPlainStaysHere(t *testing.T) {
+	cfg := s3.Config{Endpoint: "http://s3.localhost", Insecure: true, Bucket: "backups", CredentialsFile: filepath.Join(t.TempDir(), "none")}
+	must(t, os.WriteFile(cfg.CredentialsFile, []byte("access_key_id = a\nsecret_access_key = b\n"), 0o600))
+	sent := &elsewhere{}
+	s := open(t, s3.DialOver(cfg, sent))
+	if _, err := get(s, location.Marker); !errors.Is(err, location.ErrWeak) || sent.wrote.Load() {
+		t.Errorf("another machine was sent something (%t): %v", sent.wrote.Load(), err)
+	}
+}
+
+// elsewhere is a connection to another machine that notes whether anything is sent.
+type elsewhere struct {
+	net.Conn
+	wrote atomic.Bool
+}
+
+func (e *elsewhere) RemoteAddr() net.Addr        { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80} }
+func (e *elsewhere) Write(b []byte) (int, error) { e.wrote.Store(true); return len(b), nil }
+func (e *elsewhere) Read([]byte) (int, error)    { return 0, io.EOF }
+func (e *elsewhere) Close() error {
+	return nil
 }
 
 // The bucket's name may stand in the host.
 func TestHostStyle(t *testing.T) {
-	server := locationtest.StartS3(t, locationtest.WithDomain("s3.test"))
+	server := locationtest.StartS3(t, locationtest.WithDomain("s3.localhost"))
 	cfg := config(t, server, false)
-	cfg.Endpoint = strings.Replace(server.URL, "127.0.0.1", "s3.test", 1)
+	cfg.Endpoint = strings.Replace(server.URL, "127.0.0.1", "s3.localhost", 1)
 	cfg.Style, cfg.Insecure = s3.StyleHost, true
 	var asked atomic.Pointer[string]
 	s := open(t, s3.DialTo(cfg, strings.TrimPrefix(server.URL, "http://"), func(addr string) { asked.Store(&addr) }))
@@ -446,7 +497,7 @@ func TestHostStyle(t *testing.T) {
 	if got, err := get(s, "packs/aa/1"); err != nil || got != "one" {
 		t.Errorf("got %q, %v", got, err)
 	}
-	if host := *asked.Load(); !strings.HasPrefix(host, cfg.Bucket+".s3.test") {
+	if host := *asked.Load(); !strings.HasPrefix(host, cfg.Bucket+".s3.localhost") {
 		t.Errorf("asked %q", host)
 	}
 	if _, err := os.Stat(filepath.Join(server.Dir, cfg.Bucket, cfg.Prefix, "packs/aa/1")); err != nil {

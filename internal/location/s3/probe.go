@@ -2,7 +2,6 @@ package s3
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -55,16 +54,11 @@ func Probe(cfg Config, id string) (probe.Place, error) {
 // lineTrait says how the place is reached.
 func (s *Store) lineTrait() probe.Check {
 	c := probe.Check{Name: "line"}
-	if v := s.wire.tls.Load(); v != 0 {
-		c.Outcome, c.Detail = probe.Holds, tls.VersionName(uint16(v))
-		return c
+	c.Outcome, c.Detail = probe.Holds, s.Line().String()
+	if s.wire.plain {
+		c.Outcome = probe.Open
+		c.Consequence, c.Hint = "names, sizes and signed requests are open to who may listen on this machine", "use https; \"ca_file\" takes a certificate of your own authority"
 	}
-	if host, _, err := s.cfg.endpoint(); err == nil && loopback(strings.Split(host, ":")[0]) {
-		c.Outcome, c.Detail = probe.Holds, "plain http, on this machine only"
-		return c
-	}
-	c.Outcome, c.Detail = probe.Open, "plain http"
-	c.Consequence, c.Hint = "names, sizes and signed requests are open to who listens", "use https; \"ca_file\" takes a certificate of your own authority"
 	return c
 }
 

@@ -17,8 +17,8 @@
 //   - A listing ends with the server's own end mark, in order, or with an error.
 //   - Every request ends: after Config.Timeout without an answer or a byte, the
 //     place counts as unreachable.
-//   - The connection is TLS 1.2 or newer. Plain HTTP is for the loopback address,
-//     or for who declares it.
+//   - The connection is TLS 1.2 or newer. Plain HTTP never leaves this machine, and is
+//     for who declares it.
 //
 // # What an attacker who has the credentials can do
 //
@@ -81,9 +81,11 @@ type Config struct {
 	// CAFile holds the certificates, in PEM form, of the only authorities that may
 	// vouch for the server. Without it the system's do.
 	CAFile string
-	// Insecure allows plain HTTP to another machine: who listens there can keep the
-	// credentials' signatures and see names and sizes, though no content.
+	// Insecure allows plain HTTP to a server on this machine; to another one nothing does.
 	Insecure bool
+	// MinTLS is the oldest version of TLS that is spoken. It cannot be lower than
+	// location.MinTLS, which is what zero means.
+	MinTLS uint16
 
 	// Retain locks every object against deletion by anybody until this long after
 	// it was written (object lock, compliance mode). Zero leaves it to the bucket.
@@ -194,15 +196,19 @@ func (c Config) endpoint() (host string, secure bool, err error) {
 	if err != nil || u.Host == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.User != nil || u.Scheme != "http" && u.Scheme != "https" {
 		return "", false, s.usage("write an address such as https://s3.example.com", "not the address of an object store")
 	}
-	if u.Scheme == "http" && !c.Insecure && !loopback(u.Hostname()) {
-		return "", false, s.usage("use https, or declare \"insecure: true\" for a network that nobody else can listen on", "plain http to another machine")
+	switch {
+	case u.Scheme == "https":
+	case !location.OnThisMachine(u.Hostname()):
+		return "", false, s.weak("use https; \"ca_file\" takes a certificate of your own authority", "plain http to another machine, and TLS 1.2 is the least")
+	case !c.Insecure:
+		return "", false, s.weak("use https, or declare \"insecure: true\" for this server on this machine", "plain http, and TLS 1.2 is the least")
 	}
 	return u.Host, u.Scheme == "https", nil
 }
 
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+// weak is a line that nothing is sent over.
+func (s *Store) weak(hint, why string) error {
+	return holdfast.WithHint(fmt.Errorf("location %q: %w: %s: %w", s.String(), location.ErrWeak, why, holdfast.ErrUsage), "%s", hint)
 }
 
 func (s *Store) usage(hint, format string, args ...any) error {
@@ -220,6 +226,9 @@ func (s *Store) String() string {
 
 // Close lets go of idle connections. The Store can still be used.
 func (s *Store) Close() { s.wire.CloseIdleConnections() }
+
+// Line is how the place was reached for the last answer that it gave.
+func (s *Store) Line() location.Line { return s.wire.used() }
 
 // key is where an object is kept in the bucket.
 func (s *Store) key(name string) string {

@@ -33,7 +33,7 @@ func config(t *testing.T, server *locationtest.S3, lock bool) s3.Config {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "credentials")
 	must(t, os.WriteFile(file, []byte("[default]\naws_access_key_id = "+server.Access+"\naws_secret_access_key = "+server.Secret+"\n"), 0o600))
-	cfg := s3.Config{Endpoint: server.URL, Bucket: fmt.Sprintf("bucket-%d", buckets.Add(1)), Prefix: "backups/holdfast", CredentialsFile: file, CAFile: server.CAFile}
+	cfg := s3.Config{Endpoint: server.URL, Bucket: fmt.Sprintf("bucket-%d", buckets.Add(1)), Prefix: "backups/holdfast", CredentialsFile: file, CAFile: server.CAFile, Insecure: server.CAFile == ""}
 	must(t, s3.MakeBucket(t.Context(), cfg, lock))
 	return cfg
 }

@@ -76,7 +76,8 @@ const maxPage = 16 << 20
 type wire struct {
 	*http.Transport
 	clock func() time.Time
-	tls   atomic.Uint32 // version of the last answer's connection
+	plain bool                          // http is declared
+	line  atomic.Pointer[location.Line] // of the last answer
 	drift atomic.Pointer[time.Duration]
 }
 
@@ -85,10 +86,28 @@ func newWire(cfg Config) (*wire, error) {
 		Proxy: http.ProxyFromEnvironment, DialContext: (&net.Dialer{Timeout: min(dialTimeout, cfg.Timeout), KeepAlive: 30 * time.Second}).DialContext,
 		MaxIdleConnsPerHost: maxIdle, IdleConnTimeout: idleFor, TLSHandshakeTimeout: min(dialTimeout, cfg.Timeout),
 		DisableCompression: true, // an object is taken as it is stored
-		TLSClientConfig:    &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:    &tls.Config{MinVersion: max(cfg.MinTLS, location.MinTLS)},
 	}
 	if cfg.dial != nil {
 		t.DialContext = cfg.dial
+	}
+	_, secure, err := cfg.endpoint()
+	if err != nil {
+		return nil, err
+	}
+	if dial := t.DialContext; !secure {
+		t.Proxy = nil // a proxy is another machine
+		t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := dial(ctx, network, addr)
+			if err != nil {
+				return nil, err
+			}
+			if err := location.CheckHere(c); err != nil {
+				c.Close()
+				return nil, err
+			}
+			return c, nil
+		}
 	}
 	if cfg.CAFile != "" {
 		pem, err := os.ReadFile(cfg.CAFile)
@@ -100,7 +119,7 @@ func newWire(cfg Config) (*wire, error) {
 			return nil, &caError{fmt.Errorf("%q holds no certificate", cfg.CAFile)}
 		}
 	}
-	return &wire{Transport: t, clock: cfg.Clock}, nil
+	return &wire{Transport: t, clock: cfg.Clock, plain: !secure}, nil
 }
 
 // caError is a file of authorities that cannot be used.
@@ -109,15 +128,32 @@ type caError struct{ err error }
 func (e *caError) Error() string { return "certificate authorities: " + e.err.Error() }
 func (e *caError) Unwrap() error { return e.err }
 
+// used is the line of the last answer.
+func (w *wire) used() location.Line {
+	if l := w.line.Load(); l != nil {
+		return *l
+	}
+	return location.Line{}
+}
+
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
+	if req.URL.Scheme != "https" && !w.plain {
+		return nil, fmt.Errorf("%w: plain http to %s", location.ErrWeak, req.URL.Host)
+	}
 	sent := w.clock()
 	resp, err := w.Transport.RoundTrip(req)
 	if err != nil {
-		return nil, err
+		addr := req.URL.Host
+		if req.URL.Port() == "" {
+			addr = net.JoinHostPort(req.URL.Hostname(), "443")
+		}
+		return nil, location.Weak(req.Context(), err, addr, w.TLSClientConfig.MinVersion, w.DialContext)
 	}
+	line := location.Line{Protocol: location.LinePlain}
 	if resp.TLS != nil {
-		w.tls.Store(uint32(resp.TLS.Version))
+		line = location.TLSLine(resp.TLS)
 	}
+	w.line.Store(&line)
 	if at, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
 		// The answer was made some time between; the header has whole seconds.
 		d := at.Add(time.Second / 2).Sub(sent.Add(w.clock().Sub(sent) / 2))

@@ -124,6 +124,8 @@ func (s *Store) use(ctx context.Context, f func(*conn) error) error {
 		return ctx.Err()
 	case errors.Is(err, errHostKey), errors.Is(err, errKey), errors.Is(err, errStalled), denied(err):
 		return err
+	case errors.Is(err, location.ErrWeak):
+		return err
 	default:
 		// It broke before anything was asked. Its end is not that of an object.
 		return fmt.Errorf("%w: %w", errLost, location.Opaque(err))
@@ -237,6 +239,22 @@ var algorithms = [][]string{
 	{ssh.KeyAlgoED25519},
 	{ssh.KeyAlgoECDSA256, ssh.KeyAlgoECDSA384, ssh.KeyAlgoECDSA521},
 	{ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256},
+}
+
+// floor is the least that both ends must offer: SSH 2 with ciphers that authenticate or
+// count, and neither CBC, RC4 nor SHA-1.
+func floor() ssh.Config {
+	a := ssh.SupportedAlgorithms() // without what the library calls insecure
+	return ssh.Config{Ciphers: a.Ciphers, KeyExchanges: a.KeyExchanges, MACs: slices.DeleteFunc(a.MACs, func(m string) bool { return m == ssh.HMACSHA1 })}
+}
+
+// weak returns err, or that the server offers nothing that is good enough.
+func weak(err error) error {
+	var none *ssh.AlgorithmNegotiationError
+	if !errors.As(err, &none) || none.What == "host key" {
+		return err
+	}
+	return fmt.Errorf("%w: as %s the server offers %s, and %s is the least", location.ErrWeak, none.What, strings.Join(none.RequestedAlgorithms, ", "), none.SupportedAlgorithms[len(none.SupportedAlgorithms)-1])
 }
 
 // dial makes a connection to the pinned server.
@@ -364,11 +382,16 @@ func (s *Store) connect(ctx context.Context, signer ssh.Signer, check ssh.HostKe
 	stop := context.AfterFunc(ctx, func() { w.Close() })
 	c, err := func() (*conn, error) {
 		sc, channels, requests, err := ssh.NewClientConn(w, s.addr(), &ssh.ClientConfig{
-			User: s.cfg.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: check, HostKeyAlgorithms: algos,
+			Config: floor(), User: s.cfg.User, Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: check, HostKeyAlgorithms: algos,
 		})
 		if err != nil {
-			return nil, err
+			return nil, weak(err)
 		}
+		line := location.Line{Protocol: "SSH 2.0"} // the library speaks no other
+		if n, ok := sc.(ssh.AlgorithmsConnMetadata); ok {
+			line.Cipher = n.Algorithms().Write.Cipher
+		}
+		s.line.Store(&line)
 		sshc := ssh.NewClient(sc, channels, requests)
 		// Writes of one object overlap: an error leaves a temporary file, whatever is in it.
 		sc2, err := client.NewClient(sshc, client.UseConcurrentWrites(true), client.UseConcurrentReads(true))

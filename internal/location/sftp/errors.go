@@ -34,6 +34,8 @@ func (s *Store) explain(ctx context.Context, verb, name string, err error) error
 	switch {
 	case errors.As(err, &body), errors.Is(err, location.ErrSize), errors.Is(err, location.ErrName):
 		return fmt.Errorf("%s: %w", what, err)
+	case errors.Is(err, location.ErrWeak):
+		return holdfast.WithHint(fmt.Errorf("%s: %w", what, err), "nothing was sent. Let the server offer AES-GCM, AES-CTR or ChaCha20 with SHA-2: update OpenSSH there, or look at Ciphers, MACs and KexAlgorithms of its sshd_config")
 	case errors.Is(err, location.ErrUnreachable):
 		return holdfast.WithHint(fmt.Errorf("%s: %w", what, err), "is the disk mounted on the server, and the path right? if this is a new place, initialise it first")
 	case errors.Is(err, fs.ErrExist):

@@ -73,7 +73,7 @@ func (s *Store) traits(ctx context.Context) []probe.Check {
 		naming = "by the protocol's rename, which must not replace a file"
 	}
 	out := []probe.Check{
-		{Name: "line", Outcome: probe.Holds, Detail: "SSH to a pinned host key; the server is " + version},
+		{Name: "line", Outcome: probe.Holds, Detail: s.Line().String() + ", to a pinned host key; the server is " + version},
 		durable,
 		{Name: "names", Outcome: probe.Told, Detail: "objects get their names " + naming},
 		{Name: "object lock", Outcome: probe.Open, Detail: "SFTP has none", Consequence: "who has the key can delete every backup there",

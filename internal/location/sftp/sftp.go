@@ -45,6 +45,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"holdfast"
@@ -92,6 +93,7 @@ const (
 type Store struct {
 	cfg   Config
 	slots chan struct{}
+	line  atomic.Pointer[location.Line] // of the newest connection
 
 	mu     sync.Mutex
 	idle   []*conn
@@ -105,6 +107,14 @@ type Store struct {
 type stamp struct {
 	size     int64
 	modified time.Time
+}
+
+// Line is how the place was reached by the newest connection.
+func (s *Store) Line() location.Line {
+	if l := s.line.Load(); l != nil {
+		return *l
+	}
+	return location.Line{}
 }
 
 // New returns the location in a folder of another machine. It asks nobody: a place

@@ -107,6 +107,23 @@ func TestHostKeyIsPinned(t *testing.T) {
 	}
 }
 
+// Nothing is sent over what SSH had twenty years ago, and the line says what was agreed.
+func TestTheLine(t *testing.T) {
+	for _, weak := range []string{"Ciphers aes128-cbc", "MACs hmac-sha1\nCiphers aes128-ctr", "KexAlgorithms diffie-hellman-group14-sha1"} {
+		old := config(t, locationtest.StartSFTP(t, weak))
+		_, err := get(open(t, old), location.Marker)
+		if !errors.Is(err, location.ErrWeak) || !strings.Contains(err.Error(), strings.Fields(weak)[1]) || !strings.Contains(err.Error(), old.Addr) || holdfast.Hint(err) == "" {
+			t.Errorf("%s: %v (hint %q)", weak, err, holdfast.Hint(err))
+		}
+	}
+	s := open(t, config(t, locationtest.StartSFTP(t, "Ciphers aes256-gcm@openssh.com")))
+	must(t, s.Make(t.Context()))
+	must(t, put(s, location.Marker, "{}"))
+	if l := s.Line(); l != (location.Line{Protocol: "SSH 2.0", Cipher: "aes256-gcm@openssh.com"}) {
+		t.Errorf("the line is %v", l)
+	}
+}
+
 func TestLogInIsRefused(t *testing.T) {
 	server := locationtest.StartSFTP(t)
 	stranger := locationtest.StartSFTP(t)

@@ -192,7 +192,7 @@ func marksNumber(s *sentence) bool {
 
 var (
 	reCipher = regexp.MustCompile(`(?i)\b(AES[- ]?(?:128|192|256)(?:[- ]?(?:GCM|CBC))?|ChaCha20(?:-Poly1305)?)\b`)
-	reTLS    = regexp.MustCompile(`(?i)\bTLS\s*(?:version\s*|v|>=\s*|≥\s*)?(1\.[0-3])`)
+	reTLS    = regexp.MustCompile(`(?i)\bTLS\s*(?:version\s*|v|>=\s*|≥\s*)?(1\.[23])`)
 	reMFA    = regexp.MustCompile(`(?i)\b(?:MFA|multi-?factor|two-factor|2FA|second factor)\b`)
 )
 
