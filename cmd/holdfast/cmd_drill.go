@@ -170,6 +170,9 @@ func (c *cli) printDrills(ds []drill.Drill) error {
 func printDrill(o io.Writer, d drill.Drill) {
 	fmt.Fprintf(o, "drill %s of %s: %s, reached %s of %s (%s)\n", d.ID, d.Store, d.State, d.Rung, d.Goal, d.Rung.Proves())
 	fmt.Fprintf(o, "  from %q, %s, chosen by %s (seed %d)\n", d.Location, d.Target, d.Pick, d.Seed)
+	if d.Line.Protocol != "" {
+		fmt.Fprintf(o, "  over %s\n", d.Line)
+	}
 	if d.Report.Reached != "" {
 		fmt.Fprintf(o, "  reached %s\n", d.Report.Reached)
 	}

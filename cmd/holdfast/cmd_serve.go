@@ -359,6 +359,11 @@ func (c *cli) printBackup(store string, f backup.SnapshotFact) error {
 	err := c.print(f, func(o io.Writer) {
 		fmt.Fprintf(o, "%s: snapshot %s, %s read, %s stored in %s; complete at %s\n", store, f.Snapshot, size(f.Bytes), size(f.Stored),
 			holdfast.FormatDuration(time.Duration(f.Seconds*float64(time.Second))), strings.Join(complete, ", "))
+		for _, l := range complete {
+			if line, ok := f.Lines[l]; ok {
+				fmt.Fprintf(o, "  %s: over %s\n", l, line)
+			}
+		}
 		for _, m := range missing {
 			fmt.Fprintln(o, m)
 		}

@@ -533,6 +533,9 @@ func printLocations(o io.Writer, ls []api.Location) {
 		if l.Err != "" {
 			fmt.Fprintf(o, "  out of reach: %s\n", l.Err)
 		}
+		if l.Line != "" {
+			fmt.Fprintf(o, "  reached over %s\n", l.Line)
+		}
 		for _, k := range l.Stores {
 			lag := "level with the newest"
 			if k.Lag > 0 {

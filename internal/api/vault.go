@@ -24,6 +24,7 @@ type Location struct {
 	Jurisdiction string              `json:"jurisdiction,omitempty"`
 	Owner        string              `json:"owner,omitempty"`
 	Locked       bool                `json:"locked"`
+	Line         string              `json:"line,omitempty"`  // how it was reached just now
 	Err          string              `json:"error,omitempty"` // why it is out of reach
 	Stores       []Kept              `json:"stores"`
 	Reading      vault.Reading       `json:"reading"`

@@ -16,6 +16,7 @@ import (
 	"holdfast/internal/calendar"
 	"holdfast/internal/durable"
 	"holdfast/internal/job"
+	"holdfast/internal/location"
 	"holdfast/internal/plan"
 	"holdfast/internal/repo"
 	"holdfast/internal/seal"
@@ -116,7 +117,9 @@ type Made struct {
 	Bytes    int64             `json:"bytes"`
 	Stored   int64             `json:"stored_bytes"`
 	Places   map[string]string `json:"locations"` // "put", or why not
-	Err      error             `json:"-"`
+	// Lines says how the copies that were put travelled.
+	Lines map[string]location.Line `json:"lines,omitempty"`
+	Err   error                    `json:"-"`
 }
 
 // OpenAgent reads the plan and the agent's two keys, and takes the workspace. It refuses a
@@ -209,7 +212,7 @@ func (a *SourceAgent) placesOf(ctx context.Context, store string) (out []repo.Pl
 // Snapshot copies one store now, to all of its locations. A base backup of a database
 // counts with its log only, so the log is followed meanwhile, if nobody does yet.
 func (a *SourceAgent) Snapshot(ctx context.Context, store string) (m Made, err error) {
-	m = Made{Store: store, Places: map[string]string{}}
+	m = Made{Store: store, Places: map[string]string{}, Lines: map[string]location.Line{}}
 	if a.hasLog(store) && !a.followed(store) {
 		following, stop := context.WithCancel(ctx)
 		ended := make(chan struct{})
@@ -254,7 +257,9 @@ func (a *SourceAgent) Snapshot(ctx context.Context, store string) (m Made, err e
 		m.Places[c.Place] = "put"
 		if c.Err != nil {
 			m.Places[c.Place] = c.Err.Error()
+			continue
 		}
+		m.Lines[c.Place] = a.places.Line(c.Place)
 	}
 	return m, partial
 }

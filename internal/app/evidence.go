@@ -170,7 +170,7 @@ func (a *App) slotFacts(ctx context.Context, from time.Time) (map[int64]int64, e
 
 func (a *App) backupRows(ctx context.Context, from, to time.Time) (evidence.Population, error) {
 	p := evidence.Population{Name: "backups", Query: "every snapshot of every store in every location of the plan, by the instant it stands for",
-		Columns: []string{"store", "snapshot", "kind", "created", "location", "state", "received", "bytes", "files", "detail"}}
+		Columns: []string{"store", "snapshot", "kind", "created", "location", "state", "received", "bytes", "files", "detail", "line"}}
 	for _, pol := range a.policies() {
 		cs, err := a.Backups.Copies(ctx, pol.Store)
 		if err != nil {
@@ -178,7 +178,7 @@ func (a *App) backupRows(ctx context.Context, from, to time.Time) (evidence.Popu
 		}
 		for _, c := range cs {
 			if inPeriod(c.Created, from, to) {
-				p.Rows = append(p.Rows, []string{c.Store, c.Snapshot, c.Kind, stamp(c.Created), c.Location, c.State, stamp(c.Received), strconv.FormatInt(c.Bytes, 10), strconv.FormatInt(c.Files, 10), c.Detail})
+				p.Rows = append(p.Rows, []string{c.Store, c.Snapshot, c.Kind, stamp(c.Created), c.Location, c.State, stamp(c.Received), strconv.FormatInt(c.Bytes, 10), strconv.FormatInt(c.Files, 10), c.Detail, c.Line})
 			}
 		}
 		if len(cs) == backup.MaxCopies {

@@ -218,6 +218,8 @@ func (a *App) Locations(ctx context.Context) ([]api.Location, error) {
 			Owner: l.Owner, Locked: l.S3 != nil && !l.S3.Lock.IsZero(), Reading: reads[name], Shares: a.shares(name)}
 		if _, err := a.Places.Open(ctx, name); err != nil {
 			o.Err = err.Error()
+		} else if line := a.Places.Line(name); line.Protocol != "" {
+			o.Line = line.String()
 		}
 		for _, p := range a.policies() {
 			if !slices.Contains(p.Locations, name) {

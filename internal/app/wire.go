@@ -60,12 +60,12 @@ func (a *App) wire() {
 	}
 	a.Jobs = job.New(a.DB, job.Config{Owner: owner(a.opt.Workspace), Workers: workers, Only: only, Clock: a.opt.Clock, Log: a.opt.Log})
 	a.Backups = backup.New(backup.Config{
-		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, May: a.mayHold, Recipients: a.recipients,
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Line: a.Places.Line, May: a.mayHold, Recipients: a.recipients,
 		Writer: a.writerOf, Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),
 		Lost: a.storeLost, Found: a.storeFound, Gap: a.logGap, Failed: a.backupFailed, Clock: a.opt.Clock, Log: a.opt.Log,
 	})
 	a.Drills = drill.New(drill.Config{
-		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Subject: a.subject, Place: a.Places.Open, Identities: a.identities, Trusted: a.trusted,
+		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Subject: a.subject, Place: a.Places.Open, Line: a.Places.Line, Identities: a.identities, Trusted: a.trusted,
 		Box: a.box, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
 	})
 	a.Vault = vault.New(vault.Config{

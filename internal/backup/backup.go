@@ -38,6 +38,7 @@ import (
 	"holdfast/internal/db"
 	"holdfast/internal/job"
 	"holdfast/internal/ledger"
+	"holdfast/internal/location"
 	"holdfast/internal/repo"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
@@ -102,6 +103,8 @@ type Config struct {
 	// Place opens the repository at a location, with an error that says why
 	// it is out of reach.
 	Place func(ctx context.Context, location string) (*repo.Repository, error)
+	// Line says how a location was last reached. Nil says nothing.
+	Line func(location string) location.Line
 	// May refuses new copies of a store at a location, with the reason. Nil refuses
 	// nothing.
 	May        func(ctx context.Context, store, location string) error
@@ -251,8 +254,11 @@ type SnapshotFact struct {
 	Stored    int64             `json:"stored"`
 	Files     int64             `json:"files"`
 	Locations map[string]string `json:"locations"` // location: "complete", or why not
-	Reason    string            `json:"reason,omitempty"`
-	Job       int64             `json:"job"`
+	// Lines says how the complete copies travelled, as both ends agreed: each location
+	// with the protocol and the cipher of the last answer that this job got there.
+	Lines  map[string]location.Line `json:"lines,omitempty"`
+	Reason string                   `json:"reason,omitempty"`
+	Job    int64                    `json:"job"`
 	// Incomplete says what is missing from the copy. Such a copy is kept, and is
 	// no success.
 	Incomplete string `json:"incomplete,omitempty"`
@@ -281,11 +287,13 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 		return m.failed(ctx, w.Job(), a, started, err)
 	}
 	fact := SnapshotFact{Snapshot: man.ID, Manifest: man.Hash(), Created: man.Created, Seconds: m.cfg.Clock().Sub(started).Seconds(),
-		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Reason: a.Reason, Job: w.Job().ID, Incomplete: incomplete}
+		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Lines: map[string]location.Line{}, Reason: a.Reason, Job: w.Job().ID, Incomplete: incomplete}
 	for _, c := range copies {
 		fact.Locations[c.Place] = "complete"
 		if c.Err != nil {
 			fact.Locations[c.Place] = c.Err.Error()
+		} else if l := m.line(c.Place); l.Protocol != "" {
+			fact.Lines[c.Place] = l
 		}
 	}
 	return w.Done(ctx, fact, func(tx *db.Tx) error {
@@ -301,6 +309,9 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 			}
 			next.Key = next.Kind + ":" + a.Store + ":" + man.ID + ":" + c.Place
 			if err := m.setCopy(ctx, tx, copyArgs{a.Store, man.ID, c.Place}, state, detail); err != nil {
+				return err
+			}
+			if err := m.setLine(ctx, tx, copyArgs{a.Store, man.ID, c.Place}, fact.Lines[c.Place]); err != nil {
 				return err
 			}
 			if _, err := m.cfg.Jobs.Enqueue(ctx, tx, next); err != nil {
@@ -461,11 +472,15 @@ func (m *Module) copy(ctx context.Context, w *job.Work) error {
 			if err := m.setCopy(ctx, tx, a, "complete", ""); err != nil {
 				return err
 			}
+			lines := map[string]location.Line{name: m.line(name), a.Location: m.line(a.Location)}
+			if err := m.setLine(ctx, tx, a, lines[a.Location]); err != nil {
+				return err
+			}
 			_, err := m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: KindReceive, Key: KindReceive + ":" + a.Store + ":" + a.Snapshot + ":" + a.Location, Args: a})
 			if err != nil {
 				return err
 			}
-			return m.fact(ctx, tx, FactCopied, a.Store, map[string]any{"snapshot": a.Snapshot, "location": a.Location, "from": name})
+			return m.fact(ctx, tx, FactCopied, a.Store, map[string]any{"snapshot": a.Snapshot, "location": a.Location, "from": name, "lines": lines})
 		})
 	}
 	return fmt.Errorf("copy %s of %q to %q: %w", a.Snapshot, a.Store, a.Location, errors.Join(reasons...))
@@ -534,7 +549,7 @@ func (m *Module) receive(ctx context.Context, w *job.Work) error {
 			return err
 		}
 		return m.fact(ctx, tx, FactReceipt, a.Store, map[string]any{
-			"snapshot": a.Snapshot, "location": a.Location, "manifest": rc.Manifest, "received": rc.Received, "packs": len(man.Packs),
+			"snapshot": a.Snapshot, "location": a.Location, "manifest": rc.Manifest, "received": rc.Received, "packs": len(man.Packs), "line": m.line(a.Location),
 		})
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"holdfast/internal/db"
+	"holdfast/internal/location"
 	"holdfast/internal/repo"
 	"holdfast/internal/source"
 )
@@ -26,6 +27,7 @@ type Copy struct {
 	Stored   int64             `json:"stored"`
 	Files    int64             `json:"files"`
 	Labels   map[string]string `json:"labels,omitempty"`
+	Line     string            `json:"line,omitempty"` // how it travelled there; empty: an agent brought it, or it was found
 }
 
 // MaxCopies bounds what one query of copies returns.
@@ -36,7 +38,7 @@ func (m *Module) Copies(ctx context.Context, store string) ([]Copy, error) {
 	var out []Copy
 	err := m.cfg.DB.View(ctx, func(tx *db.Tx) error {
 		out = nil
-		rows, err := tx.Query(ctx, `SELECT s.id, s.kind, s.created, s.bytes, s.stored, s.files, s.labels, c.location, c.state, c.detail, c.received
+		rows, err := tx.Query(ctx, `SELECT s.id, s.kind, s.created, s.bytes, s.stored, s.files, s.labels, c.location, c.state, c.detail, c.received, c.line
 			FROM backup_snapshots s JOIN backup_copies c ON c.store = s.store AND c.snapshot = s.id
 			WHERE s.store = ? AND c.state <> 'removed' ORDER BY s.created DESC, s.id DESC, c.location DESC LIMIT ?`, store, MaxCopies)
 		if err != nil {
@@ -47,7 +49,7 @@ func (m *Module) Copies(ctx context.Context, store string) ([]Copy, error) {
 			c := Copy{Store: store}
 			var created, received int64
 			var labels string
-			if err := rows.Scan(&c.Snapshot, &c.Kind, &created, &c.Bytes, &c.Stored, &c.Files, &labels, &c.Location, &c.State, &c.Detail, &received); err != nil {
+			if err := rows.Scan(&c.Snapshot, &c.Kind, &created, &c.Bytes, &c.Stored, &c.Files, &labels, &c.Location, &c.State, &c.Detail, &received, &c.Line); err != nil {
 				return err
 			}
 			if err := json.Unmarshal([]byte(labels), &c.Labels); err != nil {
@@ -153,6 +155,23 @@ func (m *Module) setCopy(ctx context.Context, tx *db.Tx, a copyArgs, state, deta
 	_, err := tx.Exec(ctx, `INSERT INTO backup_copies (store, snapshot, location, state, detail, received) VALUES (?, ?, ?, ?, ?, 0)
 		ON CONFLICT (store, snapshot, location) DO UPDATE SET state = excluded.state, detail = excluded.detail`,
 		a.Store, a.Snapshot, a.Location, state, db.Text(detail))
+	return err
+}
+
+// line is how a location was last reached.
+func (m *Module) line(name string) location.Line {
+	if m.cfg.Line == nil {
+		return location.Line{}
+	}
+	return m.cfg.Line(name)
+}
+
+// setLine notes how a copy travelled to its location.
+func (m *Module) setLine(ctx context.Context, tx *db.Tx, a copyArgs, l location.Line) error {
+	if l.Protocol == "" {
+		return nil
+	}
+	_, err := tx.Exec(ctx, `UPDATE backup_copies SET line = ? WHERE store = ? AND snapshot = ? AND location = ?`, db.Text(l.String()), a.Store, a.Snapshot, a.Location)
 	return err
 }
 

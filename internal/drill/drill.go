@@ -39,6 +39,7 @@ import (
 	"holdfast/internal/db"
 	"holdfast/internal/job"
 	"holdfast/internal/ledger"
+	"holdfast/internal/location"
 	"holdfast/internal/repo"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
@@ -90,6 +91,7 @@ type Drill struct {
 	Pick       string           `json:"pick"` // random, latest, oldest, chosen
 	Seed       uint64           `json:"seed,string"`
 	Location   string           `json:"location"`
+	Line       location.Line    `json:"line"` // how the location was reached, as both ends agreed
 	Target     holdfast.Target  `json:"target"`
 	Planned    time.Time        `json:"planned"`
 	Started    time.Time        `json:"started,omitzero"`
@@ -178,6 +180,8 @@ type Config struct {
 	Ledger  Ledger
 	Subject func(store string) (Subject, error)
 	Place   func(ctx context.Context, location string) (*repo.Repository, error)
+	// Line says how a location was last reached. Nil says nothing.
+	Line func(location string) location.Line
 	// Identities opens the runner's read keys; every use is recorded with the purpose.
 	Identities func(ctx context.Context, purpose string) ([]seal.Identity, error)
 	Trusted    func() []seal.VerifyKey // who may sign manifests

@@ -145,6 +145,10 @@ func (c *climb) all(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("location %q: %w", c.d.Location, err)
 	}
+	if c.m.cfg.Line != nil {
+		c.d.Line = c.m.cfg.Line(c.d.Location) // it was asked just now
+		defer func() { c.d.Line = c.m.cfg.Line(c.d.Location) }()
+	}
 	ids, err := c.m.cfg.Identities(ctx, "drill "+c.d.ID)
 	if err != nil {
 		return err
