@@ -337,14 +337,20 @@ func (w workspace) requests(t *testing.T, state string) map[string]request {
 	return out
 }
 
+// pack is what an evidence pack of everything until now holds.
+func (w workspace) pack(t *testing.T) tree {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "pack.zip")
+	w.run(t, "evidence", "export", "--from", "2020-01-01", "--out", file).want(t, 0)
+	unzipTo(t, file, dir)
+	return treeOf(t, dir)
+}
+
 // factsOf are the facts of a kind, from an evidence pack.
 func (w workspace) factsOf(t *testing.T, kind string) (out []string) {
 	t.Helper()
-	dir := t.TempDir()
-	pack := filepath.Join(dir, "pack.zip")
-	w.run(t, "evidence", "export", "--from", "2020-01-01", "--out", pack).want(t, 0)
-	unzipTo(t, pack, dir)
-	for _, line := range strings.Split(treeOf(t, dir)["log.ndjson"], "\n") {
+	for _, line := range strings.Split(w.pack(t)["log.ndjson"], "\n") {
 		if strings.Contains(line, `"`+kind+`"`) {
 			out = append(out, line)
 		}

@@ -54,6 +54,9 @@ func Init(ctx context.Context, s Store, set Settings) error {
 	// behind it leaves a repository without its note, which the next Init adds.
 	if err := putObject(ctx, s, markerName, b); err != nil {
 		r, oerr := Open(ctx, s)
+		if oerr != nil && !errors.Is(err, ErrConflict) {
+			return fmt.Errorf("initialise repository: %w", err) // reading failed for the same reason
+		}
 		if oerr != nil {
 			return fmt.Errorf("initialise repository: %w", errors.Join(err, oerr))
 		}
