@@ -98,7 +98,7 @@ func TestForeignObjects(t *testing.T) {
 
 func TestNothingReadableIsStored(t *testing.T) {
 	t.Parallel()
-	t.Run("what a table and files hold is in no stored object", func(t *testing.T) {
+	t.Run("ENC-01 what a table and files hold is in no stored object, and each header names the cipher", func(t *testing.T) {
 		f := protect(t)
 		noise := make([]byte, 64)
 		rand.Read(noise)
@@ -128,8 +128,8 @@ func TestNothingReadableIsStored(t *testing.T) {
 				}
 				kind, _, _ := strings.Cut(path, "/")
 				if kind == "packs" || kind == "logs" {
-					if !strings.Contains(text[:min(len(text), 4096)], "age-encryption.org/v1") {
-						t.Errorf("%s at %s does not say how its key is sealed", path, name)
+					if !strings.Contains(text[:min(len(text), 4096)], "age-encryption.org/v1") || !strings.Contains(text[:min(len(text), 4096)], "\n-> holdfast-cipher AES-256-GCM\n") {
+						t.Errorf("%s at %s does not say how its key is sealed, or with what its content is", path, name)
 					}
 					heads[kind]++
 				}

@@ -105,8 +105,8 @@ func (i Identity) MarshalText() ([]byte, error) { return nil, errSecret }
 
 // Wrap seals key to every recipient in one age file. Each of them opens it alone.
 //
-// Besides age's own stanzas the header carries one that lists the fingerprints
-// and a checksum. With it Unwrap can tell a damaged file from one that was meant
+// Besides age's own stanzas the header carries one that names the cipher under which the
+// key is used ([Cipher]), and one that lists the fingerprints and a checksum. With it Unwrap can tell a damaged file from one that was meant
 // for somebody else, and anybody can see, without a key, who can open a copy.
 func Wrap(key Key, to []Recipient) ([]byte, error) {
 	if len(to) == 0 {
@@ -185,6 +185,13 @@ func WrappedTo(wrapped []byte) ([]string, error) {
 // of age files pass over it, as the format asks them to.
 const groupStanza = "holdfast-recipients"
 
+// cipherStanza is the type of the stanza that names what the key is for. Keys that were
+// wrapped before it was written lack it, and were for the same cipher.
+const cipherStanza = "holdfast-cipher"
+
+// Cipher is what everything in a repository is sealed with.
+const Cipher = "AES-256-GCM"
+
 // group wraps a file key to several recipients and says to whom.
 type group struct {
 	recipients   []*age.X25519Recipient
@@ -201,6 +208,7 @@ func (g *group) Wrap(fileKey []byte) ([]*age.Stanza, error) {
 		}
 		all = append(all, s...)
 	}
+	all = append(all, &age.Stanza{Type: cipherStanza, Args: []string{Cipher}})
 	sum := stanzaSum(all, g.fingerprints)
 	return append(all, &age.Stanza{Type: groupStanza, Args: g.fingerprints, Body: sum[:]}), nil
 }
@@ -224,6 +232,11 @@ type opener struct {
 
 // Unwrap implements age.Identity.
 func (o *opener) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	for _, s := range stanzas {
+		if s.Type == cipherStanza && (len(s.Args) != 1 || s.Args[0] != Cipher) {
+			return nil, ErrDamaged // nothing of ours is sealed with another
+		}
+	}
 	for _, id := range o.ids {
 		if id.IsZero() {
 			continue
