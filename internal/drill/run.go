@@ -272,8 +272,8 @@ func (c *climb) objects(ctx context.Context, r *repo.Repository, sub Subject) ([
 	}
 	removals = slices.DeleteFunc(removals, func(x repo.Removal) bool { return x.Verify(c.m.cfg.Vault()...) != nil })
 	for _, x := range removals {
-		for _, s := range x.Snapshots {
-			delete(received, s.Snapshot) // the vault took it away itself
+		for _, id := range x.IDs() {
+			delete(received, id) // the vault took it away itself
 		}
 	}
 	if err := errors.Join(chainOf(ours, removals), gone(ours, received)); err != nil {

@@ -106,6 +106,9 @@ type Collected struct {
 	Due time.Time `json:"due,omitzero"`
 	// Temps are files that killed writers left, and that the vault removed.
 	Temps int `json:"temps,omitempty"`
+	// Tidied are objects of the vault's own that say nothing any more: sets of tombstones
+	// that have ended, records that were folded, anchors for which a later one stands.
+	Tidied int `json:"tidied,omitempty"`
 	// Why is the place's first reason to refuse.
 	Why string `json:"why,omitempty"`
 }
@@ -141,7 +144,7 @@ func (c Collector) collect(ctx context.Context) (out Collected, err error) {
 	if c.Wait <= 0 {
 		c.Wait = GarbageWait
 	}
-	garbage, err := c.mark(ctx)
+	garbage, needs, err := c.mark(ctx)
 	if err != nil {
 		return out, err
 	}
@@ -183,7 +186,12 @@ func (c Collector) collect(ctx context.Context) (out Collected, err error) {
 			return out, err
 		}
 	}
-	return out, nil
+	for _, scope := range sortedKeys(needs.chains) {
+		if err := c.fold(ctx, scope, needs.chains[scope], &out); err != nil {
+			return out, err
+		}
+	}
+	return out, c.tidySets(ctx, &out)
 }
 
 // sweep deletes what a due set names and is garbage still.
@@ -256,7 +264,7 @@ func (c Collector) publish(ctx context.Context, garbage map[string]int64, publis
 //
 // The objects are listed before the manifests are: a pack that appears afterwards is
 // not looked at, and one whose manifest appears in between is seen to be needed.
-func (c Collector) mark(ctx context.Context) (map[string]int64, error) {
+func (c Collector) mark(ctx context.Context) (map[string]int64, rooted, error) {
 	packs := map[packID]int64{}
 	since := c.Now.Add(-MaxRun)
 	if err := c.At.store.List(ctx, packPrefix, func(o Object) error {
@@ -268,7 +276,7 @@ func (c Collector) mark(ctx context.Context) (map[string]int64, error) {
 		}
 		return nil
 	}); err != nil {
-		return nil, fmt.Errorf("list packs: %w", err)
+		return nil, rooted{}, fmt.Errorf("list packs: %w", err)
 	}
 	var logs []LogInfo
 	var facts []logFact
@@ -285,11 +293,11 @@ func (c Collector) mark(ctx context.Context) (map[string]int64, error) {
 		}
 		return nil
 	}); err != nil {
-		return nil, fmt.Errorf("list logs: %w", err)
+		return nil, rooted{}, fmt.Errorf("list logs: %w", err)
 	}
 	needs, err := c.roots(ctx)
 	if err != nil {
-		return nil, err
+		return nil, rooted{}, err
 	}
 	garbage := map[string]int64{}
 	for id, size := range packs {
@@ -305,13 +313,16 @@ func (c Collector) mark(ctx context.Context) (map[string]int64, error) {
 	for _, l := range c.gathered(ctx, slices.DeleteFunc(slices.Clone(logs), func(l LogInfo) bool { return came[l.Name].IsZero() || garbage[l.Name] > 0 }), came) {
 		garbage[l.Name] = l.Size
 	}
+	for name, size := range needs.spent {
+		garbage[name] = size
+	}
 	for _, l := range olderFacts(facts) {
 		garbage[l.Name] = l.Size
 	}
 	if err := c.superseded(ctx, garbage); err != nil {
-		return nil, err
+		return nil, rooted{}, err
 	}
-	return garbage, nil
+	return garbage, needs, nil
 }
 
 // superseded adds replacements of objects that are garbage or gone.
@@ -331,6 +342,9 @@ type rooted struct {
 	packs map[packID]bool
 	logs  map[string][]LogNeed // by scope
 	gone  map[string]bool      // scope and lineage: every snapshot that needed it was removed
+	spent map[string]int64     // receipts of snapshots that were removed, with their sizes
+
+	chains map[string]chain // by scope
 }
 
 // log reports whether a piece is needed. What belongs to a lineage of which nothing
@@ -351,7 +365,7 @@ func (r rooted) log(l LogInfo) bool {
 // roots reads every manifest. It fails unless it has seen them all: what cannot be
 // read may need anything.
 func (c Collector) roots(ctx context.Context) (rooted, error) {
-	out := rooted{packs: map[packID]bool{}, logs: map[string][]LogNeed{}, gone: map[string]bool{}}
+	out := rooted{packs: map[packID]bool{}, logs: map[string][]LogNeed{}, gone: map[string]bool{}, spent: map[string]int64{}, chains: map[string]chain{}}
 	scopes := map[string][]Link{}
 	if err := c.At.EachManifest(ctx, "", func(_ Object, m *Manifest, err error) error {
 		if err != nil {
@@ -368,12 +382,14 @@ func (c Collector) roots(ctx context.Context) (rooted, error) {
 		}
 	}
 	received := map[string][]string{} // the names alone say which snapshots were here
+	sizes := map[string]int64{}
 	if err := c.At.store.List(ctx, "receipts/", func(o Object) error {
 		if parts := strings.Split(o.Name, "/"); len(parts) == 3 {
 			if _, ok := scopes[parts[1]]; !ok {
 				scopes[parts[1]] = nil
 			}
 			received[parts[1]] = append(received[parts[1]], parts[2])
+			sizes[o.Name] = o.Size
 		}
 		return nil
 	}); err != nil {
@@ -388,13 +404,23 @@ func (c Collector) roots(ctx context.Context) (rooted, error) {
 		if err != nil {
 			return out, err
 		}
-		if missed := Omitted(scope, scopes[scope], receipts, removals, append(received[scope], c.Known[scope]...)); len(missed) > 0 {
+		ch := chain{scopes[scope], receipts, removals, slices.Concat(received[scope], c.Known[scope])}
+		if missed := Omitted(scope, ch.listed, receipts, removals, ch.known); len(missed) > 0 {
 			return out, fmt.Errorf("%s (%d in all): %w", missed[0], len(missed), ErrIncompleteList)
 		}
+		out.chains[scope] = ch
+		here := map[string]bool{}
+		for _, l := range ch.listed {
+			here[l.ID] = true
+		}
 		for _, r := range removals {
-			for _, s := range r.Snapshots {
-				if s.Log != "" {
-					out.gone[scope+"/"+s.Log] = true
+			for _, l := range r.logs() {
+				out.gone[scope+"/"+l] = true
+			}
+			// A receipt says that a snapshot came. The removal says that it went.
+			for _, id := range r.IDs() {
+				if size, ok := sizes[receiptName(scope, id)]; ok && !here[id] {
+					out.spent[receiptName(scope, id)] = size
 				}
 			}
 		}

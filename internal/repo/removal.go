@@ -43,8 +43,12 @@ type Removal struct {
 	At        time.Time `json:"at"` // on the vault's clock
 	Vault     string    `json:"vault"`
 	Snapshots []Removed `json:"snapshots"`
+	// Folded says what older records this one stands for; nil for none. Its snapshots come
+	// on top: of them, Snapshots has those that the chain of what is left needs.
+	Folded *Folded `json:"folded,omitempty"`
 
 	Signer string `json:"signer"` // set by Remove
+	id     string
 	raw    []byte
 }
 
@@ -169,7 +173,12 @@ func parseRemoval(raw []byte, repository, name string) (Removal, error) {
 	case len(l.Snapshots) == 0 || len(l.Snapshots) > maxRemoved:
 		return Removal{}, fmt.Errorf("%d snapshots: %w", len(l.Snapshots), ErrDamaged)
 	}
-	l.raw = raw
+	if l.Folded != nil {
+		if err := l.Folded.check(); err != nil {
+			return Removal{}, err
+		}
+	}
+	l.id, l.raw = l.ID, raw
 	return l.Removal, nil
 }
 
@@ -213,7 +222,10 @@ func Omitted(scope string, listed []Link, receipts []Receipt, removals []Removal
 	}
 	for _, c := range removals {
 		for _, s := range c.Snapshots {
-			here[s.Snapshot], hashes[s.Manifest] = true, true
+			hashes[s.Manifest] = true
+		}
+		for _, id := range c.IDs() {
+			here[id] = true
 		}
 	}
 	var out []Missed

@@ -33,6 +33,7 @@ type backlog struct {
 	from   time.Time
 	packs  int // named by each
 	hashes []string
+	made   [][]byte // manifests
 	source seal.SigningKey
 	vault  seal.SigningKey
 	place  string
@@ -58,6 +59,9 @@ func (b *backlog) pack(i int) repo.PackRef {
 }
 
 func (b *backlog) manifest(i int) []byte {
+	if i < len(b.made) {
+		return b.made[i]
+	}
 	previous := ""
 	if i > 0 {
 		previous = b.hashes[i-1]
@@ -74,6 +78,7 @@ func (b *backlog) grow(n int) {
 	for range n {
 		b.hashes = append(b.hashes, "")
 		raw := b.manifest(len(b.hashes) - 1)
+		b.made = append(b.made, raw)
 		h := seal.Hash(raw)
 		b.hashes[len(b.hashes)-1] = fmt.Sprintf("%x", h[:])
 	}

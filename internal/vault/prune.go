@@ -369,9 +369,9 @@ func (m *Module) catchUp(ctx context.Context, places map[string]place, s *Shelf)
 	}
 	var gone []string
 	for _, r := range removals {
-		for _, x := range r.Snapshots {
-			if slices.Contains(lost, x.Snapshot) {
-				gone = append(gone, x.Snapshot)
+		for _, id := range r.IDs() {
+			if slices.Contains(lost, id) && !slices.Contains(gone, id) {
+				gone = append(gone, id)
 			}
 		}
 	}
