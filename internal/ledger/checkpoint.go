@@ -391,3 +391,26 @@ func (l *Log) LastCheckpoint(ctx context.Context) (signed []byte, at time.Time, 
 	})
 	return signed, at, err
 }
+
+// CheckpointTimes says when this log signed its checkpoints before an instant, by their
+// sizes. What an earlier life of the state signed is not among them.
+func (l *Log) CheckpointTimes(ctx context.Context, before time.Time) (map[int64]time.Time, error) {
+	times := map[int64]time.Time{}
+	err := l.db.View(ctx, func(tx *db.Tx) error {
+		clear(times)
+		rows, err := tx.Query(ctx, `SELECT size, at FROM ledger_checkpoint WHERE at < ?`, db.Micros(before))
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var size, at int64
+			if err := rows.Scan(&size, &at); err != nil {
+				return err
+			}
+			times[size] = db.Time(at)
+		}
+		return rows.Err()
+	})
+	return times, err
+}

@@ -533,6 +533,18 @@ func (r *Repository) Anchors(ctx context.Context) ([]string, error) {
 	return all, nil
 }
 
+// RemoveAnchor deletes an anchor for which a later one stands. That it does is for the
+// caller to have seen.
+func (r *Repository) RemoveAnchor(ctx context.Context, name string) error {
+	if err := checkPart("anchor", name); err != nil {
+		return err
+	}
+	if err := r.store.Delete(ctx, anchorName(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove anchor %q: %w", name, err)
+	}
+	return nil
+}
+
 // ReadAnchor reads an anchor. Who signed it is for the caller to check.
 func (r *Repository) ReadAnchor(ctx context.Context, name string) ([]byte, error) {
 	if err := checkPart("anchor", name); err != nil {

@@ -531,6 +531,15 @@ func (m *Module) collect(ctx context.Context, held *plan.Plan, name string, plac
 		if out.Temps, err = c.At.RemoveTemps(ctx, before); err != nil && out.Why == "" {
 			out.Why = err.Error()
 		}
+		if l := held.Locations[name].S3; l != nil {
+			before = before.Add(-l.Lock.Approx()) // what is locked would be refused
+		}
+		if m.cfg.Anchors != nil {
+			n, err := m.cfg.Anchors(ctx, c.At, before)
+			if out.Tidied += n; err != nil && out.Why == "" {
+				out.Why = err.Error()
+			}
+		}
 	}
 	rep.Garbage[name] = out
 	if out == (Collected{Waiting: out.Waiting, Due: out.Due}) {

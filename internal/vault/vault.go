@@ -117,6 +117,9 @@ type Config struct {
 	Vetoed func(ctx context.Context, tx *db.Tx, s Shelf) error
 	// Proven returns the snapshot of a store that the newest passed drill restored.
 	Proven func(ctx context.Context, store string) (snapshot string, at time.Time, err error)
+	// Anchors deletes heads of the ledger for which later ones stand, if they are older than
+	// an instant, and says how many. nil: they stay.
+	Anchors func(ctx context.Context, at *repo.Repository, before time.Time) (int, error)
 	// Log says what log a snapshot needs to be whole; ok is false if none.
 	Log     func(m *repo.Manifest) (need repo.LogNeed, ok bool)
 	Key     seal.SigningKey         // the vault's

@@ -9,6 +9,11 @@ module, and for zstd either the "zstandard" module or the zstd program.
     decode.py --identity FILE REPOSITORY list
     decode.py --identity FILE REPOSITORY restore SCOPE/ID DIRECTORY
     decode.py --identity FILE REPOSITORY log OBJECT-NAME > FILE
+    decode.py REPOSITORY history SCOPE [DIRECTORY]
+
+"history" needs no identity: it says which snapshots are listed, which the vault removed on
+record, and which of the chain are neither. DIRECTORY holds copies of records that were
+folded: it says whether a fold stands for these and no others.
 
 REPOSITORY is a directory. FILE holds a line AGE-SECRET-KEY-1... With
 --verify-key FILE every manifest, log piece and key epoch must be signed by that key,
@@ -355,6 +360,53 @@ class Repository:
         need(m["scope"] + "/" + m["id"] == scope_id, "manifest of another name")
         return m
 
+    def removals(self, scope):
+        """the records of removed snapshots, by id"""
+        path = os.path.join(self.path, "tombstones", "removed", scope)
+        for n in sorted(os.listdir(path)) if os.path.isdir(path) else []:
+            yield n, self.removal(scope, n, self.read("tombstones/removed/%s/%s" % (scope, n)))
+
+    def removal(self, scope, name, b):
+        line, sig, rest = b.split(b"\n")
+        need(rest == b"", "removal lines")
+        self.check_signature(b"removal", line, base64.b64decode(sig, validate=True))
+        r = json.loads(line)
+        need(r["format"] == 1 and r["type"] == "removal" and r["repository"] == self.id, "removal")
+        need(r["scope"] == scope and r["id"] == name, "removal of another name")
+        return r
+
+    def history(self, scope, copies):
+        listed, hashes, links, removed = [], set(), [], set()
+        path = os.path.join(self.path, "snapshots", scope)
+        for n in sorted(os.listdir(path)) if os.path.isdir(path) else []:
+            m = self.manifest(scope + "/" + n)
+            listed.append(n)
+            hashes.add(blake3(self.read("snapshots/%s/%s" % (scope, n))).hex())
+            links.append((n, m["previous"]))
+        for n, r in self.removals(scope):
+            for e in r["snapshots"]:
+                removed.add(e["snapshot"])
+                hashes.add(e["manifest"])
+                links.append((e["snapshot"], e["previous"]))
+            if "folded" in r:
+                removed.update(r["folded"]["snapshots"])
+                if copies is not None:
+                    self.unfold(scope, r["folded"], copies)
+        oldest = listed[0] if listed else ""
+        lost = sorted({n for n, previous in links if previous and previous not in hashes and n > oldest})
+        return {"listed": listed, "removed": sorted(removed), "without_predecessor": lost}
+
+    def unfold(self, scope, fold, copies):
+        digest, ids = bytes(32), set()
+        names = [n for n in sorted(os.listdir(copies)) if n <= fold["last"]]
+        for n in names:
+            with open(os.path.join(copies, n), "rb") as f:
+                b = f.read()
+            ids.update(e["snapshot"] for e in self.removal(scope, n, b)["snapshots"])
+            digest = blake3(digest + blake3(b))
+        need(len(names) == fold["records"] and digest.hex() == fold["digest"], "the fold does not stand for these records")
+        need(sorted(ids) == fold["snapshots"], "snapshots of the fold")
+
     def log(self, name):
         return self.instead(name, lambda b: self.open_log(name, b))
 
@@ -528,15 +580,17 @@ def first_line(path):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--identity", required=True)
+    p.add_argument("--identity")
     p.add_argument("--verify-key", action="append", default=[])
     p.add_argument("--fast", action="store_true")
     p.add_argument("repository")
-    p.add_argument("verb", choices=["list", "restore", "log"])
+    p.add_argument("verb", choices=["list", "restore", "log", "history"])
     p.add_argument("args", nargs="*")
     a = p.parse_args()
     verify = [Ed25519PublicKey.from_public_bytes(base64.b64decode(first_line(f).split(":")[2])) for f in a.verify_key]
-    repo = Repository(a.repository, bech32_secret(first_line(a.identity)), verify, a.fast)
+    if a.identity is None and a.verb in ("restore", "log"):
+        p.error(a.verb + " needs --identity")
+    repo = Repository(a.repository, a.identity and bech32_secret(first_line(a.identity)), verify, a.fast)
     if a.verb == "list":
         for kind in ("snapshots", "logs"):
             for d, _, names in sorted(os.walk(os.path.join(a.repository, kind))):
@@ -546,8 +600,10 @@ def main():
         Snapshot(repo, a.args[0]).restore(a.args[1])
     elif a.verb == "log" and len(a.args) == 1:
         sys.stdout.buffer.write(repo.log(a.args[0]))
+    elif a.verb == "history" and len(a.args) in (1, 2):
+        print(json.dumps(repo.history(a.args[0], a.args[1] if len(a.args) == 2 else None), indent=1))
     else:
-        p.error("restore takes SCOPE/ID and DIRECTORY, log takes an object name")
+        p.error("restore takes SCOPE/ID and DIRECTORY, log an object name, history SCOPE and perhaps a DIRECTORY")
 
 
 if __name__ == "__main__":
