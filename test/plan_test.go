@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -380,6 +381,38 @@ func TestPolicyRowsOfThePlan(t *testing.T) {
 	t.Parallel()
 	industrial := profile(t, "industrial-remote-access")
 	volunteers := profile(t, "volunteer-vms")
+	t.Run("POL-01 documents are controlled by version, cadence, owner, approver, label and control references", func(t *testing.T) {
+		text, err := os.ReadFile("../examples/industrial-remote-access.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := draft{workspace{root: place(t)}}
+		d.dir = d.root
+		write(t, d.plan(), string(text), 0o600)
+		d.hasNot(t, "HF-L60", "")
+		var v rendering
+		hf(t, "render", d.plan(), "--bare", "--json").want(t, 0).object(t, &v)
+		_, block, _ := strings.Cut(v.Text, "Document control\n")
+		block, _, _ = strings.Cut(block, "\n## ")
+		for item, value := range map[string]string{"Version": "1.0", "Reviewed": "every year", "Owner": "cto", "Approvers": "ceo", "Confidentiality": "internal"} {
+			if !strings.Contains(block, "| "+item+" | "+value+" |") {
+				t.Errorf("the block does not say %s %s:\n%s", item, value, block)
+			}
+		}
+		for n := 1; n <= 43; n++ {
+			if id := fmt.Sprintf("BR-%02d", n); !strings.Contains(strings.ReplaceAll(block, "\\", ""), id) {
+				t.Errorf("the block does not name %s", id)
+			}
+		}
+		for field, line := range map[string]string{"version": `(?m)^  version: .*\n`, "review": `(?m)^  review: .*\n`, "owner": `(?m)^  owner: .*\n`, "approvers": `(?m)^  approvers: .*\n`, "label": `(?m)^  label: .*\n`, "controls": `(?s)  controls: \[BR.*?\]\n|\ncontrols:\n.*`} {
+			write(t, d.plan(), regexp.MustCompile(line).ReplaceAllString(string(text), ""), 0o600)
+			d.has(t, "HF-L60", "error", "plan", "add "+field)
+			d.run(t, "check").want(t, 3)
+		}
+		// An id that no table explains.
+		write(t, d.plan(), strings.Replace(string(text), "BR-43]", "BR-44]", 1), 0o600)
+		d.has(t, "HF-L49", "warning", "plan.controls[42]", "BR-44")
+	})
 	t.Run("POL-02 the header is unlike the history", func(t *testing.T) {
 		says(t, industrial, "HF-L26", "plan.version", "1.0", "4.0")
 	})

@@ -295,8 +295,8 @@ func (l *linter) cited(of func(string) *controls.Set) {
 	if !tables {
 		return
 	}
-	for _, id := range sorted(p.Statements) {
-		for i, cite := range p.Statements[id].Controls {
+	look := func(path, what string, cites []string) {
+		for i, cite := range cites {
 			_, control, named := strings.Cut(cite, "/")
 			if !named {
 				control = cite
@@ -308,9 +308,13 @@ func (l *linter) cited(of func(string) *controls.Set) {
 				listed = listed || own || in(f, nil, control) || slices.Contains(f.Cited, control) // which is reported there
 			}
 			if !listed {
-				l.warn(codeUnlisted, fmt.Sprintf("statements.%s.controls[%d]", id, i), fmt.Sprintf("add %q to the table of its framework, or do not cite it", cite), "the statement %q cites %s, and no table lists it", id, cite)
+				l.warn(codeUnlisted, fmt.Sprintf("%s.controls[%d]", path, i), fmt.Sprintf("add %q to the table of its framework, or do not cite it", cite), "%s cites %s, and no table lists it", what, cite)
 			}
 		}
+	}
+	look("plan", "the head of the plan", p.Plan.Controls)
+	for _, id := range sorted(p.Statements) {
+		look("statements."+id, fmt.Sprintf("the statement %q", id), p.Statements[id].Controls)
 	}
 }
 

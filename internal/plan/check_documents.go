@@ -14,6 +14,7 @@ import (
 // documents looks at the plan as a document: its versions, reviews, signatures, what
 // it cites, and its words.
 func (l *linter) documents() {
+	l.head()
 	l.editions()
 	l.signatures()
 	l.citations()
@@ -35,6 +36,27 @@ func (l *linter) documents() {
 		}
 	}
 	l.addresses()
+}
+
+// head looks for what a document is controlled by. A plan with a title or a label is one:
+// who holds it must see which edition it is, whose, and for whom.
+func (l *linter) head() {
+	m := l.p.Plan
+	if m.Title == "" && m.Label == "" {
+		return
+	}
+	var missing []string
+	for _, f := range []struct {
+		key   string
+		there bool
+	}{{"title", m.Title != ""}, {"version", m.Version != ""}, {"review", !m.Review.Every.IsZero()}, {"owner", m.Owner != ""}, {"approvers", len(m.Approvers) > 0}, {"label", m.Label != ""}, {"controls", len(m.Controls) > 0 || len(l.p.Controls) > 0}} {
+		if !f.there {
+			missing = append(missing, f.key)
+		}
+	}
+	if len(missing) > 0 {
+		l.fail(codeHead, "plan", "add "+strings.Join(missing, ", "), "the plan is a document, and its head lacks %s", several(missing))
+	}
 }
 
 // editions compares the version that the plan names with its history, and the history

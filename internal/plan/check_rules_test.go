@@ -44,6 +44,7 @@ func TestCheckAndWayOut(t *testing.T) {
 			[]string{"founder-b]}\ncontrols", "founder-b], test_every: 90d}\ncontrols"}},
 		{"no-offline-copy", codeStale, []string{`{name: "Founder A"}`, `{name: "Founder A", offline_copy: 90d}`},
 			[]string{`{name: "Founder B"}`, `{name: "Founder B", offline_copy: 90d}`}},
+		{"head", codeHead, []string{"  owner: technical_lead\n  approvers", "  title: Continuity policy\n  owner: technical_lead\n  approvers"}, []string{"  title: Continuity policy\n", "  title: Continuity policy\n  label: internal\n"}},
 		{"version", codeVersion, []string{"  owner: technical_lead\n  approvers", "  history:\n    - {version: \"4.0\", on: \"2026-01-06\", approved_by: [founder-a]}\n  owner: technical_lead\n  approvers"},
 			[]string{"version: \"1.0\"", "version: \"4.0\""}},
 		{"lapsed", codeLapsed, []string{"  owner: technical_lead\n  approvers", "  updated: \"2020-12-16\"\n  owner: technical_lead\n  approvers"},

@@ -12,6 +12,9 @@ type Meta struct {
 	Review    Review   `yaml:"review"`
 	// Label is who may read it: "internal", "public", ….
 	Label string `yaml:"label"`
+	// Controls are the control ids that the head of the document cites, such as "BR-07" or
+	// "soc2/CC7.5". A table under frameworks lists each.
+	Controls []string `yaml:"controls"`
 	// Effective is the day from which it is in force. An approved plan waits for it.
 	Effective Date `yaml:"effective"`
 	// Updated is when its text was last changed, and History what was done to it, in

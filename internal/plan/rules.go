@@ -77,6 +77,7 @@ const (
 	codeUnclear       = "HF-L57" // something unclear, or an address that looks wrong
 	codePlace         = "HF-L58" // a location outside the approved places
 	codeKind          = "HF-L59" // a service that lacks what its kind must have
+	codeHead          = "HF-L60" // a document whose head lacks what it is controlled by
 	codeTwice         = "HF-P1"  // one id for two things
 	codeMinute        = "HF-P5"  // 1m is a minute
 	codeGap           = "HF-P6"  // a time of day that the clock skips
@@ -237,6 +238,8 @@ var rules = []Rule{
 	{codeResidency, "data or a copy lies where it may not, or the plan does not say where it lies",
 		"The law is broken on the day of the recovery, if not before.", "Move it, or correct region and jurisdiction."},
 
+	{codeHead, "a plan with a title or label whose head lacks version, review, owner, approvers, label or control references",
+		"Who holds a copy cannot tell whether it is the one in force, and whom to ask.", "Add what the head lacks, or take title and label away where the plan is no document."},
 	{codeVersion, "the version or date of the plan is unlike its history",
 		"Nobody knows which edition was approved.", "Correct the header, or add the edition that is missing."},
 	{codeLapsed, "a review, an approval or an attestation that lapsed, now or in the past",

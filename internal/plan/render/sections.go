@@ -25,7 +25,7 @@ func init() {
 	// By init, because the annex asks what all others tell.
 	sections = map[string]section{
 		"control": {title: "Document control", write: (*writer).control,
-			tells: []string{"apiVersion", "plan.id", "plan.version", "plan.owner", "plan.approvers.*", "org.name", "org.timezone"}},
+			tells: []string{"apiVersion", "plan.id", "plan.version", "plan.owner", "plan.approvers.*", "plan.label", "plan.controls.*", "org.name", "org.timezone"}},
 		"purpose":     {title: "Purpose", write: (*writer).purpose},
 		"scope":       {title: "Scope", write: (*writer).scope, tells: []string{"scenarios.*.detection_delay", "scenarios.*.lose.*", "scenarios.*"}},
 		"definitions": {title: "Definitions", write: (*writer).definitions},
@@ -154,12 +154,30 @@ func (w *writer) control() {
 		{"Digest", w.digest()},
 		{"Owner", w.or(w.who(p.Plan.Owner))},
 		{"Approvers", w.or(w.whos(p.Plan.Approvers))},
+		{"Reviewed", w.or(w.cadence())},
+	}
+	if !w.public { // which has a label of its own: it is for everybody
+		cites := p.Plan.Controls
+		if len(cites) == 0 {
+			cites = slices.Sorted(maps.Keys(p.Controls))
+		}
+		rows = append(rows, []string{"Confidentiality", w.or(w.text(p.Plan.Label))}, []string{"Control references", w.or(w.texts(cites))})
+	}
+	rows = append(rows, [][]string{
 		{"Time zone", w.zone()},
 		{"Language", plan.APIVersion},
-	}
+	}...)
 	w.table("", []string{"Item", "Value"}, rows)
 	w.para("The digest names the exact text of the plan. Two documents with one digest say the same.")
 	w.rest("control", "")
+}
+
+// cadence is how often the document is reviewed, or "".
+func (w *writer) cadence() string {
+	if w.plan.Plan.Review.Every.IsZero() {
+		return ""
+	}
+	return every(period(w.plan.Plan.Review.Every))
 }
 
 // digest is the whole digest. It holds no value of the plan, so it is always told.
