@@ -131,7 +131,7 @@ or waiting for approval.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return &usageError{holdfast.WithHint(err, "%q shows what it takes", cmd.CommandPath()+" --help")}
 	})
-	root.AddCommand(c.initCmd(), c.checkCmd(), c.planCmd(), c.renderCmd(), c.importCmd(), c.serveCmd(), c.demoCmd(), c.statusCmd(), c.backupCmd(), c.pointsCmd(), c.timelineCmd(), c.undoCmd(), c.restoreCmd(), c.lsCmd(), c.findCmd(), c.drillCmd(),
+	root.AddCommand(c.initCmd(), c.checkCmd(), c.planCmd(), c.renderCmd(), c.importCmd(), c.peopleCmd(), c.serveCmd(), c.demoCmd(), c.statusCmd(), c.backupCmd(), c.pointsCmd(), c.timelineCmd(), c.undoCmd(), c.restoreCmd(), c.lsCmd(), c.findCmd(), c.drillCmd(),
 		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.locationCmd())
 	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.objectivesCmd(), c.gatewayCmd(), c.agentCmd())
 	root.AddCommand(c.verifyCmd(), c.pruneCmd(), c.repairCmd(), c.approveCmd())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -158,10 +159,13 @@ func (a *App) replan(ctx context.Context) error {
 		return err
 	}
 	if next.plan.Digest() == was.plan.Digest() {
-		if next.plan == next.proposed {
-			next.proposed = was.plan
+		next.stores = was.stores
+		switch {
+		case next.plan != next.proposed: // which waits
+			next.plan = was.plan
+		case plan.SamePeople(next.plan, was.plan): // else the names beside it changed, which is no other plan
+			next.plan, next.proposed = was.plan, was.plan
 		}
-		next.plan, next.stores = was.plan, was.stores
 	} else {
 		next.stores = a.openStores(next.plan, was)
 	}
@@ -260,6 +264,13 @@ func lookOf(path string) string {
 	}
 	info, err := os.Stat(path)
 	add(path, info, err)
+	people := filepath.Join(path, plan.PeopleFile)
+	if err == nil && !info.IsDir() {
+		people = filepath.Join(filepath.Dir(path), plan.PeopleFile)
+	}
+	if names, missing := os.Stat(people); missing == nil {
+		add(people, names, nil)
+	}
 	if err != nil || !info.IsDir() {
 		return b.String()
 	}

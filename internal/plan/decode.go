@@ -80,7 +80,7 @@ func (d *decoder) complainAt(code, path, hint, format string, args ...any) {
 }
 
 // document reads the text of one file into p. A second file of a folder adds to it.
-func (d *decoder) document(b []byte, p *Plan) {
+func (d *decoder) document(b []byte, v reflect.Value) {
 	root := &yaml.Node{Line: 1, Column: 1}
 	// The YAML library needs some 240 bytes for a value of one byte. No value is without
 	// one of these marks, so their number bounds the memory.
@@ -107,7 +107,7 @@ func (d *decoder) document(b []byte, p *Plan) {
 	if !d.plain(n, 0) {
 		return
 	}
-	d.value(n, reflect.ValueOf(p).Elem(), "")
+	d.value(n, v, "")
 }
 
 // secondDocument returns the line of the mark that begins a second document.

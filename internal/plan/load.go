@@ -24,7 +24,8 @@ import (
 )
 
 // Load reads the plan at path: a file, or a folder whose *.yaml and *.yml files
-// together are the plan. What is wrong with the text is reported as a *SyntaxError.
+// together are the plan. Names of people may lie beside it: see [PeopleFile]. What is
+// wrong with the text is reported as a *SyntaxError.
 func Load(path string) (*Plan, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -42,7 +43,7 @@ func Load(path string) (*Plan, error) {
 		if err != nil {
 			return nil, err
 		}
-		return parse(path, filepath.Dir(abs), b)
+		return introduced(parse(path, filepath.Dir(abs), b))
 	}
 	entries, err := os.ReadDir(path)
 	if err != nil {
@@ -52,7 +53,7 @@ func Load(path string) (*Plan, error) {
 	total := 0
 	for _, e := range entries {
 		ext := filepath.Ext(e.Name())
-		if e.IsDir() || strings.HasPrefix(e.Name(), ".") || (ext != ".yaml" && ext != ".yml") {
+		if e.IsDir() || e.Name() == PeopleFile || strings.HasPrefix(e.Name(), ".") || (ext != ".yaml" && ext != ".yml") {
 			continue
 		}
 		if len(parts) == MaxFiles {
@@ -75,7 +76,18 @@ func Load(path string) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	return parse(path, abs, source)
+	return introduced(parse(path, abs, source))
+}
+
+// introduced is a plan that was read, with the names of the file beside it.
+func introduced(p *Plan, err error) (*Plan, error) {
+	if err == nil {
+		err = p.introduce()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func readFile(path string) ([]byte, error) {
@@ -173,16 +185,9 @@ func parse(name, dir string, b []byte) (*Plan, error) {
 			d.file = filepath.Join(name, part.name)
 		}
 		p.files = append(p.files, d.file)
-		if len(part.text) > MaxFileBytes {
-			d.complain(codeLimit, &yaml.Node{Line: 1, Column: 1}, "", "split the plan into several files of one folder", "the file is larger than %d MiB", MaxFileBytes>>20)
-			continue
+		if d.readable(part.text) {
+			d.document(part.text, reflect.ValueOf(p).Elem())
 		}
-		if !utf8.Valid(part.text) {
-			d.complain(codeSyntax, &yaml.Node{Line: 1 + bytes.Count(part.text[:validPrefix(part.text)], []byte("\n")), Column: 1}, "",
-				"save the file as UTF-8", "the text is not valid UTF-8")
-			continue
-		}
-		d.document(part.text, p)
 	}
 	d.file = p.files[0]
 	if len(d.findings) == 0 {
@@ -196,6 +201,20 @@ func parse(name, dir string, b []byte) (*Plan, error) {
 		return nil, (&SyntaxError{d.findings}).hinted()
 	}
 	return p, nil
+}
+
+// readable reports whether a file is small enough, and text.
+func (d *decoder) readable(text []byte) bool {
+	switch {
+	case len(text) > MaxFileBytes:
+		d.complain(codeLimit, &yaml.Node{Line: 1, Column: 1}, "", "split the plan into several files of one folder", "the file is larger than %d MiB", MaxFileBytes>>20)
+	case !utf8.Valid(text):
+		d.complain(codeSyntax, &yaml.Node{Line: 1 + bytes.Count(text[:validPrefix(text)], []byte("\n")), Column: 1}, "",
+			"save the file as UTF-8", "the text is not valid UTF-8")
+	default:
+		return true
+	}
+	return false
 }
 
 // complained reports whether something below path was complained about.

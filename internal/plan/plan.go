@@ -51,8 +51,8 @@ type Plan struct {
 	// Exclusions are what the plan does not cover, each with its reason.
 	Exclusions map[string]Exclusion `yaml:"exclusions"`
 
-	// People are named by the roles. Keep them in a file of their own: people can
-	// ask to be erased.
+	// People are named by the roles. Keep their names, addresses and numbers in
+	// people.private.yaml beside the plan: people can ask to be erased.
 	People map[string]Person `yaml:"people"`
 
 	// Roles are the duties, each with a deputy.
