@@ -8,12 +8,14 @@ import (
 	"os/user"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"holdfast"
 	"holdfast/internal/api"
 	"holdfast/internal/app"
+	"holdfast/internal/calendar"
 	"holdfast/internal/drill"
 	"holdfast/internal/plan"
 )
@@ -72,7 +74,7 @@ that a machine can prove holds, and the owner's confirmation is waited for.`,
 	f.StringVar(&location, "location", "", "restore from this location (default: drawn at random)")
 	f.StringVar(&pick, "pick", "", "random, latest or oldest (default: as the plan says)")
 	f.IntVar(&goal, "rung", -1, "rung that must be reached, 0 to 6 (default: as the plan says)")
-	cmd.AddCommand(c.drillListCmd(), c.drillShowCmd(), c.drillConfirmCmd())
+	cmd.AddCommand(c.drillListCmd(), c.drillShowCmd(), c.drillConfirmCmd(), c.drillCoverageCmd())
 	return cmd
 }
 
@@ -173,6 +175,9 @@ func printDrill(o io.Writer, d drill.Drill) {
 	if d.Line.Protocol != "" {
 		fmt.Fprintf(o, "  over %s\n", d.Line)
 	}
+	if d.Aim != nil && d.Cell != nil {
+		fmt.Fprintf(o, "  drawn among %s that no drill since %s went to: %s\n", cells(len(d.Aim.Open)), day(d.Aim.From), d.Cell)
+	}
 	if d.Report.Reached != "" {
 		fmt.Fprintf(o, "  reached %s\n", d.Report.Reached)
 	}
@@ -202,6 +207,16 @@ func printDrill(o io.Writer, d drill.Drill) {
 	}
 }
 
+func cells(n int) string {
+	switch n {
+	case 0:
+		return "all, as there was nothing on offer"
+	case 1:
+		return "1 cell"
+	}
+	return fmt.Sprintf("%d cells", n)
+}
+
 func (c *cli) drillListCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "list [STORE]", Short: "List drills, newest first", Args: args(cobra.MaximumNArgs(1)),
@@ -227,6 +242,76 @@ func (c *cli) drillListCmd() *cobra.Command {
 			})
 		},
 	}
+}
+
+func (c *cli) drillCoverageCmd() *cobra.Command {
+	var span string
+	cmd := &cobra.Command{
+		Use:   "coverage [--period PERIOD]",
+		Short: "Which locations, kinds of store and ages restore tests reached",
+		Long: `Show, for a quarter, month or year, what drills restored: each location, each kind of
+store, and how old the data was. A drill that picks at random goes first to what no
+drill of the quarter went to; its seed and what was open are on its record.
+
+  proved  a drill passed there            failed  drills ended there, and none passed
+  empty   copies, and no drill            absent  there was no copy of that age
+
+Exit status: 0 every cell that holds copies was reached, or the period is not over, 1
+error, 3 the period is over and a cell stayed empty.`,
+		Example: "  $ holdfast drill coverage\n  $ holdfast drill coverage --period 2026-Q3 --json",
+		Args:    args(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var from, to time.Time
+			if span != "" {
+				_, p, err := c.workspacePlan()
+				if err != nil {
+					return err
+				}
+				if from, to, err = calendar.Named(span, p.Location()); err != nil {
+					return &usageError{err}
+				}
+			}
+			return c.withServer(cmd.Context(), reading, func(ctx context.Context, cl *api.Client) error {
+				k, err := cl.Coverage(ctx, from, to)
+				if err != nil {
+					return err
+				}
+				if err := c.print(k, func(o io.Writer) { printCoverage(o, k) }); err != nil {
+					return err
+				}
+				return c.missed(k.Over && len(k.Empty()) > 0)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&span, "period", "", "2026-Q4, 2026-11 or 2026 (default: the quarter of now)")
+	return cmd
+}
+
+func printCoverage(o io.Writer, k drill.Coverage) {
+	w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "KIND\tLOCATION\tAGE\tSTATE\tPASSED\tLAST DRILL")
+	for _, x := range k.Cells {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d of %d\t%s\n", x.Kind, x.Location, x.Age, x.State, x.Passed, x.Tested, orDash(x.Last))
+	}
+	w.Flush()
+	empty := k.Empty()
+	was := "are to be reached until " + day(k.To)
+	if k.Over {
+		was = "stayed empty"
+	}
+	fmt.Fprintf(o, "from %s: %d of %d cells with copies %s\n", day(k.From), len(empty), len(k.Cells)-countAbsent(k), was)
+	for _, x := range empty {
+		fmt.Fprintf(o, "  %s: %s\n", x.State, x.Cell)
+	}
+}
+
+func countAbsent(k drill.Coverage) (n int) {
+	for _, x := range k.Cells {
+		if x.State == drill.CellAbsent {
+			n++
+		}
+	}
+	return n
 }
 
 func (c *cli) drillShowCmd() *cobra.Command {

@@ -62,6 +62,7 @@ type Core interface {
 	Explain(ctx context.Context, selector string) (objective.Explanation, error)
 	Objectives(ctx context.Context) ([]objective.Declared, error)
 	Points(ctx context.Context, store string) (Points, error)
+	Coverage(ctx context.Context, from, to time.Time) (drill.Coverage, error)
 	Backup(ctx context.Context, store, reason string) (Asked, error)
 	Evidence(ctx context.Context, e Export) (pack []byte, err error)
 }
@@ -191,6 +192,12 @@ func readOnly(a huma.API, cfg Config) {
 		Store string `query:"store"`
 	}) (*body[[]drill.Drill], error) {
 		return answer(cfg.Drills.List(ctx, in.Store))
+	})
+	get(a, access.View, "coverage", "/api/v1/coverage", "Which locations, kinds and ages restore tests reached in a period", func(ctx context.Context, in *struct {
+		From time.Time `query:"from" doc:"the quarter of now without it"`
+		To   time.Time `query:"to" doc:"its end, which is not in it"`
+	}) (*body[drill.Coverage], error) {
+		return answer(cfg.Core.Coverage(ctx, in.From, in.To))
 	})
 	get(a, access.View, "drill", "/api/v1/drills/{id}", "One drill", func(ctx context.Context, in *byID[string]) (*body[drill.Drill], error) {
 		return answer(cfg.Drills.Get(ctx, in.ID))

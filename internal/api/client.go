@@ -248,3 +248,14 @@ func readAll(r io.Reader) ([]byte, error) {
 	}
 	return b, err
 }
+
+// Coverage asks what restore tests reached in a period; in the quarter of now without one.
+func (c *Client) Coverage(ctx context.Context, from, to time.Time) (k drill.Coverage, err error) {
+	q := url.Values{}
+	for name, at := range map[string]time.Time{"from": from, "to": to} {
+		if !at.IsZero() {
+			q.Set(name, at.UTC().Format(time.RFC3339))
+		}
+	}
+	return k, c.do(ctx, http.MethodGet, "/api/v1/coverage?"+q.Encode(), nil, &k)
+}

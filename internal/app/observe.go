@@ -34,6 +34,11 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 		return o, err
 	}
 	copies, err := a.OfflineCopies(ctx)
+	if err != nil {
+		return o, err
+	}
+	uncovered, err := a.coverFindings(ctx)
+	duties = append(duties, uncovered...)
 	// What is wrong with keys, with offline copies, or with the plan itself, nobody waives.
 	o.Findings = slices.Concat(o.Findings, duties)
 	slices.Concat(a.Plan().Waivers(), f.Waivers).Apply(o.Findings, f.Now)

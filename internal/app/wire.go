@@ -66,7 +66,7 @@ func (a *App) wire() {
 	})
 	a.Drills = drill.New(drill.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Subject: a.subject, Place: a.Places.Open, Line: a.Places.Line, Identities: a.identities, Trusted: a.trusted,
-		Box: a.box, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
+		Box: a.box, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, Period: a.quarter, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
 	})
 	a.Vault = vault.New(vault.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Plan: a.Plan, Kept: a.anythingKept, Proposed: func() *plan.Plan { return a.force.Load().proposed }, Place: a.Places.Open, Copies: a.remembered, Removed: a.Backups.Forget, Damaged: a.damaged, Vetoed: a.vetoed,

@@ -90,6 +90,8 @@ type Drill struct {
 	Goal       holdfast.Rung    `json:"goal"`
 	Pick       string           `json:"pick"` // random, latest, oldest, chosen
 	Seed       uint64           `json:"seed,string"`
+	Aim        *Aim             `json:"aim,omitempty"`  // of a random draw
+	Cell       *Cell            `json:"cell,omitempty"` // location, kind and age; nil where the instant is not known before
 	Location   string           `json:"location"`
 	Line       location.Line    `json:"line"` // how the location was reached, as both ends agreed
 	Target     holdfast.Target  `json:"target"`
@@ -192,7 +194,10 @@ type Config struct {
 	Failed func(ctx context.Context, tx *db.Tx, d Drill) error
 	Passed func(ctx context.Context, tx *db.Tx, d Drill) error
 	// Names returns the stores, goal and pick of a drill of the plan in force.
-	Declared   func(name string) (Declared, error)
+	Declared func(name string) (Declared, error)
+	// Period is the one in which an instant lies, without its end: in each, random draws
+	// go to what was not drilled yet. nil: every draw is over all that is on offer.
+	Period     func(at time.Time) (from, to time.Time)
 	ReadWithin time.Duration // rung L2: every byte is read back within this time
 	ReadBudget int64         // bytes that one drill reads back for L2 at most; the newest unread snapshot it reads whatever its size
 	Clock      func() time.Time
@@ -297,7 +302,7 @@ func (m *Module) slotDrills(ctx context.Context, w *job.Work, name string, d Dec
 	var picked []Drill
 	for _, s := range d.Stores {
 		req := Request{Name: name, Store: s, By: "schedule", Reason: "scheduled by the plan", Goal: d.Goal, Pick: d.Pick}
-		p, err := m.choose(ctx, req)
+		p, err := m.choose(ctx, req, picked...)
 		if err != nil {
 			if w.Job().Attempt < w.Job().MaxAttempts {
 				return nil, err
@@ -437,7 +442,11 @@ func (m *Module) Start(ctx context.Context, req Request) (d Drill, jobID int64, 
 // choose draws location and instant from a recorded seed. The draw is over the
 // locations within reach; one that is out of reach is the business of another
 // alarm, and the drill says where it went.
-func (m *Module) choose(ctx context.Context, req Request) (Drill, error) {
+//
+// A random draw goes to a cell of location, kind and age that no drill of the period went
+// to yet, as long as there is one on offer. beside are drills that are being chosen with
+// it, and not written down yet.
+func (m *Module) choose(ctx context.Context, req Request, beside ...Drill) (Drill, error) {
 	if req.Goal < holdfast.L0 || req.Goal > holdfast.L8 {
 		return Drill{}, holdfast.WithHint(fmt.Errorf("a drill cannot climb to rung %d: %w", int(req.Goal), holdfast.ErrUsage), "the rungs are 0 to 8")
 	}
@@ -451,7 +460,27 @@ func (m *Module) choose(ctx context.Context, req Request) (Drill, error) {
 		return Drill{}, err
 	}
 	r := mathrand.New(mathrand.NewPCG(d.Seed, 0))
+	if d.Pick == "random" && m.cfg.Period != nil {
+		d.Aim = &Aim{}
+		d.Aim.From, d.Aim.To = m.cfg.Period(d.Planned)
+		ds, err := m.InPeriod(ctx, d.Aim.From, d.Aim.To)
+		if err != nil {
+			return Drill{}, err
+		}
+		offers, d.Aim.Open = aim(d.Kind, offers, reached(append(ds, beside...)), d.Planned, r)
+	}
 	return draw(d, offers, r), nil
+}
+
+// reached are the cells to which drills went, or are on their way.
+func reached(ds []Drill) map[Cell]bool {
+	out := map[Cell]bool{}
+	for _, d := range ds {
+		if d.Cell != nil && d.Goal >= holdfast.L3 {
+			out[*d.Cell] = true
+		}
+	}
+	return out
 }
 
 // blank is a drill of which nothing is drawn yet.
@@ -511,6 +540,7 @@ func draw(d Drill, offers []holdfast.Window, r *mathrand.Rand) Drill {
 		}
 	}
 	d.Location = w.Location
+	d.Cell = d.cell(w)
 	return d
 }
 

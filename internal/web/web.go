@@ -48,6 +48,9 @@ type Config struct {
 	// Copies are the offline copies of the plan; nil: no such page.
 	Copies Copies
 
+	// Coverage is what restore tests reached in the quarter of now; nil: it is not shown.
+	Coverage func(ctx context.Context) (Coverage, error)
+
 	// Policy is the internal edition of the plan in force; nil: no such page.
 	Policy func() render.Document
 
@@ -299,8 +302,15 @@ func (s *site) drills(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
+	var k Coverage
+	if s.Coverage != nil {
+		if k, err = s.Coverage(ctx); err != nil {
+			s.fail(w, r, err)
+			return
+		}
+	}
 	f := s.frame(r, "drills", "Drills", now)
-	s.render(w, r, http.StatusOK, drillsPage(f, ds), drillsLive(f, ds))
+	s.render(w, r, http.StatusOK, drillsPage(f, ds, k), drillsLive(f, ds, k))
 }
 
 func (s *site) drill(w http.ResponseWriter, r *http.Request) {
