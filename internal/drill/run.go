@@ -239,11 +239,15 @@ func (c *climb) objects(ctx context.Context, r *repo.Repository, sub Subject) ([
 		c.add(holdfast.L0, "snapshots listed", holdfast.Failed, began, "location %q lists no snapshot of %q", c.d.Location, c.d.Store)
 	}
 	var ours []*repo.Manifest
+	check, err := r.Checker(ctx) // listed behind the manifests: what they name is there by now
+	if err != nil {
+		return nil, err
+	}
 	for _, man := range ms {
 		err := man.Verify(c.m.cfg.Trusted()...)
 		if err == nil {
 			ours = append(ours, man)
-			err = r.Check(ctx, man)
+			err = check(ctx, man)
 		}
 		switch {
 		case err == nil:

@@ -313,11 +313,24 @@ func (r *Repository) packSizes(ctx context.Context) (map[packID]int64, error) {
 // Check returns nil if every pack that m names is in the place with its size, and
 // a *MissingError if not. It needs no key and reads no pack.
 func (r *Repository) Check(ctx context.Context, m *Manifest) error {
-	have, err := r.packSizes(ctx)
+	check, err := r.Checker(ctx)
 	if err != nil {
 		return err
 	}
-	err = missingFrom(m, have)
+	return check(ctx, m)
+}
+
+// Checker is Check for many manifests: it lists the packs of the place once, now.
+func (r *Repository) Checker(ctx context.Context) (func(context.Context, *Manifest) error, error) {
+	have, err := r.packSizes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, m *Manifest) error { return r.check(ctx, m, have) }, nil
+}
+
+func (r *Repository) check(ctx context.Context, m *Manifest, have map[packID]int64) error {
+	err := missingFrom(m, have)
 	var missing *MissingError
 	if !errors.As(err, &missing) {
 		return err

@@ -543,3 +543,43 @@ func TestSameSecond(t *testing.T) {
 		t.Error(ms, err)
 	}
 }
+
+// Looking at many snapshots lists the place once.
+func TestCheckerListsOnce(t *testing.T) {
+	b := newBed(t)
+	var ms []*repo.Manifest
+	for range 3 {
+		m, _, err := write(t.Context(), b.config(), tree()[2:3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		ms = append(ms, m)
+	}
+	counted := &repotest.Counted{Store: b.store}
+	r, err := repo.Open(t.Context(), counted)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted.Asked()
+	check, err := r.Checker(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := ms[2].Packs[len(ms[2].Packs)-1].ID
+	b.store.Set("packs/"+p[:2]+"/"+p, nil) // behind the listing: not looked at again
+	for _, m := range ms {
+		if err := check(t.Context(), m); err != nil {
+			t.Error(err)
+		}
+	}
+	if gets, lists, _, _ := counted.Asked(); gets != 0 || lists != 1 {
+		t.Errorf("%d reads and %d listings, want one listing", gets, lists)
+	}
+	if check, err = r.Checker(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var missing *repo.MissingError
+	if err := check(t.Context(), ms[2]); !errors.As(err, &missing) {
+		t.Errorf("a pack that is gone: %v", err)
+	}
+}

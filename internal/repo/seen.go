@@ -29,6 +29,9 @@ import (
 // as every stored byte is, and until then costs nothing: what is remembered is what was
 // signed.
 //
+// Its checks find rot and not a forger: who can write to its folder can write to all else
+// that its holder goes by.
+//
 // A manifest of many packs costs what differs from the one before it. It may be used by
 // several goroutines: of two that go over the same, one writes down what it saw.
 type Seen struct {

@@ -22,7 +22,8 @@
 // # What it does not do
 //
 // It does not decide what is kept: that is the vault's work. Only Repository.Remove
-// and Collector delete, by the rules of the specification's section 12.
+// and Collector delete, by the rules of the specification's section 12, and RemoveAnchor
+// and RemoveTemps what is no part of any snapshot.
 // It knows nothing of databases: a log piece is bytes between two positions.
 package repo
 

@@ -245,3 +245,87 @@ func TestNightReadsWhatIsNew(t *testing.T) {
 		t.Errorf("half of the snapshots are not listed, and %d are missed: %v", len(v.Damage), err)
 	}
 }
+
+// A manifest that was exchanged behind an unchanged listing keeps nothing from being done:
+// the vault works by what was signed. Reading back names it.
+func TestExchangedBehindTheListing(t *testing.T) {
+	r := oneRig(t)
+	ms := r.days(2)
+	r.prune(PruneRequest{Apply: true})
+	old, far := ms[0], r.places["far"]
+	name := "snapshots/db/" + old.ID
+	raw := far.Bytes(name)
+	// The writer's own key signs another content of the same length under the same name.
+	packs := slices.Clone(old.Packs)
+	packs[0].Hash = strings.Repeat("0", 64)
+	line, _, _ := bytes.Cut(raw, []byte("\n"))
+	far.Set(name, repotest.Signed(bytes.ReplaceAll(line, []byte(old.Packs[0].Hash), []byte(packs[0].Hash)), "manifest", r.keys.Signer))
+	if len(far.Bytes(name)) != len(raw) {
+		t.Fatal("the listing would show it")
+	}
+	if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) > 0 {
+		t.Errorf("%+v", rep.Findings)
+	}
+	v, err := r.m.verifyAt(t.Context(), "far", true, func(holdfast.Progress) {})
+	if err != nil || len(v.Damage) != 1 || v.Damage[0].Object != name {
+		t.Errorf("%v: %+v", err, v.Damage)
+	}
+	// A receipt that was spoiled in the same way is named too.
+	far.Set(name, raw)
+	receipt := far.Bytes("receipts/db/" + old.ID)
+	receipt[len(receipt)-10] ^= 1
+	far.Set("receipts/db/"+old.ID, receipt)
+	v, err = r.m.verifyAt(t.Context(), "far", true, func(holdfast.Progress) {})
+	if err != nil || len(v.Damage) != 1 || v.Damage[0].Object != "receipts/db/"+old.ID {
+		t.Errorf("%v: %+v", err, v.Damage)
+	}
+}
+
+// What was read in one night does not come due in one night again.
+func TestShareOfANight(t *testing.T) {
+	var targets []*target
+	for i := range 100_000 {
+		targets = append(targets, &target{object: fmt.Sprint(i), size: 100, at: noon})
+	}
+	day, within := 24*time.Hour, 30*24*time.Hour
+	most := 0
+	for n := 15; n < 60; n++ {
+		now := noon.Add(time.Duration(n) * day)
+		due := dueNow(targets, false, within, now)
+		most = max(most, len(due))
+		for _, x := range due {
+			x.at = now
+		}
+	}
+	if most > len(targets)/15 {
+		t.Errorf("%d of %d were read in one night", most, len(targets))
+	}
+	for _, x := range targets {
+		if noon.Add(60*day).Sub(x.at) > within+day {
+			t.Fatalf("%s was not read for %s", x.object, noon.Add(60*day).Sub(x.at))
+		}
+	}
+	if due := dueNow(targets, true, within, noon); len(due) != len(targets) {
+		t.Errorf("of all, %d are due", len(due))
+	}
+}
+
+// Anchors that a lock still holds are not asked to go.
+func TestAnchorsBehindTheLock(t *testing.T) {
+	r := oneRig(t, "far: {kind: dir, path: /far, domain: far}", "far: {kind: s3, s3: {endpoint: \"https://127.0.0.1:1\", bucket: far, lock: 30d}, domain: far}")
+	r.stores = map[string]repo.Store{"far": &lockable{Memory: r.places["far"], until: map[string]time.Time{}}}
+	var before []time.Time
+	r.m.cfg.Anchors = func(_ context.Context, _ *repo.Repository, b time.Time) (int, error) {
+		before = append(before, b)
+		return 7, nil
+	}
+	if r.prune(PruneRequest{Apply: true}); len(before) > 0 {
+		t.Error("anchors were asked to go before the clock was seen to run steadily")
+	}
+	r.days(3)
+	rep := r.prune(PruneRequest{Apply: true})
+	want := r.now().Add(-repo.GarbageWait)
+	if len(before) != 2 || !before[0].Equal(want.Add(-30*24*time.Hour)) || !before[1].Equal(want) || rep.Garbage["near"].Tidied < 7 {
+		t.Errorf("before %s, want %s and a month earlier: %+v", before, want, rep.Garbage)
+	}
+}

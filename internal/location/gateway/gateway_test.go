@@ -406,7 +406,7 @@ func TestGatewayTidies(t *testing.T) {
 		must(t, put(d, location.Marker, "{}"))
 		must(t, os.MkdirAll(filepath.Join(at, "packs", "aa"), 0o700))
 		old := noon.Add(-repo.GarbageWait - time.Hour)
-		for name, changed := range map[string]time.Time{"1": old, "2": noon} {
+		for name, changed := range map[string]time.Time{"1": old, "2": noon.Add(-time.Hour)} {
 			file := filepath.Join(at, "packs", "aa", ".holdfast-tmp-"+name)
 			must(t, os.WriteFile(file, []byte("half"), 0o600))
 			must(t, os.Chtimes(file, changed, changed))
