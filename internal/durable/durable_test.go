@@ -290,11 +290,11 @@ func TestRemoveTemps(t *testing.T) {
 	f.Crash(7)
 	must(t, durable.WriteFile(f, "/d/keep", []byte("x"), 0o600))
 	before := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
-	if _, err := durable.RemoveTemps(f, "/d", time.Time{}); err != nil {
-		t.Error(err)
+	if n, err := durable.RemoveTemps(f, "/d", time.Time{}); err != nil || n != 0 {
+		t.Errorf("%d young files were removed, %v", n, err)
 	}
-	if _, err := durable.RemoveTemps(f, "/d", before); err != nil {
-		t.Error(err)
+	if n, err := durable.RemoveTemps(f, "/d", before); err != nil || n != 1 {
+		t.Errorf("%d old files were removed, %v", n, err)
 	}
 	entries, err := f.ReadDir("/d")
 	must(t, err)
