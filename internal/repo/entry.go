@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -339,7 +340,8 @@ type entryReader struct {
 	r     *bufio.Reader
 	packs int
 	line  []byte
-	read  int // lines
+	read  int       // lines
+	cur   entryLine // the last one, until the next is read
 
 	resume bool // lines at the start may continue an entry that was lost
 }
@@ -394,18 +396,19 @@ func (r *entryReader) next() (Entry, error) {
 	if l.Count < 0 || l.Count > maxExtents {
 		return Entry{}, fmt.Errorf("entry %q: %d extents: %w", e.Path, l.Count, ErrLimit)
 	}
-	xs := l.X
+	xs, count := l.X, l.Count
 	for {
-		if len(xs) > l.Count-len(e.Extents) {
+		if len(xs) > count-len(e.Extents) {
 			return Entry{}, fmt.Errorf("entry %q: more extents than it says: %w", e.Path, ErrDamaged)
 		}
+		e.Extents = slices.Grow(e.Extents, len(xs))
 		for _, x := range xs {
 			if x[0] < 0 || x[1] < 0 || x[2] < 0 || x[2] > 1<<32-1 || x[3] < 0 || x[3] > 1<<32-1 || x[4] < 0 || x[4] > 1<<32-1 {
 				return Entry{}, fmt.Errorf("entry %q: extent: %w", e.Path, ErrDamaged)
 			}
 			e.Extents = append(e.Extents, Extent{x[0], x[1], uint32(x[2]), uint32(x[3]), uint32(x[4])})
 		}
-		if len(e.Extents) == l.Count {
+		if len(e.Extents) == count {
 			break
 		}
 		m, err := r.readLine()
@@ -423,6 +426,7 @@ func (r *entryReader) next() (Entry, error) {
 	return e, e.checkExtents(r.packs)
 }
 
+// readLine returns the next line; it is overwritten by the one after it.
 func (r *entryReader) readLine() (*entryLine, error) {
 	r.line = r.line[:0]
 	for {
@@ -442,8 +446,13 @@ func (r *entryReader) readLine() (*entryLine, error) {
 		}
 	}
 	r.read++
-	l := new(entryLine)
-	if err := json.Unmarshal(bytes.TrimSuffix(r.line, []byte("\n")), l); err != nil {
+	l, text := &r.cur, bytes.TrimSuffix(r.line, []byte("\n"))
+	*l = entryLine{Mod: l.Mod[:0], Change: l.Change[:0], X: l.X[:0]}
+	if l.scan(text) {
+		return l, nil
+	}
+	*l = entryLine{}
+	if err := json.Unmarshal(text, l); err != nil {
 		return nil, fmt.Errorf("entries: line %d: %v: %w", r.read, err, ErrDamaged)
 	}
 	return l, nil

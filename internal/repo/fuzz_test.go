@@ -2,6 +2,7 @@ package repo
 
 import (
 	"bytes"
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -121,6 +122,32 @@ func FuzzEntries(f *testing.F) {
 			if err != nil || !reflect.DeepEqual(again, e) {
 				t.Fatalf("%+v read back as %+v, %v", e, again, err)
 			}
+		}
+	})
+}
+
+// What the quick way of reading a line accepts means the same to encoding/json.
+func FuzzLine(f *testing.F) {
+	e := Entry{
+		Path: "dir/ä file", Type: TypeFile, Mode: 0o644, UID: 1<<32 - 2, GID: 2, User: "u", Group: "g", ModTime: time.Unix(1, 2), Size: 1 << 40, Sparse: false,
+		Hash: make([]byte, 32), ChangeTime: time.Unix(3, 4), Inode: 5, Dev: 6, Cut: CutPages, Extents: []Extent{{0, 100, 0, 1, 2}, {200, 5, 1, 2, 3}},
+	}
+	ordinary := bytes.TrimSuffix(appendEntry(nil, &e), []byte("\n"))
+	if l := new(entryLine); !l.scan(ordinary) {
+		f.Fatalf("%s is read the slow way", ordinary)
+	}
+	f.Add(ordinary)
+	for _, line := range []string{`{"p":"x","t":"dir"}`, `{"p":"a\u0041","t":"file"}`, "{\"p\":\"\xff\"}", `{"s":1,"s":2}`, `{"P":"x"}`, `{"s":01}`, `{"s":9223372036854775807}`, `{"m":4294967296}`,
+		`{"mt":[1,2,3]}`, `{"mt":[-1,2]}`, `{"x":[]}`, `{"x":[[1,2,3,4,5],[6,7,8,9,10]],"n":2}`, `{"x":[[1,2,3,4]]}`, `{"un":"a","gn":"b","nu":"c"}`, `{} `, `{"i":1}}`, `{"i":1,}`} {
+		f.Add([]byte(line))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		quick, slow := new(entryLine), new(entryLine)
+		if !quick.scan(b) {
+			return
+		}
+		if err := json.Unmarshal(b, slow); err != nil || !reflect.DeepEqual(quick, slow) {
+			t.Fatalf("%q is read as %+v, and by encoding/json as %+v, %v", b, quick, slow, err)
 		}
 	})
 }
