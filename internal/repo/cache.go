@@ -56,7 +56,8 @@ type lastSnapshot struct {
 
 const (
 	cacheChunks  = "chunks-1"
-	cacheEntries = "entries-1-"
+	cacheEntries = "entries-2-"
+	cacheBefore  = "entries-1-" // of writers that vouched for attributes which they had not read
 	cacheLast    = "last"
 
 	maxFrame    = 256 << 20
@@ -325,7 +326,7 @@ func (c *cache) sweep(keep string) {
 		return // they only take room
 	}
 	for _, de := range des {
-		for _, prefix := range [...]string{cacheEntries, cachePages} {
+		for _, prefix := range [...]string{cacheEntries, cacheBefore, cachePages} {
 			if id, ok := strings.CutPrefix(de.Name(), prefix); ok && id != keep {
 				_ = os.Remove(filepath.Join(c.dir, de.Name()))
 			}

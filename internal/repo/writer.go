@@ -362,8 +362,8 @@ func (w *Writer) Overlay(ctx context.Context, e Entry, parent []Extent, pages it
 	return nil
 }
 
-// AddUnchanged adds e with the content that its path had in the last snapshot, if
-// size, modification time, change time and inode are the same, and reports
+// AddUnchanged adds e with the content and the extended attributes that its path had
+// in the last snapshot, if size, modification time, change time and inode are the same, and reports
 // whether it did. If not, the caller reads the file and calls Add.
 func (w *Writer) AddUnchanged(ctx context.Context, e Entry) (bool, error) {
 	old, ok := w.Previous(e.Path)
@@ -371,7 +371,7 @@ func (w *Writer) AddUnchanged(ctx context.Context, e Entry) (bool, error) {
 		!old.ChangeTime.Equal(e.ChangeTime) || old.Inode != e.Inode || e.ChangeTime.IsZero() {
 		return false, nil
 	}
-	e.Hash, e.Cut, e.Sparse = old.Hash, old.Cut, old.Sparse
+	e.Hash, e.Cut, e.Sparse, e.Xattrs = old.Hash, old.Cut, old.Sparse, old.Xattrs
 	err := w.AddExtents(ctx, e, old.Extents)
 	if errors.Is(err, ErrParentGone) {
 		return false, nil

@@ -135,11 +135,13 @@ func pathAttributes(path string) attributeReader {
 }
 
 // attributes adds the extended attributes. Those that cannot be read are a
-// problem of the path; the entry is stored without them.
+// problem of the path; the entry is stored without them, and the next snapshot looks
+// again.
 func (k *walk) attributes(e *repo.Entry, r attributeReader) {
 	list, err := grow(maxXattrList, r.list)
 	if err != nil {
 		if !errors.Is(err, unix.ENOTSUP) {
+			e.ChangeTime = time.Time{}
 			k.problem(e.Path, fmt.Errorf("list extended attributes: %w", err))
 		}
 		return
@@ -153,6 +155,7 @@ func (k *walk) attributes(e *repo.Entry, r attributeReader) {
 			continue // removed meanwhile
 		}
 		if err != nil {
+			e.ChangeTime = time.Time{}
 			k.problem(e.Path, fmt.Errorf("read extended attribute %q: %w", attr, err))
 			continue
 		}

@@ -20,7 +20,8 @@
 //   - Directories are opened one inside the other without following links, so a
 //     user who moves things about meanwhile cannot lead the walk out of the tree.
 //   - A file counts as unchanged only if size, modification time, change time and
-//     inode are those of the last snapshot, and it had been at rest when read.
+//     inode are those of the last snapshot, and it had been at rest when read. It is
+//     then not even opened: the change time moves with each of its attributes too.
 //
 // # What a snapshot does not promise
 //

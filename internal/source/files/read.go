@@ -39,6 +39,9 @@ func (k *walk) visitFile(ctx context.Context, d *os.File, name, path string, st 
 	if done, err := k.hardlink(ctx, path, st); done {
 		return err
 	}
+	if done, err := k.unchanged(ctx, path, st); done {
+		return err
+	}
 	for attempt := 1; ; attempt++ {
 		again, err := k.readFile(ctx, d, name, path, attempt == readAttempts)
 		if err != nil || !again {
@@ -48,6 +51,24 @@ func (k *walk) visitFile(ctx context.Context, d *os.File, name, path string, st 
 			return err // a database whose log comes and goes
 		}
 	}
+}
+
+// unchanged adds a file without opening it, with the content and the attributes that
+// it had in the last snapshot, if its times say that neither changed since. It
+// reports whether it did, or failed to.
+func (k *walk) unchanged(ctx context.Context, path string, st *unix.Stat_t) (bool, error) {
+	if !k.atRest(k.s.cfg.Clock(), st) {
+		return false, nil
+	}
+	done, err := k.w.AddUnchanged(ctx, k.entry(path, st))
+	if err != nil {
+		return true, k.refused(ctx, path, err)
+	}
+	if done {
+		k.report.Reused++
+		k.fileStored(path, st)
+	}
+	return done, nil
 }
 
 // readFile adds a file once, and reports whether it changed and was left out, so
@@ -75,17 +96,7 @@ func (k *walk) readFile(ctx context.Context, d *os.File, name, path string, last
 	}
 	e := k.entry(path, &st)
 	k.attributes(&e, fdAttributes(fd))
-	if k.atRest(began, &st) {
-		unchanged, err := k.w.AddUnchanged(ctx, e)
-		if err != nil {
-			return false, k.refused(ctx, path, err)
-		}
-		if unchanged {
-			k.report.Reused++
-			k.fileStored(path, &st)
-			return false, nil
-		}
-	} else {
+	if !k.atRest(began, &st) {
 		e.ChangeTime = time.Time{} // it cannot vouch for this content next time
 	}
 	if k.s.reading != nil {
