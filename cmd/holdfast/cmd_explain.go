@@ -32,6 +32,9 @@ controls.NAME, statements.NAME and drills.NAME list the dated evidence: from a c
 to results and back, with what a machine proved, a person attested and somebody
 claimed counted apart.
 
+objectives.SELECTOR is one that the plan declares, as "holdfast objectives" lists it, with
+all services and stores for which it counts.
+
 In a workspace with a state, what was observed is explained; with --plan FILE or
 --plan-only, the plan alone.
 
@@ -39,6 +42,7 @@ Exit status: 0 explained, 2 there is no such thing.`,
 		Example: `  $ holdfast explain services.api.rto
   $ holdfast explain stores.db.rpo --json
   $ holdfast explain controls.iso27001/A.8.13
+  $ holdfast explain objectives.tiers.critical.rto
   $ holdfast explain HF-L2 stores.db --plan plan.yaml`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, a []string) error {

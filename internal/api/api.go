@@ -61,6 +61,7 @@ type Core interface {
 	Enumerate(ctx context.Context, at time.Time) (objective.Enumeration, error)
 	Explain(ctx context.Context, selector string) (objective.Explanation, error)
 	Objectives(ctx context.Context) ([]objective.Declared, error)
+	Controls(ctx context.Context) ([]objective.ControlState, error)
 	Points(ctx context.Context, store string) (Points, error)
 	Coverage(ctx context.Context, from, to time.Time) (drill.Coverage, error)
 	Backup(ctx context.Context, store, reason string) (Asked, error)
@@ -168,6 +169,9 @@ func readOnly(a huma.API, cfg Config) {
 	})
 	get(a, access.View, "objectives", "/api/v1/objectives", "Every RTO and RPO that the plan declares, and how each stands", func(ctx context.Context, _ *struct{}) (*body[[]objective.Declared], error) {
 		return answer(cfg.Core.Objectives(ctx))
+	})
+	get(a, access.View, "controls", "/api/v1/controls", "What stands for each clause of each framework, and its posture", func(ctx context.Context, _ *struct{}) (*body[[]objective.ControlState], error) {
+		return answer(cfg.Core.Controls(ctx))
 	})
 	get(a, access.View, "explain", "/api/v1/explanations", "Why a value, a verdict or an order is what it is", func(ctx context.Context, in *struct {
 		Of string `query:"of" doc:"services.api.rto, stores.db.rpo, or a finding: HF-L2 stores.db" required:"true" maxLength:"300"`

@@ -75,6 +75,11 @@ func (c *Client) Objectives(ctx context.Context) (ps []objective.Declared, err e
 	return ps, c.do(ctx, http.MethodGet, "/api/v1/objectives", nil, &ps)
 }
 
+// Controls asks what stands for each clause of each framework.
+func (c *Client) Controls(ctx context.Context) (cs []objective.ControlState, err error) {
+	return cs, c.do(ctx, http.MethodGet, "/api/v1/controls", nil, &cs)
+}
+
 // Simulate asks what would happen if some things were lost.
 func (c *Client) Simulate(ctx context.Context, r Simulation) (s objective.Simulation, err error) {
 	if r.Lose == nil {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"holdfast"
@@ -76,7 +75,7 @@ func (a *App) Evidence(ctx context.Context, e api.Export) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	in.Controls = a.controls(o, f, e.Framework, rests)
+	in.Controls = a.controls(f, e.Framework, rests)
 	return evidence.Build(ctx, in, evidence.Signing{Evidence: a.Keys.Evidence, Log: a.Keys.Log.Public(), Origin: origin(a.Plan())})
 }
 
@@ -309,16 +308,15 @@ func postures(o objective.Overview, rests map[string][]int64) []evidence.Posture
 	return out
 }
 
-// controls says for each mapped control what stands for it now, with the facts that it
+// controls says for each clause of the plan's frameworks what stands for it now, with the facts that it
 // rests on.
-func (a *App) controls(o objective.Overview, f objective.Facts, framework string, rests map[string][]int64) []evidence.Control {
+func (a *App) controls(f objective.Facts, framework string, rests map[string][]int64) []evidence.Control {
 	var out []evidence.Control
-	for _, s := range objective.Controls(a.Plan(), o, f) {
-		fw, id, _ := strings.Cut(s.ID, "/")
-		if framework != "" && fw != framework {
+	for _, s := range objective.Controls(a.Plan(), f) {
+		if framework != "" && s.Framework != framework {
 			continue
 		}
-		c := evidence.Control{Framework: fw, ID: id, Title: s.Name, By: a.Plan().Controls[s.ID], Posture: s.Posture, Detail: s.Why}
+		c := evidence.Control{Framework: s.Framework, ID: s.Clause, Title: s.Name, By: a.Plan().Controls[s.ID], Posture: s.Posture, Detail: s.Why}
 		for _, source := range s.Sources {
 			c.Facts = append(c.Facts, rests[source]...)
 		}

@@ -85,6 +85,9 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 	if f.Attested, err = a.attested(ctx); err != nil {
 		return f, err
 	}
+	if f.Owed, err = a.owed(ctx); err != nil {
+		return f, err
+	}
 	if f.Figures, err = a.figures(ctx); err != nil {
 		return f, err
 	}
@@ -139,6 +142,23 @@ func (a *App) attested(ctx context.Context) ([]objective.Attestation, error) {
 	}
 	slices.SortStableFunc(out, func(x, y objective.Attestation) int { return x.At.Compare(y.At) })
 	return out, nil
+}
+
+// owed is what people owe next of what a plan's controls name, as the last look left it.
+func (a *App) owed(ctx context.Context) (out []objective.Owed, err error) {
+	open, err := a.Duties.Open(ctx, false)
+	for _, d := range open {
+		section, id, ok := strings.Cut(d.Name, ".")
+		if !ok || !slices.Contains([]string{"reviews", "exercises", "measures"}, section) {
+			continue
+		}
+		o := objective.Owed{Ref: strings.TrimSuffix(section, "s") + ":" + id, Due: d.Due, Late: d.Late}
+		if !d.Since.IsZero() { // the one before was missed: this one is late already
+			o.Due, o.Late = d.Since, d.Since
+		}
+		out = append(out, o)
+	}
+	return out, err
 }
 
 // maxVersions bounds how far back verdicts are given by the plan of their time.

@@ -49,6 +49,18 @@ func (a *App) observedAt(ctx context.Context, at time.Time) (objective.Facts, er
 	return f.MovedTo(at), nil
 }
 
+// Controls says what stands for each clause of the frameworks of the plan in force.
+func (a *App) Controls(ctx context.Context) ([]objective.ControlState, error) {
+	f, err := a.observed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if cs := objective.Controls(a.Plan(), f); cs != nil {
+		return cs, nil
+	}
+	return []objective.ControlState{}, nil
+}
+
 // Objectives lists what the plan in force promises, and how each promise stands.
 func (a *App) Objectives(ctx context.Context) ([]objective.Declared, error) {
 	p := a.Plan()

@@ -39,8 +39,7 @@ controls:
 	said := func(ref string, days int) Attestation {
 		return Attestation{Ref: ref, ID: ref + "@", At: now.AddDate(0, 0, -days), By: []string{"ana"}}
 	}
-	o := Overview{At: now, Stores: []StoreOverview{{ID: "db", LastDrill: &DrillView{ID: "d1", At: now.Add(-time.Hour), Outcome: holdfast.Passed, Rung: holdfast.L3}}, {ID: "old"}}}
-	f := Facts{Attested: []Attestation{said("exercise:fire", 30), said("review:alerts", 20), said("review:alerts", 9), said("review:jobs", 9), said("exercise:table", -1)}}
+	f := Facts{Now: now, Proofs: []Proof{{Kind: ProofDrill, ID: "d1", Name: "db-drill", Store: "db", At: now.Add(-time.Hour), Outcome: holdfast.Passed, Rung: holdfast.L3}}, Attested: []Attestation{said("exercise:fire", 30), said("review:alerts", 20), said("review:alerts", 9), said("review:jobs", 9), said("exercise:table", -1)}}
 	want := map[string]struct {
 		posture holdfast.Posture
 		words   string
@@ -53,11 +52,11 @@ controls:
 		"x/5":             {holdfast.PostureUnknown, "old was never drilled", 1},
 		"x/6":             {holdfast.PostureUnknown, "nowhere is not in the plan", 0},
 		"x/7":             {holdfast.PostureClaimed, "exercise fire: attested by ana on 2026-10-23; evidence: 1 proved by a machine, 1 attested by a person, 0 claimed", 2},
-		"x/8":             {holdfast.PostureOverdue, "attested by ana on 2026-11-13, and again since 2026-11-21", 1},
-		"x/9":             {holdfast.PostureClaimed, "review jobs: attested by ana", 1},
+		"x/8":             {holdfast.PostureOverdue, "attested by ana on 2026-11-13, and owed since 2026-11-20", 1},
+		"x/9":             {holdfast.PostureDue, "review jobs: attested by ana on 2026-11-13, and due since 2026-11-20", 1},
 		"iso27001/A.8.13": {holdfast.PostureProved, "reached L3", 1},
 	}
-	got := Controls(p, o, f)
+	got := Controls(p, f)
 	if len(got) != len(want) {
 		t.Fatalf("%d controls", len(got))
 	}

@@ -16,6 +16,7 @@ type Facts struct {
 	Proofs    []Proof              // drills and recoveries, in any order
 	NextDrill map[string]time.Time // by store: when the next drill is expected
 	Attested  []Attestation        // what people say that they did, oldest first
+	Owed      []Owed               // what they owe next
 	Figures   []Figure             // the newest value of each metric of the plan
 	Versions  []Version            // of the plan, oldest first; none: it was never another
 	Waivers   plan.Waivers         // exceptions that were approved beside those of the plan

@@ -296,13 +296,18 @@ func (k *known) drillState(stores []string) holdfast.Posture {
 	return worst
 }
 
-func (k *known) lastDrill(store string) *DrillView {
-	var newest *Proof
+// newestDrill is the last drill of a store that has ended; nil if there is none.
+func (k *known) newestDrill(store string) (newest *Proof) {
 	for _, x := range k.byStore[store] {
 		if x.Kind == ProofDrill && !x.At.After(k.now) && (newest == nil || x.At.After(newest.At)) {
 			newest = x
 		}
 	}
+	return newest
+}
+
+func (k *known) lastDrill(store string) *DrillView {
+	newest := k.newestDrill(store)
 	if newest == nil {
 		return nil
 	}

@@ -51,9 +51,10 @@ func (e *explaining) trace(section, id string) error {
 				}
 			}
 		}
-		for _, c := range Controls(e.p, e.o, e.f) {
+		for _, c := range Controls(e.p, e.f) {
 			if c.ID == id && e.observed {
 				e.out.Posture = string(c.Posture)
+				e.say("%s: %s", c.Posture, c.Why)
 			}
 		}
 		for _, by := range e.p.Controls[id] {
@@ -93,6 +94,53 @@ func (e *explaining) trace(section, id string) error {
 		}
 	}
 	e.say("evidence: %s", found)
+	return nil
+}
+
+// promise explains objectives as the plan declares them ("tiers.critical.rto", or both of
+// "tiers.critical"), with all services and stores for which they count.
+func (e *explaining) promise(selector string) error {
+	var o *Overview
+	if e.observed {
+		o = &e.o
+	} else {
+		e.say("nothing was looked at: the plan alone is explained")
+	}
+	var known []string
+	found := 0
+	for _, x := range Promises(e.p, o) {
+		known = append(known, x.Selector+"."+x.Metric)
+		if x.Selector != selector && x.Selector+"."+x.Metric != selector {
+			continue
+		}
+		found++
+		e.out.Answer = x.Text()
+		e.at(x.Selector+"."+x.Metric, "%s: %s", x.Metric, x.Text())
+		e.under(func() {
+			if x.Clock != "" && len(x.Stages) == 0 {
+				e.say("its time begins with the %s", x.Clock)
+			}
+			if len(x.Approved) > 0 {
+				e.say("approved by %s", list(x.Approved))
+			}
+			for _, h := range x.Holds {
+				if h.Posture == "" {
+					e.say("it counts for %s", h.ID)
+				} else {
+					e.say("it counts for %s: %s: %s", h.ID, h.Posture, h.Why)
+				}
+			}
+			if len(x.Holds) == 0 {
+				e.say("it counts for nothing now: a stricter one does, or nothing has this label")
+			}
+		})
+	}
+	switch {
+	case found == 0:
+		return holdfast.WithHint(fmt.Errorf("\"objectives.%s\" cannot be explained: the plan declares no such objective: %w", selector, holdfast.ErrUsage), "%s; \"holdfast objectives\" lists them", plan.Nearest(selector, known))
+	case found > 1:
+		e.out.Answer = ""
+	}
 	return nil
 }
 

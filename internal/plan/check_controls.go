@@ -58,11 +58,11 @@ func (l *linter) shows(proof string) ([]controls.Topic, bool) {
 	return nil, false
 }
 
-// set returns the controls that a framework's id stands for: those that are shipped,
-// with the company's own.
-func (l *linter) set(id string) *controls.Set {
-	shipped, _ := controls.Of(id)
-	own := l.p.Frameworks[id].Own
+// ControlSet returns the controls that a framework's id stands for: those that are shipped,
+// with the company's own. Nil if nothing is known of them.
+func (p *Plan) ControlSet(framework string) *controls.Set {
+	shipped, _ := controls.Of(framework)
+	own := p.Frameworks[framework].Own
 	if len(own) == 0 {
 		return shipped
 	}
@@ -73,7 +73,7 @@ func (l *linter) set(id string) *controls.Set {
 	for _, c := range sorted(own) {
 		list = append(list, controls.Control{ID: c, Name: own[c]})
 	}
-	return controls.New(id, id, list)
+	return controls.New(framework, framework, list)
 }
 
 // controls compares the mapping of controls with what the standards want.
@@ -83,7 +83,7 @@ func (l *linter) controls() {
 	of := func(id string) *controls.Set {
 		s, ok := sets[id]
 		if !ok {
-			s = l.set(id)
+			s = p.ControlSet(id)
 			sets[id] = s
 			if f, declared := p.Frameworks[id]; s == nil && (!declared || len(f.Clauses)+len(f.Cited) > 0) {
 				path := "frameworks." + id
@@ -110,7 +110,7 @@ func (l *linter) controls() {
 		}
 		s := of(id)
 		if len(p.Controls[clause]) == 0 {
-			l.warn(codeUnproved, path, "name a drill, exercise, review, metric or measure", "nothing proves the control %q", clause)
+			l.warn(CodeUnproved, path, "name a drill, exercise, review, metric or measure", "nothing proves the control %q", clause)
 		}
 		if s == nil {
 			continue
@@ -216,7 +216,13 @@ var essential = map[string][]string{
 
 // framework looks at the table of clauses that a policy declares.
 func (l *linter) framework(id string, s *controls.Set, mapped, doubted map[string]bool) {
-	f, path := l.p.Frameworks[id], "frameworks."+id
+	p := l.p
+	f, path := p.Frameworks[id], "frameworks."+id
+	for _, clause := range sorted(f.None) {
+		if proofs, both := p.Controls[id+"/"+clause]; both && len(proofs) > 0 {
+			l.warn(codeDoubtful, path+".none."+clause, "keep one of the two", "%s is said not to apply, and %s stands for it", clause, several(proofs))
+		}
+	}
 	if s == nil || len(f.Clauses) == 0 {
 		return
 	}
@@ -237,7 +243,7 @@ func (l *linter) framework(id string, s *controls.Set, mapped, doubted map[strin
 		}
 		listed[c.ID] = true
 		switch {
-		case doubted[id+"/"+c.ID]:
+		case doubted[id+"/"+c.ID] || f.None[clause] != "":
 		case len(c.About) > 0 && !c.Fits(planShows):
 			hint := "take it out of the table"
 			if fit := better(s, []controls.Topic{controls.Backup, controls.Recovery}); len(fit) > 0 {
@@ -249,7 +255,7 @@ func (l *linter) framework(id string, s *controls.Set, mapped, doubted map[strin
 		}
 	}
 	if len(unproved) > 0 {
-		l.warn(codeUnproved, path+".clauses", fmt.Sprintf("add \"%s/%s: […]\" to controls for each, or take it out of the table", id, unproved[0]), "nothing proves %s of the table of %s", strings.Join(unproved, ", "), s.Name)
+		l.warn(CodeUnproved, path+".clauses", fmt.Sprintf("add \"%s/%s: […]\" to controls for each, or take it out of the table", id, unproved[0]), "nothing proves %s of the table of %s", strings.Join(unproved, ", "), s.Name)
 	}
 	shipped, ok := controls.Of(id)
 	if !ok {
@@ -257,7 +263,7 @@ func (l *linter) framework(id string, s *controls.Set, mapped, doubted map[strin
 	}
 	for _, want := range essential[shipped.ID] {
 		if c, ok := s.Find(want); ok && !listed[c.ID] && !mapped[c.ID] {
-			l.report(codeUnproved, holdfast.SeverityNote, path+".clauses", fmt.Sprintf("add %q to the table, and what proves it to controls", want),
+			l.report(CodeUnproved, holdfast.SeverityNote, path+".clauses", fmt.Sprintf("add %q to the table, and what proves it to controls", want),
 				"the table of %s lacks %s, which is about %s", s.Name, c.ID, c.Name)
 		}
 	}

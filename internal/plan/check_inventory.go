@@ -15,6 +15,7 @@ func (l *linter) inventory() {
 	p := l.p
 	for _, id := range l.services {
 		s, path := p.Services[id], "services."+id
+		l.level(path, s.Level)
 		l.owner(path, s.Owner, s.Production())
 		if s.Production() && l.silent(id, s.Tier, MetricRTO) {
 			l.fail(codeProduction, path, "give it a tier, or an rto of its own", "%q promises no RTO%s", id, production(s.Environment))

@@ -66,9 +66,20 @@ func (l *linter) objective(path string, o Objective) {
 		l.warn(codeUnbound, path, fmt.Sprintf("bind the words to a number: {stated: %q, bound: 15m}", o.Stated),
 			"%q is not a number: nobody can say whether it was met", o.Stated)
 	}
+	for _, st := range o.Stages {
+		l.level(path+".stages."+st.ID, st.Level)
+	}
 	l.minute(path, o.Max)
 	l.meant(path, o)
 	l.stages(path, o)
+}
+
+// level warns of a level of service that only words declare: no probe measures words, so the
+// stage would end when somebody says so.
+func (l *linter) level(path, level string) {
+	if _, share := Share(level); level != "" && !share {
+		l.warn(codeUnbound, path+".level", "write the share of a probe's answers that must be good: level: \"97%\"", "%q is not a share of the service: nobody can say whether it was reached", level)
+	}
 }
 
 // meant warns of a promise that is written with another unit than was meant, most

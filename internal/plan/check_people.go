@@ -134,7 +134,7 @@ func (l *linter) drills() {
 			l.warn(codeFreshness, path, fmt.Sprintf("write fresh_for: %s or longer", edit(fresh*5/4)), "the drill runs every %s and its proof lasts just as long: one late run leaves nothing proven", period(every))
 		}
 		if len(d.Of) == 0 {
-			l.fail(codeUndrilled, path+".of", "name at least one store", "the drill %q restores nothing", id)
+			l.fail(CodeUndrilled, path+".of", "name at least one store", "the drill %q restores nothing", id)
 		}
 		for i, store := range d.Of {
 			if p.Stores[store].Kind != KindFiles {
@@ -147,7 +147,7 @@ func (l *linter) drills() {
 	}
 	for _, id := range l.stores {
 		if p.Stores[id].Protect != "" && p.Stores[id].Kind.Protected() && len(l.drilled[id]) == 0 {
-			l.warn(codeUndrilled, "stores."+id, fmt.Sprintf("add a drill: {of: [%s], every: 1mo, fresh_for: 35d}", id), "no drill restores %q: that its backups work is a hope", id)
+			l.warn(CodeUndrilled, "stores."+id, fmt.Sprintf("add a drill: {of: [%s], every: 1mo, fresh_for: 35d}", id), "no drill restores %q: that its backups work is a hope", id)
 		}
 	}
 }

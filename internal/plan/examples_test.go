@@ -47,7 +47,7 @@ func TestExamplesHaveTheFaultsOfTheirSources(t *testing.T) {
 			{"T12 CC6.x is cited and not listed", codeUnlisted, "frameworks.soc2.cited[0]", "CC6.x"},
 			{"T13 SR 7.1", codeDoubtful, "controls.iec62443/SR7.1", "denial of service"},
 			{"T13 SR 7.2", codeDoubtful, "controls.iec62443/SR7.2", "management of resources"},
-			{"T13 A1.3 is absent", codeUnproved, "frameworks.soc2", "A1.3"},
+			{"T13 A1.3 is absent", CodeUnproved, "frameworks.soc2", "A1.3"},
 			{"T14 24 hours against 15 minutes", codeFloor, "backups.database.floor", "15m"},
 			{"T15 the host protects the code", codeClaimed, "stores.source-code", "code-host"},
 			{"T16 the policy cites itself", codeCited, "documents.backup-policy", "cites itself"},

@@ -288,6 +288,8 @@ type Framework struct {
 	Clauses []string `yaml:"clauses"`
 	// Cited are those that its text cites.
 	Cited []string `yaml:"cited"`
+	// None are clauses that do not apply, each with the reason.
+	None map[string]string `yaml:"none"`
 	// When names the markers of data to which it applies: HIPAA only where health data is.
 	When []Marker `yaml:"when"`
 	// Status is how far the company is: "certified", "in preparation", ….

@@ -49,7 +49,7 @@ const (
 	codeDoubtful      = "HF-L29" // a control that does not exist or is about something else
 	codeTreatment     = "HF-L30" // a risk without an answer
 	codeOneTest       = "HF-L31" // one rehearsal for several losses
-	codeUndrilled     = "HF-L32" // nothing proves a backup
+	CodeUndrilled     = "HF-L32" // nothing proves a backup
 	codeUnrecovered   = "HF-L33" // no way back is written down
 	codeGuard         = "HF-L34" // a location that guards less than it could
 	codeProduction    = "HF-L35" // production without owner or objective
@@ -67,7 +67,7 @@ const (
 	codeVague         = "HF-L47" // words without a number, or something declared without a parameter
 	codeCited         = "HF-L48" // a cited document that is missing, stale or the plan itself
 	codeUnlisted      = "HF-L49" // a control cited and not in the table
-	codeUnproved      = "HF-L50" // a control in the table without proof
+	CodeUnproved      = "HF-L50" // a control in the table without proof
 	codeUnchecked     = "HF-L51" // a sentence that nothing checks
 	codeResidency     = "HF-L52" // data where it may not lie
 	codeStages        = "HF-L53" // stages whose total depends on how they are read
@@ -181,7 +181,7 @@ var rules = []Rule{
 		"A backup that nobody can open is no backup.", "Write backups for two keys of two holders, one of them offline."},
 	{codeGuard, "a location guards less than it could: reached by plain http, or locked for less time than backups are kept",
 		"Who holds the credentials can delete what is not locked.", "Use https, and lock for as long as you keep."},
-	{codeUndrilled, "no drill restores the store",
+	{CodeUndrilled, "no drill restores the store",
 		"That its backups work is a hope.", "Add a drill."},
 	{codeSurvivors, "no copy survives a scenario",
 		"What the scenario takes, it takes for good.", "Add a location that it does not take."},
@@ -261,7 +261,7 @@ var rules = []Rule{
 		"The auditor finds it, and doubts the rest of the table.", "Map the control that the hint names."},
 	{codeUnlisted, "a control that the text cites and no table lists",
 		"Somebody relies on a mapping that is not kept.", "Add it to the clauses of its framework, or do not cite it."},
-	{codeUnproved, "a control in a table that nothing proves, or that the table lacks",
+	{CodeUnproved, "a control in a table that nothing proves, or that the table lacks",
 		"A table of controls is a list of promises.", "Map it to what proves it."},
 
 	{codeTreatment, "a risk that is not assessed, not treated, or accepted by nobody",

@@ -171,6 +171,7 @@ func weakenings() []diffRule {
 		{"metrics.*", gone, "nobody counts it any more", nil},
 		{"plan.review.every", rarer, "the plan is looked at more rarely", nil},
 		{"controls.*", clause, "less proves that clause", nil},
+		{"frameworks.*.none.*", added, "a clause is said not to apply", nil},
 		{"exceptions.*", added, "a finding is waived", nil},
 		{"exceptions.*.until", later, "a finding is waived for longer", nil},
 		{"exceptions.*.of", anyChange, "another finding is waived", nil},
