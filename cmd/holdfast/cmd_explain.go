@@ -33,7 +33,8 @@ to results and back, with what a machine proved, a person attested and somebody
 claimed counted apart.
 
 objectives.SELECTOR is one that the plan declares, as "holdfast objectives" lists it, with
-all services and stores for which it counts.
+all services and stores for which it counts. activation is what starts a recovery: each
+condition of the plan, what it knows, and what it says of the incidents that are open.
 
 In a workspace with a state, what was observed is explained; with --plan FILE or
 --plan-only, the plan alone.
@@ -43,6 +44,7 @@ Exit status: 0 explained, 2 there is no such thing.`,
   $ holdfast explain stores.db.rpo --json
   $ holdfast explain controls.iso27001/A.8.13
   $ holdfast explain objectives.tiers.critical.rto
+  $ holdfast explain activation
   $ holdfast explain HF-L2 stores.db --plan plan.yaml`,
 		Args: args(cobra.RangeArgs(1, 2)),
 		RunE: func(cmd *cobra.Command, a []string) error {

@@ -247,6 +247,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.wg.Go(func() { a.keepKeyUses(ctx) })
 	a.wg.Go(func() { a.watchClock(ctx) })
 	a.wg.Go(func() { a.settleDuties(ctx) })
+	a.wg.Go(func() { a.weighActivations(ctx) })
 	a.wg.Go(func() { a.tendAccess(ctx) })
 	return nil
 }

@@ -85,6 +85,9 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 	if f.Attested, err = a.attested(ctx); err != nil {
 		return f, err
 	}
+	if err := a.answering(ctx, &f); err != nil {
+		return f, err
+	}
 	if f.Owed, err = a.owed(ctx); err != nil {
 		return f, err
 	}

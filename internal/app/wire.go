@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ const kindReview = "incident.review"
 
 type activateArgs struct {
 	By       string `json:"by,omitempty"`
+	Why      string `json:"why,omitempty"` // what of the plan starts it, where nobody does
 	Incident int64  `json:"incident"`
 }
 
@@ -161,11 +163,13 @@ func (a *App) activate(ctx context.Context, w *job.Work) error {
 	}
 	run := fmt.Sprintf("%s-%s", inc.Name(), p.Digest()[:8])
 	return w.Done(ctx, run, func(tx *db.Tx) error {
-		if err := a.begin(ctx, tx, inc, run, p, args.By); err != nil || len(p.Blocked) == 0 {
+		if err := a.begin(ctx, tx, inc, run, p, args); err != nil || len(p.Blocked) == 0 {
 			return err
 		}
 		// The rest comes when a location is within reach again.
-		_, err := a.Jobs.Enqueue(ctx, tx, a.activation(inc.ID, args.By))
+		again := a.activation(inc.ID, args.By)
+		again.Args = args
+		_, err := a.Jobs.Enqueue(ctx, tx, again)
 		return err
 	})
 }
@@ -176,10 +180,10 @@ func (a *App) activation(incident int64, by string) job.Insert {
 }
 
 // begin activates a plan and moves the incident along with it.
-func (a *App) begin(ctx context.Context, tx *db.Tx, inc incident.Incident, run string, p recovery.Plan, person string) error {
-	by, actor := person, person
-	if person == "" {
-		by, actor = "holdfast, as activation.automatic of the plan allows", "holdfast"
+func (a *App) begin(ctx context.Context, tx *db.Tx, inc incident.Incident, run string, p recovery.Plan, args activateArgs) error {
+	by, actor := args.By, args.By
+	if by == "" {
+		by, actor = "holdfast, as "+cmp.Or(args.Why, "activation.automatic")+" of the plan allows", "holdfast"
 	}
 	for _, mv := range []incident.Move{
 		{To: incident.Containment, Actor: actor, Activation: by, Reason: "lost: " + strings.Join(p.Lost, ", ")},

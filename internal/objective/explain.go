@@ -39,7 +39,7 @@ type explaining struct {
 // Explain says why what a selector names is as it is. Selectors are paths: services.api.rto,
 // stores.db.rpo, services.api.order, services.api.bia, stores.db.exposure, services.api; what the evidence
 // for controls.iso27001/A.8.13, statements.s-4 or drills.db-drill is; objectives.tiers.critical.rto,
-// a promise with all that it counts for; and the code of a finding with its
+// a promise with all that it counts for; activation, what starts a recovery; and the code of a finding with its
 // subject, as in "HF-L2 stores.db".
 func Explain(p *plan.Plan, f Facts, observed bool, selector string) (Explanation, error) {
 	e := &explaining{clockwork: newClockwork(know(p, f)), o: Look(p, f), observed: observed, out: Explanation{Of: selector, Reasons: []Reason{}}}
@@ -48,6 +48,10 @@ func Explain(p *plan.Plan, f Facts, observed bool, selector string) (Explanation
 	}
 	if section, id, _ := strings.Cut(selector, "."); slices.Contains([]string{"controls", "statements", "drills"}, section) {
 		return e.out, e.trace(section, id)
+	}
+	if selector == "activation" {
+		e.activation()
+		return e.out, nil
 	}
 	if promise, is := strings.CutPrefix(selector, "objectives."); is {
 		return e.out, e.promise(promise)
@@ -58,7 +62,7 @@ func Explain(p *plan.Plan, f Facts, observed bool, selector string) (Explanation
 	}
 	if len(parts) < 2 || len(parts) > 3 || parts[0] != "services" && parts[0] != "stores" {
 		return e.out, holdfast.WithHint(fmt.Errorf("%q cannot be explained: %w", selector, holdfast.ErrUsage),
-			"name a path such as services.NAME.rto, stores.NAME.rpo, services.NAME.order, objectives.services.NAME.rto, controls.NAME, statements.NAME, drills.NAME, or a finding as in \"HF-L2 stores.NAME\"")
+			"name a path such as services.NAME.rto, stores.NAME.rpo, services.NAME.order, objectives.services.NAME.rto, controls.NAME, statements.NAME, drills.NAME, activation, or a finding as in \"HF-L2 stores.NAME\"")
 	}
 	id := parts[1]
 	ask := map[string]func(string){"rto": e.rto, "rpo": e.rpo, "order": e.order, "exposure": e.exposure}

@@ -17,6 +17,8 @@ type Facts struct {
 	NextDrill map[string]time.Time // by store: when the next drill is expected
 	Attested  []Attestation        // what people say that they did, oldest first
 	Owed      []Owed               // what they owe next
+	Answering []Answering          // the incidents that are open
+	States    map[string]string    // of stores, by their probes: [StateOK], [StateLost]
 	Figures   []Figure             // the newest value of each metric of the plan
 	Versions  []Version            // of the plan, oldest first; none: it was never another
 	Waivers   plan.Waivers         // exceptions that were approved beside those of the plan

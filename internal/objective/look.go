@@ -67,6 +67,7 @@ func Look(p *plan.Plan, f Facts) Overview {
 	}
 	o.Coverage = k.coverage(&o)
 	o.Posture = Worst(postures...)
+	o.Findings = append(o.Findings, proposals(p, Weigh(p, f, o))...)
 	o.Sentence = o.sentence()
 	return o
 }

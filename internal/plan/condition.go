@@ -57,9 +57,13 @@ type Known struct {
 	Severity         string
 	Age              time.Duration     // since it began
 	ExpectedDuration time.Duration     // by the newest estimate; 0 if there is none
-	Stores           map[string]string // "ok", "lost", … by id
-	Services         map[string]string // "ok", "down", … by id
+	Stores           map[string]string // "ok", "lost" or "unknown", by id
+	Services         map[string]string // "ok", "down" or "unknown", by id
 }
+
+// MaxSteps is how many steps of the evaluator a condition may take. What needs more cannot
+// be told.
+const MaxSteps = maxExpectCost
 
 // A Condition is a compiled predicate over an incident, such as
 //
