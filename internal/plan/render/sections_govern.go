@@ -123,12 +123,10 @@ func (w *writer) communication() {
 	var rows [][]string
 	for _, id := range slices.Sorted(maps.Keys(p.Obligations)) {
 		o := p.Obligations[id]
-		if !o.NotifyWithin.IsZero() {
-			rows = append(rows, []string{w.text(id), w.text(o.Law), period(o.NotifyWithin), w.text(o.Clock), w.text(o.Authority)})
-		}
+		rows = append(rows, []string{w.text(id), w.text(o.Law), period(o.NotifyWithin), w.text(o.Clock), w.text(o.Authority)})
 	}
 	if len(rows) > 0 {
-		w.head("Clocks")
+		w.head("Obligations and their clocks")
 		w.table("", []string{"Obligation", "Law", "Told within", "Counted from", "Authority"}, rows)
 	}
 	w.rest("communication", "The plan declares no other obligation.")
