@@ -38,7 +38,7 @@ func Offered(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	if err != nil {
 		return Offer{}, err
 	}
-	o := Offer{Window: w, Lapse: lapseOf(p, r, w, opt.Clock())}
+	o := Offer{Window: w, Lapse: lapseOf(p, r, w, opt.now())}
 	if o.Lapse != nil && o.Lapse.accept(&r, w) != nil {
 		o.Confirm = o.Lapse.confirm()
 	}
@@ -47,6 +47,14 @@ func Offered(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 
 // confirm is the flag that takes the loss, with some room for the time until it is used.
 func (l *Lapse) confirm() string { return fmt.Sprintf("--accept-loss %dh", l.AtMost/time.Hour+1) }
+
+// now is the time of a command; without a clock it is the machine's.
+func (o Options) now() time.Time {
+	if o.Clock == nil {
+		return time.Now()
+	}
+	return o.Clock()
+}
 
 // lapseOf says what a restore from a window would lose; nil if it reaches what the
 // request asks for.

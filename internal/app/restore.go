@@ -201,7 +201,7 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	if err != nil {
 		return RestoreReport{}, err
 	}
-	lapse := lapseOf(p, r, w, opt.Clock())
+	lapse := lapseOf(p, r, w, opt.now())
 	if lapse != nil {
 		if err := lapse.accept(&r, w); err != nil {
 			return RestoreReport{}, err
