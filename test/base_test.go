@@ -1,9 +1,13 @@
 package test
 
 import (
+	"context"
+	"encoding/json"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +84,94 @@ func TestLogDestroyedRows(t *testing.T) {
 		}
 		if e := f.run(t, "restore", "db", "--to", to, "--accept-loss", "24h").want(t, 4); !strings.Contains(e.errout, "--accept-loss 31h") {
 			t.Errorf("the way out is not said: %v", e)
+		}
+	})
+}
+
+// The source burns down with the machine that follows its log, while no location is within
+// reach. What is lost is known all the same.
+func TestReachedLossRows(t *testing.T) {
+	t.Parallel()
+	f := protect(t, func(s string) string {
+		s = regexp.MustCompile(`(?m)^      start: \{port: .*\n`).ReplaceAllString(s, "")
+		return strings.Replace(s, "confirm_after: 30s", "confirm_after: 1s", 1)
+	})
+	to := filepath.Join(f.dir, "recovered", "db")
+	t.Cleanup(func() {
+		if err := f.cluster.start(context.Background(), nil); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("PIT-09 the RPO reached is the gap between the last commit there and the last one here", func(t *testing.T) {
+		stop := f.write(t)
+		until(t, "some rows", func() bool { return f.cluster.sql(t, "SELECT count(*) >= 100 FROM ledger") == "t" })
+		f.reaches(t, f.cluster.clock(t), 2)
+		for _, l := range []string{f.near, f.offsite} {
+			if err := os.Rename(l, l+".cut"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		cut := f.cluster.clock(t)
+		until(t, "rows that no location has", func() bool {
+			return f.cluster.sql(t, "SELECT count(*) >= 200 AND max(at) > '"+at(cut)+"'::timestamptz + interval '3s' FROM ledger WHERE at > '"+at(cut)+"'") == "t"
+		})
+		all := stop()
+		if err := f.cluster.server.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		until(t, "the loss to be noticed", func() bool {
+			return slices.ContainsFunc(f.incidents(t), func(i incidentSeen) bool { return i.Title == "Store db is lost" })
+		})
+		if err := f.server.cmd.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		<-f.server.gone
+		f.server.once.Do(func() {})
+		if err := os.RemoveAll(filepath.Join(f.dir, "state", "spool")); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range []string{f.near, f.offsite} {
+			if err := os.Rename(l+".cut", l); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.server = serve(t, f.dir)
+		type run struct {
+			ID    string
+			Steps []struct {
+				ID, Store, State string
+				Outcome          struct {
+					Lost *time.Duration `json:"lost_ns"`
+				}
+			}
+		}
+		var reported time.Duration
+		var id string
+		until(t, "the database to be back", func() bool {
+			var runs []run
+			if e := f.run(t, "recover", "list", "--json").want(t, 0); json.Unmarshal([]byte(e.out), &runs) != nil {
+				t.Fatal(e)
+			}
+			for _, r := range runs {
+				for _, s := range r.Steps {
+					if s.Store == "db" && s.State == "done" && s.Outcome.Lost != nil {
+						reported, id = *s.Outcome.Lost, r.ID
+						return true
+					}
+				}
+			}
+			return false
+		})
+		last, err := strconv.Atoi(rowsOf(t, f.cluster, to, "SELECT max(n) FROM ledger"))
+		if err != nil || last >= len(all) {
+			t.Fatalf("row %d of %d came back, %v", last, len(all), err)
+		}
+		truth := all[len(all)-1].before.Sub(all[last-1].before)
+		if d := (reported - truth).Abs(); d > time.Second || truth < time.Second {
+			t.Errorf("%s is reported as lost, and the last row that came back was acknowledged %s before the last one", reported, truth)
+		}
+		if out := f.run(t, "recover", "show", id).want(t, 0).out; !strings.Contains(out, "the last commit seen at the source") {
+			t.Errorf("nobody is told:\n%s", out)
 		}
 	})
 }

@@ -34,8 +34,12 @@ down before anything is restored, unless --at or --location choose.
 The rung that was reached is named; a rung that was not climbed is not proven. The
 owner's word is part of rung L6: "holdfast drill confirm ID".
 
-Exit status: 0 the goal was reached, 1 error, 3 the goal was not reached, 4 all
-that a machine can prove holds, and the owner's confirmation is waited for.`,
+What was measured is held against the RTO and the RPO of each store, stage by stage. A
+sandbox has no detection, decision and hand over, so a time within the RTO is no proof
+of it; a time beyond it is proof that it cannot be kept.
+
+Exit status: 0 the goal was reached, 1 error, 3 the goal was not reached, or an
+objective was missed, 4 all that a machine can prove holds, and the owner's confirmation is waited for.`,
 		Example: "  $ holdfast drill db\n  $ holdfast drill db --at 2026-11-22T10:15:30Z --location offsite",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -158,7 +162,7 @@ func (c *cli) printDrills(ds []drill.Drill) error {
 	c.reported = true
 	var waiting bool
 	for _, d := range ds {
-		if d.State != drill.StatePassed {
+		if d.State != drill.StatePassed || d.Missed() {
 			return holdfast.ErrMissed
 		}
 		waiting = waiting || d.Awaits()
@@ -188,6 +192,9 @@ func printDrill(o io.Writer, d drill.Drill) {
 	w.Flush()
 	if len(d.Parts) > 0 {
 		fmt.Fprintf(o, "  restore in the sandbox: %s (%s); detection, decision and hand over are not in it\n", holdfast.FormatDuration(d.Parts.Sum()), d.Parts)
+	}
+	for _, v := range d.Verdicts {
+		fmt.Fprintf(o, "  %s\n", v)
 	}
 	if d.Unread > 0 {
 		fmt.Fprintf(o, "  %.1f %% of the stored bytes at this location were not read back\n", 100*d.Unread)

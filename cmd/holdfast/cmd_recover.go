@@ -102,4 +102,10 @@ func printRecovery(o io.Writer, r recovery.Run) {
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", s.ID, s.State, took, s.Title, s.Detail)
 	}
 	w.Flush()
+	for _, s := range r.Steps {
+		if x := s.Outcome; x.Lost != nil {
+			fmt.Fprintf(o, "  %s: the last commit seen at the source was at %s, the data came back up to %s: %s lost\n", s.ID,
+				x.SourceCommit.UTC().Format("2006-01-02 15:04:05.000Z"), x.DataUntil.UTC().Format("2006-01-02 15:04:05.000Z"), holdfast.FormatDuration(*x.Lost))
+		}
+	}
 }

@@ -76,6 +76,12 @@ func (h hands) Restore(ctx context.Context, run string, s recovery.Step, progres
 		}
 		out = recovery.Outcome{Snapshot: rep.Snapshot, Location: s.Location, Reached: rep.Reached, DataUntil: rep.Until(), Provision: provision,
 			Fetch: rep.Fetch, Replay: rep.Replay, Verify: rep.Verify, Bytes: rep.Bytes, Checks: rep.Checks, Address: rep.Address}
+		if seen, ok, err := a.Backups.AtSource(ctx, s.Store); err != nil {
+			return err
+		} else if ok && !seen.LastCommit.IsZero() {
+			lost := max(0, seen.LastCommit.Sub(out.DataUntil))
+			out.SourceCommit, out.SourceSeen, out.Lost = seen.LastCommit, seen.CaughtUp, &lost
+		}
 		return writeNote(to, note{Run: run, Step: s.ID, Outcome: &out})
 	}
 	if req.Serve != nil {

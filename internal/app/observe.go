@@ -235,14 +235,6 @@ func (a *App) copyFacts(ctx context.Context, seen map[string]located, ds []drill
 	return out, nil
 }
 
-// dataAge is how much a restore to an instant would have lost at that instant.
-func dataAge(d drill.Drill) (time.Duration, bool) {
-	if d.Target.Kind != holdfast.TargetTime || d.Report.Until().IsZero() {
-		return 0, false
-	}
-	return max(0, d.Target.Time.Sub(d.Report.Until())), true
-}
-
 // drillProof is what a finished drill proved.
 func drillProof(d drill.Drill) objective.Proof {
 	p := objective.Proof{Kind: objective.ProofDrill, ID: d.ID, Name: d.Name, Store: d.Store, At: d.Finished, Outcome: holdfast.Passed, Rung: d.Rung,
@@ -253,19 +245,33 @@ func drillProof(d drill.Drill) objective.Proof {
 	case drill.StateShort:
 		p.Outcome = holdfast.NotProven
 	}
-	p.DataAge, p.DataAgeKnown = dataAge(d)
+	p.DataAge, p.DataAgeKnown = d.DataAge()
 	return p
 }
 
-// lossAge is how much data a recovery did not bring back, at most: the store was
-// still there at its last probe, and gone at the next one. The earlier instant is
-// the one that recovery times count from; here it would flatter.
-func lossAge(inc incident.Incident, until time.Time) time.Duration {
+// seenLately is how long before its loss a store's last commit must have been seen, so
+// that nothing was committed in between that nobody knows of.
+const seenLately = probeEvery + 3*time.Second
+
+// lossAge is how much data a recovery did not bring back: from the last commit that came
+// back to the last that was seen at the store.
+//
+// Where the store was not followed up to its end, it is how much that can be at most: the
+// store was still there at its last probe, and gone at the next one. The earlier instant
+// is the one that recovery times count from; here it would flatter.
+func lossAge(inc incident.Incident, o recovery.Outcome) time.Duration {
 	gone := inc.OccurredAt.Add(probeEvery)
 	if inc.DetectedAt.Before(gone) {
 		gone = inc.DetectedAt
 	}
-	return max(0, gone.Sub(until))
+	seen := o.SourceSeen
+	if o.SourceCommit.After(seen) {
+		seen = o.SourceCommit
+	}
+	if o.Lost != nil && gone.Sub(seen) <= seenLately {
+		return *o.Lost
+	}
+	return max(0, gone.Sub(o.DataUntil))
 }
 
 // recoveryProofs are what a real recovery proved, store by store and service by
@@ -285,7 +291,7 @@ func recoveryProofs(pl *plan.Plan, r recovery.Run, inc incident.Incident) []obje
 			p.Rung = holdfast.L4
 		}
 		if !s.Outcome.DataUntil.IsZero() {
-			p.DataAge, p.DataAgeKnown = lossAge(inc, s.Outcome.DataUntil), true
+			p.DataAge, p.DataAgeKnown = lossAge(inc, s.Outcome), true
 		}
 		out = append(out, p)
 	}
@@ -298,7 +304,7 @@ func recoveryProofs(pl *plan.Plan, r recovery.Run, inc incident.Incident) []obje
 			Parts: r.Parts(pr.Service, inc.OccurredAt, inc.DetectedAt), Ends: ends(r, pr.Service, at, inc)}
 		for _, s := range r.Steps {
 			if l, ok := lost[s.Store]; ok && l.ID == s.ID && !s.Outcome.DataUntil.IsZero() {
-				p.DataAge, p.DataAgeKnown, p.Location = max(p.DataAge, lossAge(inc, s.Outcome.DataUntil)), true, s.Location
+				p.DataAge, p.DataAgeKnown, p.Location = max(p.DataAge, lossAge(inc, s.Outcome)), true, s.Location
 			}
 		}
 		whole := !slices.ContainsFunc(pl.StoresOf(pr.Service), func(store string) bool { _, ok := lost[store]; return !ok })

@@ -67,11 +67,11 @@ func TestRecoveryProves(t *testing.T) {
 func TestDataAgeOfAnIdleStore(t *testing.T) {
 	at := time.Date(2026, time.November, 22, 3, 0, 0, 0, time.UTC)
 	d := drill.Drill{Target: holdfast.Target{Kind: holdfast.TargetTime, Time: at}, Report: source.Report{DataUntil: at.Add(-5 * time.Hour), Complete: at}}
-	if age, ok := dataAge(d); !ok || age != 0 {
+	if age, ok := d.DataAge(); !ok || age != 0 {
 		t.Errorf("%v, %t", age, ok)
 	}
 	d.Report.Complete = time.Time{}
-	if age, ok := dataAge(d); !ok || age != 5*time.Hour {
+	if age, ok := d.DataAge(); !ok || age != 5*time.Hour {
 		t.Errorf("a folder of five hours ago: %v, %t", age, ok)
 	}
 }

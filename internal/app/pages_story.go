@@ -40,7 +40,7 @@ func (p pages) Drill(ctx context.Context, id string, now time.Time) (web.Drill, 
 	v := web.Drill{DrillLine: drillLine(d), Finished: d.Finished, Reason: d.Reason + " by " + d.By, Target: d.Target, Reached: d.Report.Reached,
 		TargetReached: passed(d, holdfast.L4), Pick: d.Pick, Seed: strconv.FormatUint(d.Seed, 10), Snapshot: d.Report.Snapshot, Checks: d.Checks, Parts: d.Parts,
 		RTO: web.Promise{Objective: p.a.Plan().Promise(d.Store).RTO}, Isolation: d.Isolation, Error: d.Error, Recorded: d.Fact >= 0, Ledger: d.Fact, Plan: p.a.Plan().Digest()}
-	if age, ok := dataAge(d); ok {
+	if age, ok := d.DataAge(); ok {
 		v.DataAge = web.Measure{Value: age, Known: true, Basis: holdfast.Measured}
 	}
 	if len(d.Parts) > 0 {
@@ -162,7 +162,7 @@ func (p pages) outcome(v *web.Story, r recovery.Run, i incident.Incident) {
 		if s.Kind != recovery.StepRestore || s.State != recovery.StateDone || s.Outcome.DataUntil.IsZero() {
 			continue
 		}
-		age, rpo := lossAge(i, s.Outcome.DataUntil), p.a.Plan().Promise(s.Store).RPO
+		age, rpo := lossAge(i, s.Outcome), p.a.Plan().Promise(s.Store).RPO
 		v.Promises = append(v.Promises, web.NamedGap{Name: "Data of " + s.Store + " lost, at most", Promise: web.Promise{
 			Now: web.Measure{Value: age, Known: true, Basis: holdfast.Measured}, Objective: rpo, Missed: rpo > 0 && age > rpo}})
 	}

@@ -174,7 +174,7 @@ func (a *App) subject(id string) (drill.Subject, error) {
 		return drill.Subject{}, err
 	}
 	b := a.Plan().Backups[st.Protect]
-	sub := drill.Subject{Kind: string(st.Kind), Owner: a.Plan().Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, FreshFor: freshSlack * b.Every.Interval()}
+	sub := drill.Subject{Kind: string(st.Kind), Owner: a.Plan().Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, Promise: a.Plan().Promise(id), FreshFor: freshSlack * b.Every.Interval()}
 	last, _, err := a.Drills.LastPassed(context.Background(), id)
 	if err != nil {
 		return sub, err

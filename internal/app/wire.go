@@ -399,7 +399,23 @@ func (a *App) drillFailed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
 }
 
 // drillPassed: what failed before holds now. People still end the incident.
+//
+// A drill that proves that a promise cannot be kept is a signal, too, however well all
+// came back.
 func (a *App) drillPassed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
+	missed := "drill-missed:" + d.Store
+	if d.Missed() {
+		var why []string
+		for _, v := range d.Verdicts {
+			why = append(why, v.String())
+		}
+		if _, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "drill", Dedup: missed, Store: d.Store, Title: "Drill of " + d.Store + " missed its objective", Kind: "recovery-drill",
+			At: d.Finished, Detail: fmt.Sprintf("%s (drill %s)", strings.Join(why, "; "), d.ID)}); err != nil {
+			return err
+		}
+	} else if err := a.Incidents.Clear(ctx, tx, missed, "drill "+d.ID+" of "+d.Store+" kept its objectives", d.Finished); err != nil {
+		return err
+	}
 	return a.Incidents.Clear(ctx, tx, "drill-failed:"+d.Store, "drill "+d.ID+" of "+d.Store+" passed", d.Finished)
 }
 

@@ -52,7 +52,7 @@ func (m *Module) AllFrontiers(ctx context.Context) (map[Spot]Frontier, error) {
 	var out map[Spot]Frontier
 	err := m.cfg.DB.View(ctx, func(tx *db.Tx) error {
 		out = map[Spot]Frontier{}
-		rows, err := tx.Query(ctx, `SELECT store, `+frontierColumns+` FROM backup_frontiers`)
+		rows, err := tx.Query(ctx, `SELECT store, `+frontierColumns+` FROM backup_frontiers WHERE location <> ''`)
 		if err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func (m *Module) Frontiers(ctx context.Context, store string) ([]Frontier, error
 	var out []Frontier
 	err := m.cfg.DB.View(ctx, func(tx *db.Tx) error {
 		out = nil
-		rows, err := tx.Query(ctx, `SELECT `+frontierColumns+` FROM backup_frontiers WHERE store = ? ORDER BY location`, store)
+		rows, err := tx.Query(ctx, `SELECT `+frontierColumns+` FROM backup_frontiers WHERE store = ? AND location <> '' ORDER BY location`, store)
 		if err != nil {
 			return err
 		}
@@ -87,6 +87,23 @@ func (m *Module) Frontiers(ctx context.Context, store string) ([]Frontier, error
 		return rows.Err()
 	})
 	return out, err
+}
+
+// AtSource says how far the log of a store was seen here, whether or not any location has
+// it: the last commit that the store made, and until when that was its last. It protects
+// nothing, since it is on the machine that may burn; it says what a recovery did not bring
+// back. ok is false where no log was ever followed.
+func (m *Module) AtSource(ctx context.Context, store string) (f Frontier, ok bool, err error) {
+	err = m.cfg.DB.View(ctx, func(tx *db.Tx) error {
+		ok = false
+		f, err = scanFrontier(tx.QueryRow(ctx, `SELECT `+frontierColumns+` FROM backup_frontiers WHERE store = ? AND location = ''`, store).Scan)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		ok = err == nil
+		return err
+	})
+	return f, ok, err
 }
 
 // A Frontier is a source.Frontier with what the module remembers of its gaps.

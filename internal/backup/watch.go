@@ -200,7 +200,7 @@ func (m *Module) reportAll(ctx context.Context, p Policy, err error) {
 // report records a frontier. A new gap is a fact and asks for a new base at once.
 func (m *Module) report(ctx context.Context, store string, f source.Frontier) {
 	if f.Place == "" {
-		return // the spool is on the machine that may burn: it protects nothing
+		f.Gap = "" // the spool is on the machine that may burn: what it lacks is no hole in any copy
 	}
 	err := m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
 		newGap, err := m.setFrontier(ctx, tx, store, f)

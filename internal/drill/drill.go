@@ -102,7 +102,8 @@ type Drill struct {
 	Checks     []holdfast.Check `json:"checks"`
 	Report     source.Report    `json:"report"`
 	Parts      holdfast.Parts   `json:"parts"`
-	Unread     float64          `json:"unread_fraction"` // of the store's bytes at the location, not read back within ReadWithin
+	Verdicts   []Verdict        `json:"verdicts,omitempty"` // against the promises of the plan that was in force
+	Unread     float64          `json:"unread_fraction"`    // of the store's bytes at the location, not read back within ReadWithin
 	ReadWithin time.Duration    `json:"read_within_ns"`
 	Isolation  []string         `json:"isolation"`
 	Answers    map[string]any   `json:"answers,omitempty"` // of the invariants
@@ -167,6 +168,7 @@ type Subject struct {
 	Locations  []string
 	Restorer   source.Restorer
 	Invariants []Invariant
+	Promise    holdfast.Objective
 	FreshFor   time.Duration // newest receipt older than this fails L0; 0: no promise
 }
 

@@ -61,6 +61,7 @@ func (m *Module) run(ctx context.Context, w *job.Work) error {
 	d.Rung = min(d.Goal, holdfast.HighestRung(d.Checks))
 	d.State = d.verdict()
 	d.Parts = c.parts()
+	d.Verdicts = d.verdicts(c.promise)
 	return w.Done(ctx, d.ID, func(tx *db.Tx) error {
 		if err := c.recordReads(ctx, tx); err != nil {
 			return err
@@ -104,6 +105,7 @@ type climb struct {
 	provision time.Duration
 	verify    time.Duration
 	reads     []string // packs read back
+	promise   holdfast.Objective
 }
 
 func (c *climb) add(r holdfast.Rung, name string, o holdfast.Outcome, began time.Time, format string, args ...any) {
@@ -141,6 +143,7 @@ func (c *climb) all(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	c.promise = sub.Promise
 	r, err := c.m.cfg.Place(ctx, c.d.Location)
 	if err != nil {
 		return fmt.Errorf("location %q: %w", c.d.Location, err)

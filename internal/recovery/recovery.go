@@ -90,17 +90,23 @@ type Done struct {
 
 // An Outcome is what a restore step measured.
 type Outcome struct {
-	Snapshot  string           `json:"snapshot,omitempty"`
-	Location  string           `json:"location,omitempty"`
-	Reached   string           `json:"reached,omitempty"`
-	DataUntil time.Time        `json:"data_until,omitzero"`
-	Provision time.Duration    `json:"provision_ns,omitempty"`
-	Fetch     time.Duration    `json:"fetch_ns,omitempty"`
-	Replay    time.Duration    `json:"replay_ns,omitempty"`
-	Verify    time.Duration    `json:"verify_ns,omitempty"`
-	Bytes     int64            `json:"bytes,omitempty"`
-	Checks    []holdfast.Check `json:"checks,omitempty"`
-	Address   string           `json:"address,omitempty"`
+	Snapshot  string    `json:"snapshot,omitempty"`
+	Location  string    `json:"location,omitempty"`
+	Reached   string    `json:"reached,omitempty"`
+	DataUntil time.Time `json:"data_until,omitzero"`
+	// SourceCommit is the last commit that was seen at the store before it was lost, wherever it
+	// got to, and SourceSeen until when it was seen to be the last. Zero: nobody followed it.
+	// Lost is from the last commit that came back to that one: the RPO reached.
+	SourceCommit time.Time        `json:"source_commit,omitzero"`
+	SourceSeen   time.Time        `json:"source_seen,omitzero"`
+	Lost         *time.Duration   `json:"lost_ns,omitempty"`
+	Provision    time.Duration    `json:"provision_ns,omitempty"`
+	Fetch        time.Duration    `json:"fetch_ns,omitempty"`
+	Replay       time.Duration    `json:"replay_ns,omitempty"`
+	Verify       time.Duration    `json:"verify_ns,omitempty"`
+	Bytes        int64            `json:"bytes,omitempty"`
+	Checks       []holdfast.Check `json:"checks,omitempty"`
+	Address      string           `json:"address,omitempty"`
 }
 
 // Ledger is where facts go.
