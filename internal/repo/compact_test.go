@@ -260,3 +260,32 @@ func TestFoldAtEveryFault(t *testing.T) {
 		t.Errorf("where nothing can be deleted: %s", missed[0])
 	}
 }
+
+// A place that was added later has never held what came before: the oldest snapshot that
+// is listed may name one that nobody knows, and none behind it.
+func TestOneLooseEnd(t *testing.T) {
+	link := func(n int) repo.Link {
+		return repo.Link{ID: fmt.Sprintf("20261122T10%02d00Z-00000000", n), Hash: fmt.Sprint("h", n), Previous: fmt.Sprint("h", n-1)}
+	}
+	gone := func(n int) repo.Removal {
+		l := link(n)
+		return repo.Removal{Snapshots: []repo.Removed{{Snapshot: l.ID, Manifest: l.Hash, Previous: l.Previous}}}
+	}
+	for _, tt := range []struct {
+		name     string
+		listed   []repo.Link
+		removals []repo.Removal
+		missed   int
+	}{
+		{"the end of a chain", []repo.Link{link(5), link(6), link(7)}, nil, 0},
+		{"a hole", []repo.Link{link(5), link(7)}, nil, 1},
+		{"two holes", []repo.Link{link(3), link(5), link(7)}, nil, 2},
+		{"a hole that was made on record", []repo.Link{link(5), link(7)}, []repo.Removal{gone(6)}, 0},
+		{"removed before the oldest", []repo.Link{link(5), link(6)}, []repo.Removal{gone(3)}, 0},
+		{"a hole before what was removed", []repo.Link{link(4), link(7)}, []repo.Removal{gone(6)}, 1},
+	} {
+		if missed := repo.Omitted("files", tt.listed, nil, tt.removals, nil); len(missed) != tt.missed {
+			t.Errorf("%s: %v, want %d", tt.name, missed, tt.missed)
+		}
+	}
+}
