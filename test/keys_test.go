@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -112,9 +113,36 @@ func TestCustody(t *testing.T) {
 		if e := w.run(t, "status"); !strings.Contains(e.out, "HF-K1") || !strings.Contains(e.out, "founder-b") {
 			t.Errorf("the status does not say that a key may be lost: %v", e)
 		}
+		// It is an incident, one, and is over with a later answer.
+		const title = "founder-b did not show that their share of the key key-b opens"
+		until(t, "an incident", func() bool { return strings.Contains(w.run(t, "incident", "list").out, title) })
+		var is []struct {
+			ID                    int64
+			Title, Kind, Severity string
+		}
+		w.run(t, "incident", "list", "--json").want(t, 0).object(t, &is)
+		is = slices.DeleteFunc(is, func(i struct {
+			ID                    int64
+			Title, Kind, Severity string
+		}) bool {
+			return i.Title != title
+		})
+		if len(is) != 1 || is[0].Kind != "key-overdue" || is[0].Severity != "SEV1" {
+			t.Fatalf("incidents of an overdue challenge: %+v", is)
+		}
 		var a struct{ Answer string }
 		hf(t, "key", "challenge", "answer", asked.Files[late], "--key", split.Shares[1].File, "--json").want(t, 0).object(t, &a)
 		accept(late, a.Answer, "founder-b").refuses(t, 4, "it was due on", "asks again")
+		edit(t, w.plan(), func(s string) string { return strings.Replace(s, "challenge_within: 1s", "challenge_within: 1h", 1) })
+		until(t, "the longer time to be in force", func() bool {
+			w.run(t, "key", "challenge", "ask", "key-b", "--holder", "founder-b", "--to", out, "--json").want(t, 0).object(t, &asked)
+			id := asked.Challenges[0].ID
+			hf(t, "key", "challenge", "answer", asked.Files[id], "--key", split.Shares[1].File, "--json").want(t, 0).object(t, &a)
+			return accept(id, a.Answer, "founder-b").status == 0
+		})
+		until(t, "the incident to say that it is over", func() bool {
+			return strings.Contains(w.run(t, "incident", "show", fmt.Sprint(is[0].ID)).out, "over: key-overdue:key-b:founder-b")
+		})
 	})
 	t.Run("ENC-12 every use of a read key is recorded", func(t *testing.T) {
 		before := len(w.keyUses(t))

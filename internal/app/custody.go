@@ -2,10 +2,14 @@ package app
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
+	"time"
 
+	"holdfast"
 	"holdfast/internal/api"
+	"holdfast/internal/incident"
 	"holdfast/internal/job"
 	"holdfast/internal/plan"
 	"holdfast/internal/survive"
@@ -96,4 +100,49 @@ func (a *App) Rewrapped(ctx context.Context, r api.Rewrap) error {
 		}
 	}
 	return nil
+}
+
+// custodyOf names one holder of one key, in signals.
+func custodyOf(s survive.Standing) string { return s.Key + ":" + s.Holder }
+
+// keysOverdue are the holders who did not show in time that what they keep still opens.
+// Each is one incident until they answer a later challenge: a key that nobody can use is
+// found on the bad day otherwise. How bad it is, the plan says: as bad as the loss of the
+// store that must be back first, or one class less as long as somebody else has shown that
+// a key opens new backups.
+func (a *App) keysOverdue(ctx context.Context) (out []trouble, err error) {
+	ss, err := a.Custody.Standings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range ss {
+		if s.Posture != holdfast.PostureOverdue {
+			continue
+		}
+		who := or(s.Holder, "whoever holds it", "%s")
+		what := "the key " + s.Key
+		if s.Share {
+			what = "their share of the key " + s.Key
+		}
+		out = append(out, trouble{kind: incident.KindKeyOverdue, custody: custodyOf(s), severity: a.keySeverity(s, ss), since: s.Due,
+			title: fmt.Sprintf("%s did not show that %s opens", who, what), detail: fmt.Sprintf("it was due by %s; \"holdfast key challenge ask %s\" asks again, and an answer ends it", s.Due.UTC().Format(time.RFC3339), s.Key)})
+	}
+	return out, nil
+}
+
+func (a *App) keySeverity(of survive.Standing, all []survive.Standing) incident.Severity {
+	if !of.Seals {
+		return incident.SEV3 // older backups only
+	}
+	worst := incident.SEV3
+	for _, p := range a.policies() {
+		worst = min(worst, a.impact(p.Store).Severity) // SEV1 sorts before SEV2
+	}
+	if slices.ContainsFunc(all, func(s survive.Standing) bool { return s.Seals && !s.Share && s.Posture == holdfast.PostureProved }) {
+		worst = map[incident.Severity]incident.Severity{incident.SEV1: incident.SEV2}[worst]
+		if worst == "" {
+			return incident.SEV3
+		}
+	}
+	return worst
 }

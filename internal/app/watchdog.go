@@ -21,9 +21,14 @@ type trouble struct {
 	kind, store, location string
 	title, detail         string
 	since                 time.Time
+	custody               string            // of a trouble with a key: the key and who holds it
+	severity              incident.Severity // of a trouble with a key
 }
 
 func (t trouble) key() string {
+	if t.custody != "" {
+		return t.kind + ":" + t.custody
+	}
 	if t.location == "" {
 		return t.kind + ":" + t.store
 	}
@@ -80,7 +85,7 @@ func (a *App) backupFailed(ctx context.Context, tx *db.Tx, store string, attempt
 
 // signal raises one trouble, for the watchdog to clear.
 func (a *App) signal(ctx context.Context, tx *db.Tx, t trouble) error {
-	_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "backup", Dedup: t.key(), Store: t.store, Title: t.title, Kind: t.kind, Began: t.since, At: a.opt.Clock(), Detail: t.detail})
+	_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "backup", Dedup: t.key(), Store: t.store, Title: t.title, Kind: t.kind, Severity: t.severity, Began: t.since, At: a.opt.Clock(), Detail: t.detail})
 	if err == nil {
 		tx.AfterCommit(func() { a.hooked.Store(t.key(), true) })
 	}
@@ -111,6 +116,13 @@ func settle(now map[string]trouble, seen map[string]time.Time, at time.Time) {
 func (a *App) raise(ctx context.Context, now map[string]trouble, raised map[string]bool) (map[string]bool, error) {
 	over := map[string]bool{}
 	if raised == nil {
+		ss, err := a.Custody.Standings(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range ss {
+			over[trouble{kind: incident.KindKeyOverdue, custody: custodyOf(s)}.key()] = true
+		}
 		for _, p := range a.policies() {
 			for _, kind := range []string{incident.KindBackupFailed, incident.KindBackupMissed, incident.KindBackupStale} {
 				over[trouble{kind: kind, store: p.Store}.key()] = true
@@ -202,7 +214,11 @@ func (a *App) troubles(ctx context.Context) (map[string]trouble, error) {
 			add(t)
 		}
 	}
-	return out, nil
+	keys, err := a.keysOverdue(ctx)
+	for _, t := range keys {
+		add(t)
+	}
+	return out, err
 }
 
 // failedRun: the newest attempt of a backup failed.

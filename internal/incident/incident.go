@@ -117,14 +117,17 @@ type Event struct {
 
 // A Signal is something that was noticed.
 type Signal struct {
-	Source string    // probe, backup, drill, human, …
-	Dedup  string    // the same thing noticed again has the same key
-	Store  string    // "" if it is about no store
-	Title  string    // what an incident that it opens is called
-	Kind   string    // of that incident: availability, recovery-drill, backup, …
-	Began  time.Time // earliest instant at which it can have begun
-	At     time.Time
-	Detail string
+	Source string // probe, backup, drill, human, …
+	Dedup  string // the same thing noticed again has the same key
+	Store  string // "" if it is about no store
+	Title  string // what an incident that it opens is called
+	Kind   string // of that incident: availability, recovery-drill, backup, …
+	// Severity is that of an incident that it opens, where it is about no store; "": as
+	// Impact says.
+	Severity Severity
+	Began    time.Time // earliest instant at which it can have begun
+	At       time.Time
+	Detail   string
 }
 
 // Ledger is where facts go.
@@ -236,6 +239,8 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s
 	}
 	if s.Store != "" {
 		inc.Stores = []string{s.Store}
+	} else if s.Severity != "" {
+		inc.Severity = s.Severity
 	}
 	if inc.OccurredAt.IsZero() || inc.OccurredAt.After(inc.DetectedAt) {
 		inc.OccurredAt = inc.DetectedAt
@@ -259,11 +264,12 @@ const (
 	KindBackupMissed = "backup-missed" // a run that was due did not happen
 	KindBackupStale  = "backup-stale"  // what runs brings nothing newer
 	KindLogGap       = "log-gap"       // log is missing or damaged at a location
+	KindKeyOverdue   = "key-overdue"   // a holder did not show in time that a key still opens
 )
 
 func apart(a, b string) bool {
 	own := func(kind string) bool {
-		return kind == KindBackupFailed || kind == KindBackupMissed || kind == KindBackupStale || kind == KindLogGap
+		return kind == KindBackupFailed || kind == KindBackupMissed || kind == KindBackupStale || kind == KindLogGap || kind == KindKeyOverdue
 	}
 	return a != b && (own(a) || own(b))
 }
