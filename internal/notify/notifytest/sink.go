@@ -70,6 +70,7 @@ type Sink struct {
 
 	opt    Options
 	server *smtp.Server
+	ln     net.Listener
 	mu     sync.Mutex
 	seen   map[string]int
 	got    []Mail
@@ -106,6 +107,7 @@ func Start(t testing.TB, opt Options) *Sink {
 	default:
 		s.server.AllowInsecureAuth = true
 	}
+	s.ln = ln
 	go func() {
 		defer close(s.gone)
 		_ = s.server.Serve(ln) // it ends when it is closed
@@ -117,6 +119,7 @@ func Start(t testing.TB, opt Options) *Sink {
 // Stop ends the server; it may be called twice.
 func (s *Sink) Stop() {
 	_ = s.server.Close()
+	_ = s.ln.Close() // which the server does not know yet if it just began
 	<-s.gone
 }
 
