@@ -28,7 +28,9 @@ import (
 	"holdfast/internal/drill"
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
+	"holdfast/internal/message"
 	"holdfast/internal/objective"
+	"holdfast/internal/oncall"
 	"holdfast/internal/recovery"
 )
 
@@ -99,6 +101,9 @@ type Config struct {
 	Vault      Vault
 	Governance Governance
 	WritesBack WritesBack
+	Messages   *message.Module
+	Calls      *oncall.Module
+	Callers    Callers
 }
 
 type body[T any] struct{ Body T }
@@ -147,6 +152,7 @@ func build(cfg Config) (*http.ServeMux, huma.API) {
 	governance(a, cfg.Governance)
 	undoOperations(a, cfg.WritesBack)
 	people(a, cfg.Access)
+	messages(a, cfg)
 	return mux, a
 }
 

@@ -28,6 +28,8 @@ import (
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
 	"holdfast/internal/ledger"
+	"holdfast/internal/message"
+	"holdfast/internal/oncall"
 	"holdfast/internal/plan"
 	"holdfast/internal/recovery"
 	"holdfast/internal/seal"
@@ -74,6 +76,8 @@ type App struct {
 	Vault      *vault.Module
 	Duties     *govern.Module
 	Access     *access.Module
+	Messages   *message.Module
+	Calls      *oncall.Module
 
 	force   atomic.Pointer[inForce]
 	opened  string        // how the plan looked on disk when it was read first
@@ -109,7 +113,7 @@ func (a *App) vaultKeys() []seal.VerifyKey { return []seal.VerifyKey{a.Keys.Vaul
 
 // tables lists the modules that keep state, in the order of their migrations.
 func tables() []db.Module {
-	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables(), vault.Tables(), govern.Tables(), access.Tables()}
+	return []db.Module{job.Module, ledger.Tables(), backup.Tables(), drill.Tables(), recovery.Tables(), incident.Tables(), vault.Tables(), govern.Tables(), access.Tables(), message.Tables(), oncall.Tables()}
 }
 
 // Open takes the state for this process and puts the parts together. Nothing
@@ -248,6 +252,8 @@ func (a *App) Start(ctx context.Context) error {
 	a.wg.Go(func() { a.watchClock(ctx) })
 	a.wg.Go(func() { a.settleDuties(ctx) })
 	a.wg.Go(func() { a.weighActivations(ctx) })
+	a.wg.Go(func() { a.settleCalls(ctx) })
+	a.wg.Go(func() { a.beat(ctx) })
 	a.wg.Go(func() { a.tendAccess(ctx) })
 	return nil
 }
@@ -353,7 +359,11 @@ func (f facts) Append(ctx context.Context, tx *db.Tx, fact ledger.Fact) (int64, 
 	case backup.FactReceipt, backup.FactCopied:
 		f.a.DB.Notify(ctx, tx, surveyChannel)
 	}
-	return f.a.Ledger.Append(ctx, tx, fact)
+	index, err := f.a.Ledger.Append(ctx, tx, fact)
+	if err != nil {
+		return 0, err
+	}
+	return index, errors.Join(f.a.announce(ctx, tx, index, fact), f.a.remind(ctx, tx, fact))
 }
 
 // fact appends a fact of the app's own.

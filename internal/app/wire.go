@@ -17,6 +17,7 @@ import (
 	"holdfast/internal/govern"
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
+	"holdfast/internal/message"
 	"holdfast/internal/plan"
 	"holdfast/internal/planner"
 	"holdfast/internal/recovery"
@@ -83,6 +84,8 @@ func (a *App) wire() {
 	a.Duties = govern.New(govern.Config{DB: a.DB, Ledger: facts{a}, Plan: a.Plan, Observe: a.governed, Count: a.counted, Clock: a.opt.Clock})
 	a.Custody = survive.New(survive.Config{DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Facts: a.Ledger, Keys: a.custodians, Clock: a.opt.Clock})
 	a.Access = a.access()
+	a.Messages = message.New(message.Config{DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Channel: a.channel, Receiver: a.receiver, Clock: a.opt.Clock})
+	a.Calls = a.calls()
 	a.Jobs.Handle(kindReview, a.review, job.HandlerOptions{Timeout: time.Minute, MaxAttempts: 10000, Backoff: func(int) time.Duration { return 5 * time.Second }})
 	a.Jobs.Handle(kindActivate, a.activate, job.HandlerOptions{Timeout: 10 * time.Minute, MaxAttempts: 10000, Backoff: func(n int) time.Duration { return min(time.Duration(n)*time.Second, 10*time.Second) }})
 }

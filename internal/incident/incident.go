@@ -481,6 +481,15 @@ func (m *Module) Get(ctx context.Context, id int64) (inc Incident, err error) {
 	return inc, err
 }
 
+// Look returns an incident and the keys of its signals that have not ended, in the
+// caller's transaction.
+func (m *Module) Look(ctx context.Context, tx *db.Tx, id int64) (inc Incident, firing []string, err error) {
+	if inc, err = m.get(ctx, tx, id); err == nil {
+		firing, err = m.firing(ctx, tx, id)
+	}
+	return inc, firing, err
+}
+
 // List returns incidents, newest first; with open, only those that have not ended.
 func (m *Module) List(ctx context.Context, open bool) (out []Incident, err error) {
 	err = m.cfg.DB.View(ctx, func(tx *db.Tx) error {

@@ -317,17 +317,23 @@ func (m *Module) List(ctx context.Context, state string) (out []Message, err err
 type Count struct {
 	Waiting int       // and not handed over yet
 	Oldest  time.Time // of those; zero if there are none
+	Urgent  time.Time // the oldest of those that are urgent and reached nobody on another channel
 	Failed  int       // since the given instant
 }
 
 // Counts says how messages stand, with those that failed since an instant.
 func (m *Module) Counts(ctx context.Context, since time.Time) (c Count, err error) {
 	err = m.cfg.DB.View(ctx, func(tx *db.Tx) error {
-		var oldest int64
+		var oldest, urgent int64
 		if err := tx.QueryRow(ctx, "SELECT COUNT(*), COALESCE(MIN(created_at), 0) FROM message_messages WHERE state = 'waiting'").Scan(&c.Waiting, &oldest); err != nil {
 			return err
 		}
-		c.Oldest = db.Time(oldest)
+		// One that another channel took has reached its person.
+		if err := tx.QueryRow(ctx, "SELECT COALESCE(MIN(created_at), 0) FROM message_messages m WHERE state = 'waiting' AND urgent = 1 "+
+			"AND NOT EXISTS (SELECT 1 FROM message_messages o WHERE o.cause = m.cause AND o.person = m.person AND o.state = 'handed')").Scan(&urgent); err != nil {
+			return err
+		}
+		c.Oldest, c.Urgent = db.Time(oldest), db.Time(urgent)
 		return tx.QueryRow(ctx, "SELECT COUNT(*) FROM message_messages WHERE state = 'failed' AND settled_at >= ?", since).Scan(&c.Failed)
 	})
 	return c, err

@@ -76,6 +76,7 @@ func (l *linter) references() {
 	l.recoveryReferences(k)
 	l.governReferences(k)
 	l.objectiveReferences(k)
+	l.messageReferences()
 }
 
 func (l *linter) peopleReferences(k known) {

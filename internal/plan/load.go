@@ -303,6 +303,9 @@ func (d *decoder) whole(p *Plan) {
 	for id, l := range p.Locations {
 		d.place(complain, "locations."+id, l)
 	}
+	if p.Messages != nil {
+		d.messages(complain, p.Messages)
+	}
 	for id, dr := range p.Drills {
 		if dr.Rung != nil && (*dr.Rung < int(holdfast.L0) || *dr.Rung > int(holdfast.L8)) {
 			complain(codeValue, "drills."+id+".rung", "write a rung from 0 to 8", "%d is not a rung", *dr.Rung)

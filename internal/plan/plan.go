@@ -167,6 +167,9 @@ type Plan struct {
 	// drills, exercises, reviews, metrics, measures.
 	Controls map[string][]string `yaml:"controls"`
 
+	// Messages says by which channels people and other systems are told.
+	Messages *Messages `yaml:"messages"`
+
 	// Exit says what customers get when the company ends.
 	Exit *Exit `yaml:"exit"`
 

@@ -110,6 +110,15 @@ func weakenings() []diffRule {
 		{"locations.*.sftp.host_key", anyChange, "another server is believed", nil},
 		{"locations.*.sftp.known_hosts", anyChange, "another server may be believed", nil},
 
+		// Who is told.
+		{"messages.channels.*", gone, "nobody is told by it any more", nil},
+		{"messages.channels.*.events", fewer, "less is told by it", nil},
+		{"messages.by", fewer, "people are told in fewer ways", nil},
+		{"messages.ack_within", longer, "the next person is called later", nil},
+		{"messages.gather", longer, "people are told later", nil},
+		{"messages.heartbeat", gone, "nobody outside notices when the server stops", nil},
+		{"messages.heartbeat.every", longer, "that the server stopped is noticed later", nil},
+
 		// Who can read, and who may act.
 		{"repository.encrypt_to", anyChange, "who can read the backups is not who it was", nil},
 		{"repository.allow_one_recipient", verified, "the loss of one key can be the loss of every backup", nil},

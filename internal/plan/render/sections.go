@@ -78,7 +78,7 @@ var listed = map[string][]string{
 	"recovery":      {"runbooks"},
 	"activation":    {"activation"},
 	"incidents":     {"incidents"},
-	"communication": {"obligations"},
+	"communication": {"obligations", "messages"},
 	"suppliers":     {"suppliers"},
 	"facilities":    {"facilities"},
 	"customers":     {"customers", "exit"},
