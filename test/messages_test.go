@@ -96,7 +96,7 @@ func TestMessages(t *testing.T) {
 	t.Run("MON-02 a failure is told to who is responsible, and to the next when nobody answers", func(t *testing.T) {
 		t.Parallel()
 		sink := notifytest.Start(t, notifytest.Options{TLS: "starttls", Password: mailPassword})
-		w := told(t, sink, "  ack_within: 30m\n")
+		w := told(t, sink, "  ack_within: 30m\n  gather: 2s\n")
 		w.run(t, "backup", "uploads").want(t, 0)
 		mend := w.breakCopies(t)
 		const failed = "Backup of uploads (failed|did not happen)"
