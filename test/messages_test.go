@@ -1,18 +1,24 @@
 package test
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"mime/quotedprintable"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"holdfast/internal/notify/notifytest"
+	"holdfast/internal/seal"
 )
 
 const mailPassword = "the long password of the mail account"
@@ -151,23 +157,37 @@ func TestMessages(t *testing.T) {
 		}
 
 		// What was sent is what is recorded, and no secret is anywhere.
-		var sent []struct{ ID, State, Person string }
-		until(t, "every message to be handed over", func() bool {
-			w.run(t, "message", "list", "--json").want(t, 0).object(t, &sent)
-			return !slices.ContainsFunc(sent, func(m struct{ ID, State, Person string }) bool { return m.State == "waiting" })
-		})
-		ids := map[string]bool{}
-		for _, l := range letters(t, sink) {
-			ids[l.id] = true
-		}
-		for _, m := range sent {
-			if m.State == "handed" && !ids["<"+m.ID+"@example.com>"] || m.State == "failed" {
-				t.Errorf("the record says %s of %s, and the mail server does not", m.State, m.ID)
+		t.Run("COM-09 the log of who was told what, when and by which channel is what arrived", func(t *testing.T) {
+			type sent struct {
+				ID, State, Person, Channel, Subject string
+				Settled                             time.Time
 			}
-		}
-		if len(ids) > len(sent) {
-			t.Errorf("%d mails, %d on record", len(ids), len(sent))
-		}
+			var all []sent
+			until(t, "every message to be handed over", func() bool {
+				w.run(t, "message", "list", "--json").want(t, 0).object(t, &all)
+				return !slices.ContainsFunc(all, func(m sent) bool { return m.State == "waiting" })
+			})
+			arrived := map[string]letter{}
+			for _, l := range letters(t, sink) {
+				arrived[l.id] = l
+			}
+			handed := 0
+			for _, m := range all {
+				l, came := arrived["<"+m.ID+"@example.com>"]
+				if came != (m.State == "handed") {
+					t.Errorf("%s is %s on record; it came: %t", m.ID, m.State, came)
+				}
+				if !came {
+					continue
+				}
+				if handed++; l.to != m.Person+"@example.com" || l.subject != m.Subject || m.Channel != "mail" || m.Settled.IsZero() {
+					t.Errorf("on record %+v, arrived %+v", m, l)
+				}
+			}
+			if handed != len(arrived) {
+				t.Errorf("%d arrived, %d on record", len(arrived), handed)
+			}
+		})
 		for path, text := range treeOf(t, filepath.Join(w.dir, "state")) {
 			if strings.Contains(text, mailPassword) {
 				t.Errorf("%s holds the password", path)
@@ -175,6 +195,117 @@ func TestMessages(t *testing.T) {
 		}
 		if strings.Contains(s.err.String(), mailPassword) {
 			t.Error("the log holds the password")
+		}
+	})
+	t.Run("MON-10 the server is killed, and somebody outside notices", func(t *testing.T) {
+		t.Parallel()
+		sink := notifytest.Start(t, notifytest.Options{TLS: "tls", Password: mailPassword})
+		port, err := freePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		beat := fmt.Sprintf("http://127.0.0.1:%d/", port)
+		elsewhere := place(t)
+		secret := filepath.Join(elsewhere, "secret")
+		write(t, secret, strings.Repeat("heartbeat ", 4), 0o600)
+		w := told(t, sink, fmt.Sprintf("  heartbeat: {webhook: {url: %q, private: true, secret_file: %q}, every: 1s}\n", beat, secret))
+		edit(t, w.plan(), func(s string) string { return strings.Replace(s, "from: \"Holdfast", "tls: tls, from: \"Holdfast", 1) })
+		copied := filepath.Join(elsewhere, "plan.yaml")
+		write(t, copied, treeOf(t, w.dir)["plan.yaml"], 0o600)
+		watch := &daemon{args: []string{"watch", "--plan", copied, "--listen", fmt.Sprintf("127.0.0.1:%d", port), "--within", "6s"}}
+		server := &daemon{args: []string{"--dir", w.dir, "serve", "--listen", "127.0.0.1:0"}}
+		silent := func() map[string][]letter { return lettersOn(letters(t, sink), "is silent") }
+		heard := func() bool {
+			return strings.Contains(treeOf(t, elsewhere)["watch.json"], `"any":true`) || len(silent()) > 0
+		}
+
+		server.start(t)
+		t.Cleanup(func() { server.end(t, syscall.SIGTERM) })
+		watch.start(t)
+		t.Cleanup(func() { watch.end(t, syscall.SIGTERM) })
+		until(t, "the watch to listen", func() bool { return strings.Contains(watch.out.String(), "heartbeats at") })
+		res, err := http.Post(beat, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		res.Body.Close()
+		if res.StatusCode != http.StatusForbidden || heard() && len(silent()) > 0 {
+			t.Errorf("a heartbeat that nobody signed was answered with %s", res.Status)
+		}
+
+		server.end(t, syscall.SIGKILL)
+		began := time.Now()
+		both := func(of map[string][]letter) bool { return len(of["founder-a"]) > 0 && len(of["founder-b"]) > 0 }
+		until(t, "both people to be told", func() bool { return both(silent()) })
+		t.Logf("told %s after the kill", time.Since(began).Round(time.Second))
+
+		// The watch is killed too: the same silence is not told twice.
+		watch.end(t, syscall.SIGKILL)
+		watch.start(t)
+		server.start(t)
+		until(t, "the news that it is heard again", func() bool { return both(lettersOn(letters(t, sink), "heard again")) })
+		for to, ls := range silent() {
+			if len(ls) != 1 || !strings.Contains(ls[0].subject, "URGENT") {
+				t.Errorf("%s was told %d times: %+v", to, len(ls), ls)
+			}
+		}
+		if strings.Contains(watch.out.String(), mailPassword) || strings.Contains(watch.out.String(), "heartbeat heartbeat") {
+			t.Error("a secret is in the log of the watch")
+		}
+	})
+	t.Run("a receiver of events gets each fact that it asked for, signed, and again on request", func(t *testing.T) {
+		t.Parallel()
+		const secretText = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+		key, err := seal.ParseHookSecret(secretText)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var mu sync.Mutex
+		got := map[string][]string{} // ids by type
+		receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			b, err := io.ReadAll(r.Body)
+			if err != nil || key.Verify(r.Header.Get("webhook-id"), r.Header.Get("webhook-timestamp"), r.Header.Get("webhook-signature"), b, time.Now()) != nil {
+				t.Errorf("a request that does not verify: %v %s", err, b)
+			}
+			var e struct {
+				Type string
+				Data struct{ Type, Subject string }
+			}
+			if err := json.Unmarshal(b, &e); err != nil || e.Type != e.Data.Type || e.Data.Subject == "" {
+				t.Errorf("%v: %s", err, b)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			got[e.Type] = append(got[e.Type], r.Header.Get("webhook-id"))
+		}))
+		defer receiver.Close()
+		w := filesOnly(t)
+		secret := filepath.Join(w.root, "hook")
+		write(t, secret, secretText, 0o600)
+		edit(t, w.plan(), func(s string) string {
+			return s + fmt.Sprintf("messages:\n  channels:\n    desk: {kind: webhook, webhook: {url: %q, private: true, secret_file: %q}, events: [\"backup.snap*\", plan.in-force]}\n", receiver.URL+"/in", secret)
+		})
+		w.run(t, "location", "init", "--all").want(t, 0)
+		serve(t, w.dir)
+		w.run(t, "backup", "uploads").want(t, 0)
+		count := func(kind string) int {
+			mu.Lock()
+			defer mu.Unlock()
+			return len(got[kind])
+		}
+		until(t, "both facts", func() bool { return count("plan.in-force") > 0 && count("backup.snapshot") > 0 })
+		mu.Lock()
+		id := got["plan.in-force"][0]
+		if len(got) != 2 {
+			t.Errorf("more than was asked for: %v", got)
+		}
+		mu.Unlock()
+		w.run(t, "message", "resend", id, "--by", "founder-a").want(t, 0)
+		until(t, "it to come again", func() bool { return count("plan.in-force") == 2 })
+		mu.Lock()
+		defer mu.Unlock()
+		if again := got["plan.in-force"][1]; again != id {
+			t.Errorf("it came again as %s, and was %s", again, id)
 		}
 	})
 }

@@ -171,16 +171,24 @@ func (a *App) ladder(inc incident.Incident) []string {
 	for _, s := range inc.Services {
 		who = append(who, p.Services[s].Owner)
 	}
+	return a.reachable(append(who, leads(p)...)...)
+}
+
+// leads are who is called when nobody in particular is responsible: who is on call, then
+// who leads.
+func leads(p *plan.Plan) (who []string) {
 	if oc := p.OnCall; oc != nil {
-		who = slices.Concat(who, oc.Primary, oc.Secondary, oc.EscalateTo)
+		who = slices.Concat(oc.Primary, oc.Secondary, oc.EscalateTo)
 	}
-	return a.reachable(append(who, "incident_commander", p.Plan.Owner)...)
+	return append(who, "incident_commander", p.Plan.Owner)
 }
 
 // reachable are the people behind roles and people, each once, holders before deputies,
 // who can be reached in any way.
-func (a *App) reachable(who ...string) (out []string) {
-	p := a.Plan()
+func (a *App) reachable(who ...string) []string { return Reachable(a.Plan(), who...) }
+
+// Reachable is the same for a plan.
+func Reachable(p *plan.Plan, who ...string) (out []string) {
 	add := func(id string) {
 		if id == "" || slices.Contains(out, id) {
 			return
