@@ -289,3 +289,37 @@ func TestOneLooseEnd(t *testing.T) {
 		}
 	}
 }
+
+// The receipt of a snapshot that was removed on record and that the place still lists,
+// because it does not delete, stays: the snapshot is one like any other.
+func TestReceiptOfWhatIsStillListed(t *testing.T) {
+	k := newKeeper(t)
+	for range 3 {
+		k.snapshot()
+		k.now = k.now.Add(24 * time.Hour)
+	}
+	keeps := &repotest.Unruly{Store: k.mem, Keeps: func(name string) bool { return strings.HasPrefix(name, "snapshots/") }}
+	c := repo.Removal{Scope: "files", Place: "here", At: k.now, Vault: "vault", Snapshots: k.all[:1]}
+	if _, err := k.at(keeps).Remove(t.Context(), c, k.vault); err == nil {
+		t.Fatal("it was removed")
+	}
+	receipt := "receipts/files/" + k.all[0].Snapshot
+	for range 3 {
+		k.collect(k.at(k.mem))
+		k.now = k.now.Add(repo.GarbageWait + time.Hour)
+	}
+	if k.mem.Bytes(receipt) == nil {
+		t.Error("the receipt of a listed snapshot is gone")
+	}
+	if _, err := k.at(k.mem).Remove(t.Context(), c, k.vault); err != nil {
+		t.Fatal(err)
+	}
+	delete(k.known, k.all[0].Snapshot)
+	for range 3 {
+		k.collect(k.at(k.mem))
+		k.now = k.now.Add(repo.GarbageWait + time.Hour)
+	}
+	if k.mem.Bytes(receipt) != nil {
+		t.Error("the receipt of a removed snapshot stays")
+	}
+}
