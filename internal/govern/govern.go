@@ -27,8 +27,8 @@
 //   - Settling twice at the same instant writes nothing the second time.
 //
 // What it does not do: it does not judge objectives (package objective), carry drills
-// out (package drill) or send messages: a reminder is a fact and a line in the list
-// until there is a way to people.
+// out (package drill) or send messages: that somebody is reminded is a fact, and package
+// app has those facts told (package oncall).
 package govern
 
 import (
