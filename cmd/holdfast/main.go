@@ -132,7 +132,7 @@ or waiting for approval.`,
 		return &usageError{holdfast.WithHint(err, "%q shows what it takes", cmd.CommandPath()+" --help")}
 	})
 	root.AddCommand(c.initCmd(), c.checkCmd(), c.planCmd(), c.renderCmd(), c.importCmd(), c.peopleCmd(), c.serveCmd(), c.demoCmd(), c.statusCmd(), c.backupCmd(), c.pointsCmd(), c.timelineCmd(), c.undoCmd(), c.restoreCmd(), c.lsCmd(), c.findCmd(), c.drillCmd(),
-		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.locationCmd())
+		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.encryptionCmd(), c.locationCmd())
 	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.objectivesCmd(), c.controlsCmd(), c.gatewayCmd(), c.agentCmd())
 	root.AddCommand(c.verifyCmd(), c.pruneCmd(), c.repairCmd(), c.approveCmd())
 	root.AddCommand(c.reviewCmd(), c.metricCmd(), c.riskCmd(), c.exceptionCmd(), c.storeCmd())

@@ -41,6 +41,7 @@ type RewrapPlace struct {
 // Custody is what people do about the keys that read the backups.
 type Custody interface {
 	KeyHolders(ctx context.Context) (Keys, error)
+	Encryption(ctx context.Context) (Encryption, error)
 	Challenges(ctx context.Context) ([]survive.Challenge, error)
 	AskForKey(ctx context.Context, key, holder string) ([]survive.Challenge, error)
 	AnswerForKey(ctx context.Context, challenge, answer, by string) (survive.Challenge, error)
@@ -49,6 +50,7 @@ type Custody interface {
 }
 
 func custody(a huma.API, c Custody) {
+	encryption(a, c)
 	get(a, access.View, "keys", "/api/v1/keys", "Who holds which key, and has shown that it opens", func(ctx context.Context, _ *struct{}) (*body[Keys], error) {
 		return answer(c.KeyHolders(ctx))
 	})

@@ -84,11 +84,12 @@ type App struct {
 	carried *inForce      // what runs fits this one; of Start and then watchPlan
 	signed  chan struct{} // somebody signed, and a plan may wait for it
 
-	hooked sync.Map // keys of troubles that are signalled, for the watchdog to clear
-	survey survey
-	lint   atomic.Value // looked
-	around atomic.Pointer[lookAround]
-	old    sync.Map // plans that were in force, by digest; what is in it is never changed
+	hooked   sync.Map // keys of troubles that are signalled, for the watchdog to clear
+	survey   survey
+	lint     atomic.Value // looked
+	around   atomic.Pointer[lookAround]
+	settings settings // what locations were last heard to say of themselves
+	old      sync.Map // plans that were in force, by digest; what is in it is never changed
 	// compared holds the locations whose anchors the ledger was compared with.
 	compared sync.Map
 	lock     *durable.FileLock // on the workspace

@@ -195,5 +195,8 @@ func (a *App) lookAround(ctx context.Context) error {
 		before = l.findings
 	}
 	a.around.Store(&lookAround{append(fs, now...), seen})
+	if err := a.noteSettings(ctx); err != nil {
+		return err
+	}
 	return a.noteDeviations(ctx, before, now)
 }

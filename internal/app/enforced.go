@@ -64,6 +64,9 @@ func (a *App) Enforced(ctx context.Context) ([]holdfast.Finding, error) {
 		}
 	}
 	a.compareAccess(p, deviates)
+	if err := a.compareSettings(ctx, p, deviates); err != nil {
+		return nil, err
+	}
 	return out, nil
 }
 

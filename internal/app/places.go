@@ -243,15 +243,8 @@ func (ps *Places) Line(name string) location.Line {
 	ps.mu.Lock()
 	s := ps.store[name]
 	ps.mu.Unlock()
-	for s != nil {
-		if l, ok := s.(interface{ Line() location.Line }); ok {
-			return l.Line()
-		}
-		w, ok := s.(interface{ Unwrap() repo.Store })
-		if !ok {
-			break
-		}
-		s = w.Unwrap()
+	if l, ok := unwrapped[interface{ Line() location.Line }](s); ok {
+		return l.Line()
 	}
 	return location.Line{}
 }
@@ -343,6 +336,7 @@ func (ps *Places) Probe(ctx context.Context, name string, clock func() time.Time
 		return probe.Report{}, fmt.Errorf("location %q: %w", name, err)
 	}
 	r := probe.Run(ctx, place, clock)
+	r.Checks = append(r.Checks, settingChecks(p, name, ps.Settings(ctx, name), clock())...)
 	r.Location, r.Address, r.Kind = name, ps.where(name), string(l.Kind)
 	return r, nil
 }

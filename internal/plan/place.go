@@ -108,6 +108,15 @@ type Location struct {
 	Region       string `yaml:"region"`
 	Domain       string `yaml:"domain"` // what fails together, e.g. "this-host", "eu-1"
 	Jurisdiction string `yaml:"jurisdiction"`
+	// Redundancy is how the place itself survives a failing part, in its operator's word:
+	// "3 zones", "one disk". It cannot be asked of the place.
+	Redundancy string `yaml:"redundancy"`
+	// Encryption is how the place encrypts what lies there, beside ours: "AES256" or
+	// "aws:kms" for a bucket, "dm-crypt" for a folder, "none". Where the place can be asked,
+	// another answer is a deviation.
+	//
+	// Defaults to what the place said first.
+	Encryption string `yaml:"encryption"`
 	// Supplier and Facility are who and what it rests on.
 	Supplier string `yaml:"supplier"`
 	Facility string `yaml:"facility"`

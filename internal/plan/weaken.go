@@ -98,6 +98,7 @@ func weakenings() []diffRule {
 		{"locations.*", gone, "what lies there is not looked after any more", nil},
 		{"locations.*.kind", anyChange, "backups go elsewhere", nil},
 		{"locations.*.path", anyChange, "backups go elsewhere", nil},
+		{"locations.*.encryption", anyChange, "the place may encrypt less than it did", nil},
 		{"locations.*.s3.lock", shorter, "backups can be deleted sooner", nil},
 		{"locations.*.s3.insecure", verified, "others can listen", nil},
 		{"locations.*.s3.bucket", anyChange, "backups go elsewhere", nil},

@@ -69,6 +69,7 @@ type Options struct {
 type Document struct {
 	Title    string    // "Continuity policy of Example Ltd"
 	Stamp    string    // which plan, version and digest it was made from
+	Preface  string    // in place of the one of a policy
 	Edition  Edition   // never empty
 	Style    Style     // never empty
 	Sections []Section // in the order of the style
@@ -150,6 +151,9 @@ func (d Document) Markdown() string {
 
 // preface says what the reader holds.
 func (d Document) preface() string {
+	if d.Preface != "" {
+		return d.Stamp + ". " + d.Preface
+	}
 	edition := "Internal edition: it names people and systems, and is not for publication."
 	if d.Edition == Public {
 		edition = "Public edition: people, contacts, addresses and technical access are left out."
