@@ -162,7 +162,15 @@ func (c *testCluster) signal(sig syscall.Signal) {
 		return
 	default:
 	}
+	children := childrenOf(c.t, c.cmd.Process.Pid)
 	_ = c.cmd.Process.Signal(sig)
+	if sig == syscall.SIGKILL {
+		// A backend that waits for a lock of one that was killed does not notice that the
+		// server is gone. It would keep the server's output, and its shared memory, for ever.
+		for _, pid := range children {
+			_ = syscall.Kill(pid, sig)
+		}
+	}
 	select {
 	case <-c.done:
 	case <-time.After(60 * time.Second):
@@ -170,6 +178,31 @@ func (c *testCluster) signal(sig syscall.Signal) {
 		<-c.done
 		c.t.Errorf("the server did not end after %s:\n%s", sig, c.out)
 	}
+}
+
+// childrenOf lists the processes whose parent is pid.
+func childrenOf(t *testing.T, pid int) (out []int) {
+	t.Helper()
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range stats {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			continue // it has ended
+		}
+		// The name stands in parentheses and may hold any; state and parent come behind it.
+		fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+		if parent, err := strconv.Atoi(fields[1]); err == nil && parent == pid {
+			child, err := strconv.Atoi(filepath.Base(filepath.Dir(name)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, child)
+		}
+	}
+	return out
 }
 
 func (c *testCluster) connString(user, password string) string {

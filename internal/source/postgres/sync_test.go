@@ -141,9 +141,7 @@ func TestSynchronousLosesNothing(t *testing.T) {
 			}
 			return nil
 		})
-		_ = c.cmd.Process.Kill() // first: it would start anew after the death of a child
-		_ = syscall.Kill(sender, syscall.SIGKILL)
-		c.signal(syscall.SIGKILL)
+		c.signal(syscall.SIGKILL) // the server first: it would start anew after the death of a child
 		cancel()
 		<-done
 		eventually(t, "the place holds what the spool holds", func() error {
