@@ -58,6 +58,7 @@ func TestWeakeningIsNamed(t *testing.T) {
 		{"[db-drill, \"metric:backup-success\", passwords]", "[passwords]", "controls.iso27001/A.8.13", "less proves that clause", "stronger"},
 		{"locations: [near, far]", "locations: [near, far, third]", "repository.approved.locations", "more places", "stronger"},
 		{"kinds: [dir], ", "", "repository.approved.kinds", "everything is allowed", "stronger"},
+		{"encryption: AES256", "encryption: none", "locations.near.encryption", "encrypt less", "weaker"},
 		{"activates_plan: true", "activates_plan: false", "severities.high.activates_plan", "does not start", "stronger"},
 		{"    live_data: true\n    data: {customer: [store], as: both}", "    live_data: false\n    data: {customer: [store], as: both}", "stores.db.live_data", "rules for production", "stronger"},
 	} {
@@ -91,6 +92,7 @@ func TestStrengtheningIsNoWeakening(t *testing.T) {
 		{"  old: {kind: mysql", "  more: {kind: files, files: {path: /x}, protect: folder}\n  old: {kind: mysql"},
 		{"team: small", "team: ordinary"},
 		{"    rpo: {none: holds no data}", "    rpo: {none: it holds no data}"},
+		{"far: {kind: dir, path: far, domain: eu-2}", "far: {kind: dir, path: far, domain: eu-2, encryption: dm-crypt}"},
 	} {
 		if weak := Weakens(changes(t, tt...)); len(weak) > 0 {
 			t.Errorf("%q for %q weakens: %v", tt[1], tt[0], weak)

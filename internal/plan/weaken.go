@@ -98,7 +98,7 @@ func weakenings() []diffRule {
 		{"locations.*", gone, "what lies there is not looked after any more", nil},
 		{"locations.*.kind", anyChange, "backups go elsewhere", nil},
 		{"locations.*.path", anyChange, "backups go elsewhere", nil},
-		{"locations.*.encryption", anyChange, "the place may encrypt less than it did", nil},
+		{"locations.*.encryption", declared, "the place may encrypt less than it did", nil},
 		{"locations.*.s3.lock", shorter, "backups can be deleted sooner", nil},
 		{"locations.*.s3.insecure", verified, "others can listen", nil},
 		{"locations.*.s3.bucket", anyChange, "backups go elsewhere", nil},
@@ -246,7 +246,9 @@ var (
 		return verdict(p.added() || empties(p.old), p.removed() || empties(p.new))
 	}
 	anyChange = func(pair) (Effect, string) { return Weaker, "" }
-	verified  = func(p pair) (Effect, string) { return verdict(p.new == true, p.new == false) }
+	// declared is for what nobody must say: saying it for the first time takes nothing back.
+	declared = func(p pair) (Effect, string) { return verdict(!empties(p.old), false) }
+	verified = func(p pair) (Effect, string) { return verdict(p.new == true, p.new == false) }
 	// longer and shorter are for periods of which none is no bound at all.
 	longer  = func(p pair) (Effect, string) { return lengths(p, true) }
 	shorter = func(p pair) (Effect, string) { return lengths(p, false) }
