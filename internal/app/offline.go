@@ -23,14 +23,13 @@ import (
 	"holdfast/internal/web"
 )
 
-// entitled are the people for whom the plan in force wants an offline copy.
+// entitled are the people of the plan in force, with how often it wants an offline copy of
+// them opened.
 func (a *App) entitled() []survive.Entitled {
 	p := a.Plan()
 	var out []survive.Entitled
 	for _, id := range slices.Sorted(maps.Keys(p.People)) {
-		if every := p.People[id].OfflineCopy; !every.IsZero() {
-			out = append(out, survive.Entitled{Person: id, Every: every.Approx()})
-		}
+		out = append(out, survive.Entitled{Person: id, Every: p.People[id].OfflineCopy.Approx()})
 	}
 	return out
 }

@@ -38,7 +38,7 @@ const (
 	CopyStale   = "stale"   // of another plan, or opened too long ago
 	CopyMade    = "made"    // there is one of the plan in force, and nobody has opened it
 	CopyNone    = "none"    // there is none
-	CopyLeft    = "left"    // the plan does not ask for one any more, or the person has left: it must come back
+	CopyLeft    = "left"    // the person has left, or is not of the plan any more: it must come back
 )
 
 // A Copy is one offline copy, as the facts tell of it.
@@ -56,7 +56,8 @@ type Copy struct {
 	Why       string    `json:"why,omitempty"` // it ended
 }
 
-// An Entitled is a person for whom the plan wants an offline copy.
+// An Entitled is a person who may have an offline copy: with Every, who must open a new
+// one that often.
 type Entitled struct {
 	Person string
 	Every  time.Duration // how long a copy counts after it was opened
@@ -230,8 +231,9 @@ func (m *Module) EndCopy(ctx context.Context, id, by, why string) (c Copy, err e
 }
 
 // CopiesHeld says what each person holds, in the order of their names. People are those
-// whom the plan in force entitles; left says who has left. Whoever has left, or is not
-// entitled any more, and has copies that did not end, is in the list too. cs are all copies.
+// of the plan in force; left says who has left. Of whom no copy is asked is in the list if
+// they have one; whoever has left, or is not of the plan any more, if their copies did not
+// end. cs are all copies.
 func (m *Module) CopiesHeld(cs []Copy, people []Entitled, left func(person string) bool, digest, version string) []Held {
 	byPerson := map[string][]Copy{}
 	for _, c := range cs {
@@ -242,7 +244,7 @@ func (m *Module) CopiesHeld(cs []Copy, people []Entitled, left func(person strin
 	now := m.cfg.Clock()
 	var out []Held
 	for _, e := range people {
-		if !left(e.Person) {
+		if !left(e.Person) && (e.Every > 0 || len(byPerson[e.Person]) > 0) {
 			out = append(out, held(e, byPerson[e.Person], digest, version, now))
 			delete(byPerson, e.Person)
 		}
@@ -255,7 +257,7 @@ func (m *Module) CopiesHeld(cs []Copy, people []Entitled, left func(person strin
 			}
 		}
 		out = append(out, Held{Person: person, State: CopyLeft, Holds: &newest, InForce: digest, Version: version, Confirmed: newest.Confirmed,
-			Why: fmt.Sprintf("the plan entitles them to no copy any more, and %d did not come back", len(cs))})
+			Why: fmt.Sprintf("they have left, or are not of the plan any more, and %d did not come back", len(cs))})
 	}
 	slices.SortFunc(out, func(a, b Held) int { return strings.Compare(a.Person, b.Person) })
 	return out
@@ -287,10 +289,13 @@ func held(e Entitled, cs []Copy, digest, version string, now time.Time) Held {
 		}
 	default:
 		h.Confirmed = h.Holds.Confirmed
-		h.State, h.Until = CopyCurrent, h.Confirmed.Add(e.Every)
+		h.State = CopyCurrent
+		if e.Every > 0 {
+			h.Until = h.Confirmed.Add(e.Every)
+		}
 		if h.Holds.Plan != digest {
 			h.State, h.Why = CopyStale, fmt.Sprintf("it is of version %s, and %s is in force", or(h.Holds.Version), or(version))
-		} else if now.After(h.Until) {
+		} else if !h.Until.IsZero() && now.After(h.Until) {
 			h.State, h.Why = CopyStale, "it was opened last on "+h.Confirmed.UTC().Format(time.DateOnly)
 		}
 	}

@@ -132,7 +132,7 @@ func TestCopiesHeld(t *testing.T) { eachRig(t, copiesHeld) }
 
 func copiesHeld(t *testing.T, r rig) {
 	ctx := t.Context()
-	people := []Entitled{{"mia", 90 * 24 * time.Hour}, {"jon", 90 * 24 * time.Hour}}
+	people := []Entitled{{"mia", 90 * 24 * time.Hour}, {"jon", 90 * 24 * time.Hour}, {"eva", 0}}
 	var left []string
 	plan := "sha256:one"
 	state := func() string {
@@ -186,9 +186,23 @@ func copiesHeld(t *testing.T, r rig) {
 	want("jon none, mia current")
 	plan = "sha256:one" // taken back: the first copy counts again
 	want("jon none, mia current")
+	// Nobody asks it of eva. She may have one all the same, and it ages with the plan only.
+	made("3", "eva")
+	want("eva made, jon none, mia current")
+	if err := confirm("3", "abcd-3", "eva"); err != nil {
+		t.Fatal(err)
+	}
+	want("eva current, jon none, mia current")
 	r.pass(91 * 24 * time.Hour)
-	want("jon none, mia stale")
-	left = []string{"mia"}
+	want("eva current, jon none, mia stale")
+	plan = "sha256:three"
+	want("eva stale, jon none, mia stale")
+	plan = "sha256:one"
+	left = []string{"mia", "eva"}
+	want("eva left, jon none, mia left")
+	if _, err := r.m.EndCopy(ctx, "3", "jon", "shredded"); err != nil {
+		t.Fatal(err)
+	}
 	want("jon none, mia left")
 	for _, id := range []string{"1", "2"} {
 		if _, err := r.m.EndCopy(ctx, id, "jon", "shredded"); err != nil {
