@@ -190,6 +190,14 @@ func (m *Module) Signal(ctx context.Context, tx *db.Tx, s Signal) (Incident, err
 	return inc, nil
 }
 
+// told is a signal in one line, for people.
+func (s Signal) told() string {
+	if s.Detail == "" {
+		return s.Title
+	}
+	return s.Title + ": " + s.Detail
+}
+
 // cover finds or opens the incident that a signal belongs to. old is the incident
 // that it last belonged to, and firing whether it had not ended since.
 func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s Signal) (Incident, error) {
@@ -231,7 +239,7 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s
 		if err := m.save(ctx, tx, inc); err != nil {
 			return Incident{}, err
 		}
-		return inc, m.event(ctx, tx, inc, s.At, "holdfast", "signal", s.Title, s)
+		return inc, m.event(ctx, tx, inc, s.At, "holdfast", "signal", s.told(), s)
 	}
 	inc := Incident{
 		Title: s.Title, Kind: s.Kind, Services: impact.Services, Severity: impact.Severity, Phase: Detection,
@@ -248,7 +256,7 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s
 	if inc.ID, err = m.insert(ctx, tx, inc); err != nil {
 		return Incident{}, err
 	}
-	if err := m.event(ctx, tx, inc, s.At, "holdfast", "opened", s.Title+": "+s.Detail, inc); err != nil {
+	if err := m.event(ctx, tx, inc, s.At, "holdfast", "opened", s.told(), inc); err != nil {
 		return Incident{}, err
 	}
 	if err := m.cfg.Opened(ctx, tx, inc); err != nil {
