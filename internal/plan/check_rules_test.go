@@ -97,6 +97,8 @@ func TestCheckAndWayOut(t *testing.T) {
 			[]string{"leadership: {holder: founder-a, deputy: founder-b}", "leadership: {holder: founder-b, deputy: founder-a}"}},
 		{"not-apart", codeChain, []string{"may: [activate-plan, close-incident]}", "may: [activate-plan, close-incident], apart_from: [auditor]}\n  auditor: {holder: founder-a, deputy: founder-b}"},
 			[]string{"auditor: {holder: founder-a, deputy: founder-b}", "auditor: {holder: founder-b, deputy: founder-a}"}},
+		{"reads-and-deletes", codeChain, append(add("approvals:\n  delete: {roles: [incident_commander, technical_lead], requester_counts: true}\n"), "  founder-b: {name", "  notary: {name: Notary}\n  founder-b: {name"),
+			[]string{"holders: [founder-a]", "holders: [notary]", "holders: [founder-b]", "holders: [notary]"}},
 		{"nobody-leads", codeUnfilled, add("incidents:\n  roles: {commander: incident_commander, communication: incident_commander}\n"),
 			[]string{"roles: {commander", "roles: {technical: technical_lead, commander"}},
 		{"vague", codeVague, add("statements:\n  s1: {stated: \"Access is reviewed periodically\", by: [db-drill]}\n"), []string{"by: [db-drill]}", "by: [db-drill], bound: 90d, bound_by: founder-a}"}},

@@ -13,6 +13,7 @@ func (l *linter) team() {
 	l.approvals()
 	l.chains()
 	l.apart()
+	l.readersWhoSign()
 	l.skills()
 	l.credentials()
 	l.offline()
@@ -192,6 +193,49 @@ func (l *linter) apart() {
 	for _, who := range sorted(holds) {
 		if _, known := p.People[who]; known && len(holds[who]) >= many {
 			l.report(codeOverload, holdfast.SeverityNote, "people."+who, "give one to somebody else, or see in an exercise that it works", "%q has %d duties at once: %s", who, len(holds[who]), several(holds[who]))
+		}
+	}
+}
+
+// readersWhoSign looks for people who open the backups and also have a say in what becomes
+// of them: each of them can take the data, and help to destroy what is left of it.
+//
+// That who agrees to deletions signs is no overlap: it is how they agree. Somebody is one of
+// them where the plan names them for it, or has a key of theirs; until then nobody can sign.
+// Who holds only a share of a key does not open anything alone.
+func (l *linter) readersWhoSign() {
+	p := l.p
+	opens := map[string][]string{}
+	for _, id := range p.Repository.EncryptTo {
+		for _, who := range uniq(p.Keys[id].Holders) {
+			opens[who] = append(opens[who], id)
+		}
+	}
+	may := func(act, who string) bool {
+		roles := p.Approval(act).Roles
+		return len(roles) == 0 || slices.Contains(l.persons(roles), who)
+	}
+	_, named := p.Approvals[ActDelete]
+	severity, weighed := holdfast.SeverityWarning, ""
+	if p.Org.Team == TeamSmall {
+		severity, weighed = holdfast.SeverityNote, "; in a team that is declared small it is allowed, and scored as a weakness"
+	}
+	for _, who := range sorted(opens) {
+		person, known := p.People[who]
+		signs := len(person.SSH) > 0
+		if !known {
+			continue // reported
+		}
+		var also []string
+		if signs && (may(ActWeaken, who) || may(ActEncryption, who) || may(ActDelete, who)) {
+			also = append(also, "has a key that signs for what guards the backups")
+		}
+		if (named || signs) && may(ActDelete, who) {
+			also = append(also, "is one of those who agree to deletions")
+		}
+		if len(also) > 0 {
+			l.report(codeChain, severity, "people."+who, fmt.Sprintf("let somebody who signs for nothing hold %s, or let somebody else agree to deletions", strings.Join(opens[who], " and ")),
+				"%q can open every backup with %s, and %s%s", who, strings.Join(opens[who], " and "), strings.Join(also, " and "), weighed)
 		}
 	}
 }

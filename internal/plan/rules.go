@@ -196,7 +196,7 @@ var rules = []Rule{
 		"Without that person nothing is led or opened.", "Give somebody else a role, a key or the skill."},
 	{codeStale, "credentials that nobody tries, or people without a copy of the plan for when nothing works",
 		"On the bad day the wiki is down and the password has expired.", "Add test_every and offline_copy."},
-	{codeChain, "an escalation or approval that comes back to the same person, or duties in one hand that must be apart",
+	{codeChain, "an escalation or approval that comes back to the same person, or duties in one hand that must be apart, such as to open backups and to agree to their deletion",
 		"The second pair of eyes is the first one.", "Name somebody else."},
 	{codeUnfilled, "a duty in an incident or recovery that nobody has",
 		"Everybody waits for somebody.", "Declare the role with holder and deputy."},
