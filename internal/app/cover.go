@@ -51,7 +51,7 @@ func (a *App) cells(ctx context.Context, from, to time.Time) (map[drill.Cell]boo
 	for _, pol := range a.policies() {
 		st := p.Stores[pol.Store]
 		b := p.Backups[st.Protect]
-		least, _ := b.Kept()
+		least, _ := p.Kept(pol.Store)
 		copies, err := a.Backups.Copies(ctx, pol.Store)
 		if err != nil {
 			return nil, err

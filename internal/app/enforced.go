@@ -107,11 +107,10 @@ func subjectOf(s job.Schedule) string {
 
 // terms says how long a plan keeps the copies of a store.
 func terms(p *plan.Plan, id string) string {
-	b, ok := p.Backups[p.Stores[id].Protect]
-	if !ok {
+	if _, ok := p.Backups[p.Stores[id].Protect]; !ok {
 		return "not at all"
 	}
-	least, most := b.Kept()
+	least, most := p.Kept(id)
 	if most.IsZero() {
 		return "for " + least.String()
 	}

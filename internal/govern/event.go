@@ -153,7 +153,7 @@ func (s *settling) storeChanged(id string) error {
 	}
 	is := map[string]string{}
 	if b, ok := s.p.Backups[st.Protect]; ok {
-		least, most := b.Kept()
+		least, most := s.p.Kept(id)
 		is[onRetention] = fmt.Sprintf("at least %s, at most %s", least, most)
 		is[onPlace] = list(b.Copies.Names())
 	} else {

@@ -242,7 +242,7 @@ func coverage(p *plan.Plan, id string) want {
 	b, ok := p.Backups[s.Protect]
 	switch {
 	case ok:
-		least, _ := b.Kept()
+		least, _ := p.Kept(id)
 		w.items = []string{fmt.Sprintf("backup %q, %s", s.Protect, b.Every), "kept for " + least.String(), "at " + list(b.Copies.Names())}
 	case s.Delegated != nil:
 		w.items = []string{"protected by " + s.Delegated.To}

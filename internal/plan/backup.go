@@ -41,6 +41,8 @@ type Retention struct {
 	History *History `yaml:"history"`
 	// Decision is who let Max win where law demands longer, and why.
 	Decision string `yaml:"decision"`
+	// Why justifies a time that is shorter or longer than the standard of the policy.
+	Why string `yaml:"why"`
 	// Stated is what the policy says, in its own words.
 	Stated string `yaml:"stated"`
 }
@@ -55,7 +57,7 @@ type History struct {
 }
 
 // Kept returns how long every snapshot of the backup is kept, at least and at most. A
-// zero period is no bound.
+// zero period is no bound. What then holds for a store, [Plan.Kept] says.
 func (b Backup) Kept() (least, most Period) {
 	r := b.Retention
 	if r == nil {

@@ -21,6 +21,7 @@ func (l *linter) impact() {
 		l.demands(id)
 	}
 	l.keeping()
+	l.classes()
 	l.severities()
 	l.floors()
 	l.risks()
@@ -121,7 +122,7 @@ func (l *linter) keeping() {
 		if !ok {
 			continue
 		}
-		least, most := b.Kept()
+		least, most := p.Kept(id)
 		at := "backups." + p.Stores[id].Protect
 		short := func(path, who string, want Period) {
 			if !want.IsZero() && least.Approx() < want.Approx() {

@@ -104,6 +104,14 @@ func (l *linter) peopleReferences(k known) {
 	for _, act := range k.approvals {
 		l.needAll("approvals."+act+".roles", actor, p.Approvals[act].Roles, k.actors)
 	}
+	for _, id := range sorted(p.Classes) {
+		l.need("classes."+id+".owner", actor, p.Classes[id].Owner, k.actors)
+	}
+	if len(p.Classes) > 0 {
+		for _, id := range l.stores {
+			l.need("stores."+id+".class", "the class", p.Stores[id].Class, sorted(p.Classes))
+		}
+	}
 	for _, id := range k.credentials {
 		l.needAll("credentials."+id+".holders", "the person", p.Credentials[id].Holders, k.people)
 	}

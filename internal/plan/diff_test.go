@@ -58,6 +58,10 @@ func TestWeakeningIsNamed(t *testing.T) {
 		{"[db-drill, \"metric:backup-success\", passwords]", "[passwords]", "controls.iso27001/A.8.13", "less proves that clause", "stronger"},
 		{"locations: [near, far]", "locations: [near, far, third]", "repository.approved.locations", "more places", "stronger"},
 		{"kinds: [dir], ", "", "repository.approved.kinds", "everything is allowed", "stronger"},
+		{"class: confidential\n    contains", "class: internal\n    contains", "stores.db.class", "copies of \"db\" go sooner", "stronger"},
+		{"keep_max: 1y, standard", "keep_max: 40d, standard", "classes.confidential.keep_max", "copies of \"db\" go sooner", "stronger"},
+		{"keep_min: 40d", "keep_min: 10d", "classes.confidential.keep_min", "go sooner", "stronger"},
+		{"  standard_retention: 30d\n", "", "repository.standard_retention", "no reason", "stronger"},
 		{"encryption: AES256", "encryption: none", "locations.near.encryption", "encrypt less", "weaker"},
 		{"activates_plan: true", "activates_plan: false", "severities.high.activates_plan", "does not start", "stronger"},
 		{"    live_data: true\n    data: {customer: [store], as: both}", "    live_data: false\n    data: {customer: [store], as: both}", "stores.db.live_data", "rules for production", "stronger"},
@@ -92,6 +96,9 @@ func TestStrengtheningIsNoWeakening(t *testing.T) {
 		{"  old: {kind: mysql", "  more: {kind: files, files: {path: /x}, protect: folder}\n  old: {kind: mysql"},
 		{"team: small", "team: ordinary"},
 		{"    rpo: {none: holds no data}", "    rpo: {none: it holds no data}"},
+		{"keep_min: 40d, keep_max: 1y, standard_retention: 40d", "keep_min: 50d, keep_max: 1y, standard_retention: 50d"},
+		{"class: internal, git", "class: confidential, git"},
+		{"why: the law asks for no more, ", ""},
 		{"far: {kind: dir, path: far, domain: eu-2}", "far: {kind: dir, path: far, domain: eu-2, encryption: dm-crypt}"},
 	} {
 		if weak := Weakens(changes(t, tt...)); len(weak) > 0 {

@@ -51,6 +51,11 @@ type Repository struct {
 	TLSMin string `yaml:"tls_min"`
 	// Approved limits where backups may lie. Locations outside it are refused.
 	Approved *ApprovedPlaces `yaml:"approved"`
+	// StandardRetention is how long the policy keeps every backup. One that keeps for
+	// less or longer says why (retention.why). What a history keeps beside is not compared.
+	//
+	// Defaults to none: each backup decides for itself.
+	StandardRetention Period `yaml:"standard_retention"`
 }
 
 // ApprovedPlaces limits where backups may lie. An empty list allows everything of its kind.

@@ -89,6 +89,10 @@ type Plan struct {
 	// Stores are where the data lives.
 	Stores map[string]Store `yaml:"stores"`
 
+	// Classes say how long copies of data of a class may and must be kept. A store names
+	// its class; where any are declared, each that is named must be.
+	Classes map[string]Class `yaml:"classes"`
+
 	// Suppliers are the companies that services and stores depend on.
 	Suppliers map[string]Supplier `yaml:"suppliers"`
 

@@ -78,6 +78,7 @@ const (
 	codePlace         = "HF-L58" // a location outside the approved places
 	codeKind          = "HF-L59" // a service that lacks what its kind must have
 	codeHead          = "HF-L60" // a document whose head lacks what it is controlled by
+	codeKeeping       = "HF-L61" // a backup that keeps otherwise than standard or class say
 	codeTwice         = "HF-P1"  // one id for two things
 	codeMinute        = "HF-P5"  // 1m is a minute
 	codeGap           = "HF-P6"  // a time of day that the clock skips
@@ -160,6 +161,8 @@ var rules = []Rule{
 		"Between two drills nothing is proven.", "Drill more often, or let the proof last longer."},
 	{codeRetention, "backups are kept for less time than a loss may stay unnoticed",
 		"The last good copy is gone when somebody notices.", "Keep longer, or detect sooner."},
+	{codeKeeping, "a backup that keeps shorter or longer than the policy's standard without a written reason, or than the class of its data allows",
+		"Data is gone that somebody must show, or is there that must be gone.", "Keep for the time that is named, or write the reason under retention.why."},
 	{codeFloor, "the rarest schedule that the policy allows loses more than a tier may",
 		"Two rules of one policy cannot both be kept.", "Let the objective decide how often, and keep the floor for what has none."},
 	{codeScheme, "the worst severity of a scale has the longest RTO, or a scale has no order",

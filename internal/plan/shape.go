@@ -14,6 +14,9 @@ func (d *decoder) shape(p *Plan) {
 	for id, b := range p.Backups {
 		d.retention("backups."+id, b)
 	}
+	for id, c := range p.Classes {
+		d.class("classes."+id, c)
+	}
 	for id, s := range p.Services {
 		d.bia("services."+id+".bia", s.BIA)
 		for name, any := range s.AnyOf {
@@ -77,6 +80,16 @@ func (d *decoder) shape(p *Plan) {
 			d.complainAt(codeValue, fmt.Sprintf("plan.history[%d].on", i), "write the editions in the order of their days",
 				"edition %q of %s stands after one of %s", p.Plan.History[i].Version, p.Plan.History[i].On, p.Plan.History[i-1].On)
 		}
+	}
+}
+
+// class refuses bounds that no time can meet.
+func (d *decoder) class(path string, c Class) {
+	switch {
+	case !c.KeepMin.IsZero() && !c.KeepMax.IsZero() && c.KeepMin.Approx() > c.KeepMax.Approx():
+		d.complainAt(codeValue, path+".keep_max", "swap the two, or raise keep_max", "%q keeps at least %s and at most %s", path, c.KeepMin, c.KeepMax)
+	case !c.StandardRetention.IsZero() && (c.StandardRetention.Approx() < c.KeepMin.Approx() || sooner(c.KeepMax, c.StandardRetention)):
+		d.complainAt(codeValue, path+".standard_retention", "write a time within keep_min and keep_max", "the standard of %q lies outside its own bounds", path)
 	}
 }
 

@@ -51,7 +51,7 @@ type Store struct {
 	Text  string    `yaml:"text"` // what it is, for people who do not know it
 	Tier  string    `yaml:"tier"`
 	Owner string    `yaml:"owner"`
-	Class string    `yaml:"class"` // classification of the data, in the company's words
+	Class string    `yaml:"class"` // classification of the data, in the company's words; see classes
 	// Contains marks data with rules of its own.
 	Contains []Marker `yaml:"contains"`
 

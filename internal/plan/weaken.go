@@ -61,6 +61,12 @@ func weakenings() []diffRule {
 		{"services.*.live_data", falsified, "the rules for production do not hold for it any more", nil},
 		{"services.*.redundancy", gone, "a part that fails stops it", nil},
 		{"stores.*", gone, "it is neither backed up nor restored any more", nil},
+		{"stores.*.class", byClass, "copies go sooner", nil},
+		{"classes.*", byClass, "copies go sooner", nil},
+		{"classes.*.keep_min", classMin, "data may go sooner", nil},
+		{"classes.*.keep_max", byClass, "copies go sooner", nil},
+		{"classes.*.standard_retention", shorter, "keeping less needs no reason any more", nil},
+		{"repository.standard_retention", shorter, "keeping less needs no reason any more", nil},
 		{"stores.*.kind", anyChange, "something else is backed up", nil},
 		{"stores.*.protect", protect, "less protects it", nil},
 		{"stores.*.not_protected", added, "nothing protects it", nil},
@@ -320,18 +326,12 @@ func lengths(p pair, longerIsWeaker bool) (Effect, string) {
 // shorter maximum is what privacy asks, and deletes all the same.
 func kept(p pair) (Effect, string) {
 	was, is := p.d.backups(p.at[1])
-	forever := func(p Period) time.Duration {
-		if p.IsZero() {
-			return 1<<63 - 1
-		}
-		return p.Approx()
-	}
 	least, most := was.Kept()
 	nowLeast, nowMost := is.Kept()
-	if forever(nowLeast) < forever(least) || forever(nowMost) < forever(most) {
+	if sooner(nowLeast, least) || sooner(nowMost, most) {
 		return Weaker, ""
 	}
-	return verdict(false, forever(nowLeast) > forever(least) || forever(nowMost) > forever(most))
+	return verdict(false, sooner(least, nowLeast) || sooner(most, nowMost))
 }
 
 // waits compares two periods of which none has a length of its own.

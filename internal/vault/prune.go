@@ -276,6 +276,7 @@ func (m *Module) shelves(ctx context.Context, held *plan.Plan, store string, b p
 		if q.At.IsZero() { // of another time there are no signs
 			s.Vetoes = Guard(signs, s.Decided, rep.At)
 		}
+		rep.Findings = append(rep.Findings, overdue(held, t, s, rep.At)...)
 		rep.Shelves = append(rep.Shelves, s)
 	}
 	return nil

@@ -17,6 +17,8 @@ type Terms struct {
 	Keep calendar.Period
 	// Max is when a copy must be gone, from its receipt. Zero: no such time.
 	Max calendar.Period
+	// KeepBy and MaxBy say whose words they are if not the backup's: " by the class …".
+	KeepBy, MaxBy string
 	// History keeps the last copy of each span, each for its time.
 	History []Span
 	// Rolls says that the store has a log: the copy before the window carries the log
@@ -49,7 +51,9 @@ type Decision struct {
 	Point
 	Keep bool `json:"keep"`
 	// Must says that the policy demands the deletion, and does not only allow it.
-	Must bool   `json:"must,omitempty"`
+	Must bool `json:"must,omitempty"`
+	// Over says that the snapshot is past the maximum, also where it stays.
+	Over bool   `json:"over,omitempty"`
 	Why  string `json:"why"`
 	// Until is when the term ends; zero while something other than time keeps it.
 	Until time.Time `json:"until,omitzero"`
@@ -97,11 +101,11 @@ func Decide(t Terms, points []Point, now time.Time) []Decision {
 		if !t.Keep.IsZero() && !d.Received.IsZero() {
 			d.Until = t.Keep.AddTo(d.Received, 1, t.Zone)
 		}
-		over := !t.Max.IsZero() && !d.Received.IsZero() && !now.Before(t.Max.AddTo(d.Received, 1, t.Zone))
+		d.Over = !t.Max.IsZero() && !d.Received.IsZero() && !now.Before(t.Max.AddTo(d.Received, 1, t.Zone))
 		keep := func(why string, timed bool) {
 			d.Keep, d.Why = true, why
-			if over {
-				d.Why += fmt.Sprintf(", although it is past the maximum of %s", t.Max)
+			if d.Over {
+				d.Why += fmt.Sprintf(", although it is past the maximum of %s%s", t.Max, t.MaxBy)
 			}
 			if !timed {
 				d.Until = time.Time{}
@@ -116,14 +120,14 @@ func Decide(t Terms, points []Point, now time.Time) []Decision {
 			keep("it is the newest", false)
 		case d.Proven:
 			keep("it is the last that a drill proved", false)
-		case t.Keep.IsZero() && !over:
+		case t.Keep.IsZero() && !d.Over:
 			keep("the plan says no time", false)
 		case i == carrier:
 			keep(fmt.Sprintf("it carries the log through the last %s", t.Keep), false)
-		case over:
-			d.Must, d.Why, d.Log = true, fmt.Sprintf("received %s, kept at most %s", day(d.Received, t.Zone), t.Max), ""
+		case d.Over:
+			d.Must, d.Why, d.Log = true, fmt.Sprintf("received %s, kept at most %s%s", day(d.Received, t.Zone), t.Max, t.MaxBy), ""
 		case now.Before(d.Until):
-			keep(fmt.Sprintf("kept %s from its receipt", t.Keep), true)
+			keep(fmt.Sprintf("kept %s from its receipt%s", t.Keep, t.KeepBy), true)
 		case spans[i].Name != "":
 			keep(fmt.Sprintf("the last of its %s, kept %s", spans[i].Name, spans[i].Keep), true)
 			d.Until = spans[i].Keep.AddTo(d.Received, 1, t.Zone)
@@ -131,7 +135,7 @@ func Decide(t Terms, points []Point, now time.Time) []Decision {
 				d.Log = logEnd
 			}
 		default:
-			d.Why, d.Log = fmt.Sprintf("received %s, kept %s", day(d.Received, t.Zone), t.Keep), ""
+			d.Why, d.Log = fmt.Sprintf("received %s, kept %s%s", day(d.Received, t.Zone), t.Keep, t.KeepBy), ""
 		}
 	}
 	return out

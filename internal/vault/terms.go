@@ -238,8 +238,16 @@ func terms(p *plan.Plan, store string, now time.Time) (Terms, error) {
 	if err != nil {
 		return Terms{}, err
 	}
-	least, most := b.Kept()
+	own, ownMost := b.Kept()
+	least, most := p.Kept(store)
+	class := fmt.Sprintf(" by the class %q", p.Stores[store].Class)
 	t := Terms{Keep: least, Max: most, Rolls: b.Log != nil && p.Stores[store].Kind == plan.KindPostgres, Zone: p.Location()}
+	if least != own {
+		t.KeepBy = class
+	}
+	if most != ownMost {
+		t.MaxBy = class
+	}
 	if b.Retention != nil && b.Retention.History != nil {
 		h := b.Retention.History
 		for _, s := range []Span{{"hour", h.Hourly}, {"day", h.Daily}, {"week", h.Weekly}, {"month", h.Monthly}, {"year", h.Yearly}} {

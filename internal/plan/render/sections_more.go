@@ -24,8 +24,34 @@ func (w *writer) retention() {
 		rows = append(rows, row)
 	}
 	w.table("The plan declares no backup, and so no retention.", []string{"Backup policy", "Kept for", "At least", "At most"}, rows)
+	if !w.public {
+		w.standards()
+	}
 	w.para("Retention counts from the receipt of a copy, never from the clock of whoever wrote it.")
 	w.rest("retention", "")
+}
+
+// standards tells what the policy asks of every retention: the bounds of classes, the
+// standard, and why a backup differs from it.
+func (w *writer) standards() {
+	p := w.plan
+	if len(p.Classes) > 0 {
+		var bounds [][]string
+		for _, id := range slices.Sorted(maps.Keys(p.Classes)) {
+			c := p.Classes[id]
+			bounds = append(bounds, []string{w.text(id), period(c.KeepMin), period(c.KeepMax), period(c.StandardRetention)})
+		}
+		w.table("", []string{"Class of data", "At least", "At most", "Standard"}, bounds)
+		w.para("The bounds of a class hold for every copy of its data, also for those made before, whichever backup policy made them.")
+	}
+	if d := p.Repository.StandardRetention; !d.IsZero() {
+		w.para("The standard is %s. A backup policy that keeps for less or longer says why.", d)
+	}
+	for _, id := range slices.Sorted(maps.Keys(p.Backups)) {
+		if r := p.Backups[id].Retention; r != nil && r.Why != "" {
+			w.para("%s keeps otherwise because: %s.", w.text(id), w.text(strings.TrimSuffix(r.Why, ".")))
+		}
+	}
 }
 
 func (w *writer) encryption() {
