@@ -338,7 +338,7 @@ func TestLockRows(t *testing.T) {
 			t.Errorf("the lock is not confirmed: %v", e)
 		}
 		ids := listed(t, w.near)
-		admin, err := s3.New(s3.Config{Endpoint: server.URL, Bucket: "held", CredentialsFile: credentials})
+		admin, err := s3.New(s3.Config{Endpoint: server.URL, Insecure: true, Bucket: "held", CredentialsFile: credentials})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -96,6 +96,9 @@ func standing(p *plan.Plan, obs Observed) map[string]Risk {
 		}
 		add(Risk{ID: sort + "." + subject, Sort: sort, Subject: subject, Rule: f.Code, Event: f.Message, Owner: ownerOf(p, subject)})
 	}
+	for _, id := range p.Few() {
+		add(Risk{ID: RiskPerson + ".people." + id, Sort: RiskPerson, Subject: "people." + id, Rule: plan.CodeTreatment, Event: fmt.Sprintf("%s, one of %d people, is away or leaves", id, len(p.People))})
+	}
 	for _, id := range sorted(p.Services) {
 		b := p.Services[id].BIA
 		if b == nil {

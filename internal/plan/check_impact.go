@@ -252,14 +252,14 @@ func (l *linter) risks() {
 		assessed[r.Hazard] = true
 		switch {
 		case r.Treat == "":
-			l.warn(codeTreatment, path, "add \"treat: mitigate\", accept, transfer or avoid", "nothing says what is done about the risk %q", id)
+			l.warn(CodeTreatment, path, "add \"treat: mitigate\", accept, transfer or avoid", "nothing says what is done about the risk %q", id)
 		case r.Treat == Mitigate && len(r.By) == 0:
-			l.warn(codeTreatment, path, "add \"by:\" with the drills, exercises, runbooks or measures that mitigate it", "the risk %q is to be mitigated, and nothing says by what", id)
+			l.warn(CodeTreatment, path, "add \"by:\" with the drills, exercises, runbooks or measures that mitigate it", "the risk %q is to be mitigated, and nothing says by what", id)
 		case r.Treat == Accept && len(r.AcceptedBy) == 0:
-			l.warn(codeTreatment, path, "add \"accepted_by:\"", "the risk %q is accepted by nobody", id)
+			l.warn(CodeTreatment, path, "add \"accepted_by:\"", "the risk %q is accepted by nobody", id)
 		}
 		if r.Likelihood == 0 || r.Impact == 0 || r.Owner == "" {
-			l.warn(codeTreatment, path, "add likelihood and impact from 1 to 5, and an owner", "the risk %q is not assessed: it lacks likelihood, impact or owner", id)
+			l.warn(CodeTreatment, path, "add likelihood and impact from 1 to 5, and an owner", "the risk %q is not assessed: it lacks likelihood, impact or owner", id)
 		}
 		if !r.Due.IsZero() && l.past(r.Due) {
 			l.warn(codeLapsed, path+".due", "finish the treatment, and write when it was, or a new day", "the treatment of the risk %q was due on %s, %s ago", id, r.Due, l.daysSince(r.Due))
@@ -276,7 +276,7 @@ func (l *linter) risks() {
 	}
 	for _, id := range sorted(p.Hazards) {
 		if h := p.Hazards[id]; !assessed[id] && !excluded[id] && h.None == "" && !l.heading(id) {
-			l.warn(codeTreatment, "hazards."+id, fmt.Sprintf("add a risk with \"hazard: %s\", or exclude it with a reason", id), "the hazard %q is assessed by no risk", id)
+			l.warn(CodeTreatment, "hazards."+id, fmt.Sprintf("add a risk with \"hazard: %s\", or exclude it with a reason", id), "the hazard %q is assessed by no risk", id)
 		}
 	}
 	l.ownRisks()
@@ -303,20 +303,36 @@ func (l *linter) ownRisks() {
 	}
 	missing := func(path, id, what string) {
 		if !about[id] {
-			l.report(codeTreatment, holdfast.SeverityNote, path, fmt.Sprintf("add a risk with \"of: [%s]\"", id), "the register holds no risk about %q: %s", id, what)
+			l.report(CodeTreatment, holdfast.SeverityNote, path, fmt.Sprintf("add a risk with \"of: [%s]\"", id), "the register holds no risk about %q: %s", id, what)
 		}
 	}
-	const few = 2
-	if n := len(p.People); n > 0 && n <= few {
-		for _, id := range sorted(p.People) {
-			missing("people."+id, id, fmt.Sprintf("with %d people, the loss of one is a risk of its own", n))
-		}
+	for _, id := range p.Few() {
+		missing("people."+id, id, fmt.Sprintf("with %d people, the loss of one is a risk of its own", len(p.People)))
 	}
 	for _, id := range l.stores {
 		if s := p.Stores[id]; s.Production() && (s.Protect == "" || !s.Kind.Protected()) && s.NotProtected == "" && s.Delegated == nil {
 			missing("stores."+id, id, "no backup covers it")
 		}
 	}
+}
+
+// Few returns the people of a team so small that the loss of one is a risk of its own,
+// except those whom a risk of the plan is about.
+func (p *Plan) Few() (out []string) {
+	const few = 2
+	if len(p.People) > few {
+		return nil
+	}
+	for _, id := range sorted(p.People) {
+		about := false
+		for _, r := range p.Risks {
+			about = about || slices.Contains(r.Of, id)
+		}
+		if !about {
+			out = append(out, id)
+		}
+	}
+	return out
 }
 
 // unapproved reports objectives that lack the approval which the plan demands for them.

@@ -68,7 +68,7 @@ func TestCheckAndWayOut(t *testing.T) {
 		{"no-such-control", codeDoubtful, []string{"iso27001/A.8.13", "iso27001/A.8.113"}, []string{"A.8.113", "A.8.13"}},
 		{"no-such-set", codeDoubtful, []string{"controls:\n", "controls:\n  \"own/BR-01\": [db-drill]\n"},
 			[]string{"controls:\n", "frameworks:\n  own: {edition: \"1\", own: {BR-01: \"everything is backed up\"}}\ncontrols:\n"}},
-		{"untreated", codeTreatment, add("risks:\n  lost: {event: \"the engineer leaves\", likelihood: 3, impact: 4, owner: founder-a, treat: mitigate, of: [founder-a, founder-b]}\n"),
+		{"untreated", CodeTreatment, add("risks:\n  lost: {event: \"the engineer leaves\", likelihood: 3, impact: 4, owner: founder-a, treat: mitigate, of: [founder-a, founder-b]}\n"),
 			[]string{"treat: mitigate,", "treat: mitigate, by: [db-drill],"}},
 		{"one-test", codeOneTest, append(add("exercises:\n  yearly: {kind: tabletop, every: 1y, severities: [low, high], confirms: [rto, rpo]}\nseverities:\n  low: {rto: 4h, scenarios: [disk]}\n  high: {rto: 4h, scenarios: [region]}\n"),
 			scenarioLine, scenarioLine+"  disk: {text: \"a disk\"}\n  region: {text: \"a region\"}\n"),

@@ -47,7 +47,7 @@ const (
 	codeLapsed        = "HF-L27" // a review, approval or attestation that lapsed
 	codeUnsigned      = "HF-L28" // signatures that are missing, or asked of others than the approvers
 	codeDoubtful      = "HF-L29" // a control that does not exist or is about something else
-	codeTreatment     = "HF-L30" // a risk without an answer
+	CodeTreatment     = "HF-L30" // a risk without an answer
 	codeOneTest       = "HF-L31" // one rehearsal for several losses
 	CodeUndrilled     = "HF-L32" // nothing proves a backup
 	codeUnrecovered   = "HF-L33" // no way back is written down
@@ -267,7 +267,7 @@ var rules = []Rule{
 	{CodeUnproved, "a control in a table that nothing proves, or that the table lacks",
 		"A table of controls is a list of promises.", "Map it to what proves it."},
 
-	{codeTreatment, "a risk that is not assessed, not treated, or accepted by nobody",
+	{CodeTreatment, "a risk that is not assessed, not treated, or accepted by nobody",
 		"A risk in a register without an answer is only known.", "Add treat, by, owner, likelihood and impact."},
 
 	{codeUndeclared, "an id that is not declared; the nearest one is named",
