@@ -429,7 +429,7 @@ func (a *App) declared(name string) (drill.Declared, error) {
 		return drill.Declared{}, holdfast.WithHint(fmt.Errorf("drill %q is not in the plan: %w", name, holdfast.ErrUsage),
 			"the plan's drills are %s", strings.Join(slices.Sorted(maps.Keys(a.Plan().Drills)), ", "))
 	}
-	out := drill.Declared{Stores: d.Of, Pick: string(d.PickOr()), Goal: holdfast.L8}
+	out := drill.Declared{Stores: d.Of, Pick: string(d.PickOr()), Goal: holdfast.L8, From: d.From}
 	for _, s := range d.Of {
 		out.Goal = min(out.Goal, a.Plan().DrillRung(name, s))
 	}

@@ -162,3 +162,25 @@ func TestPickWithinALocation(t *testing.T) {
 		}
 	})
 }
+
+// A drill of the plan restores from the one location that the plan names, and what is drawn
+// there counts as drawn.
+func TestDeclaredLocation(t *testing.T) {
+	eachRig(t, func(t *testing.T, r rig) {
+		r.hooks.sub.Locations = []string{"near", "offsite"}
+		r.write("a", 100)
+		r.snapshot("offsite")
+		r.pass(time.Hour)
+		r.write("a", 200)
+		r.snapshot("near")
+		r.hooks.from = "offsite"
+		for _, pick := range []string{"latest", "random"} {
+			if d := r.get(r.plan(Request{Name: "weekly", Goal: holdfast.L3, Pick: pick}).ID); d.Location != "offsite" || d.Pick != pick {
+				t.Errorf("pick %s: %s at %q", pick, d.Pick, d.Location)
+			}
+		}
+		if d := r.get(r.plan(Request{Name: "weekly", Goal: holdfast.L3, Pick: "latest", Location: "near"}).ID); d.Location != "near" {
+			t.Errorf("a person asked for near, and it went to %q", d.Location)
+		}
+	})
+}

@@ -210,6 +210,7 @@ type Declared struct {
 	Stores []string
 	Goal   holdfast.Rung
 	Pick   string
+	From   string // the only location that it may restore from; empty is any
 }
 
 // A Module runs drills.
@@ -457,6 +458,13 @@ func (m *Module) choose(ctx context.Context, req Request, beside ...Drill) (Dril
 		return Drill{}, err
 	}
 	d := m.blank(req, sub)
+	if req.Location == "" && req.Name != "" { // within what the plan allows, the draw is as random as ever
+		declared, err := m.cfg.Declared(req.Name)
+		if err != nil {
+			return Drill{}, err
+		}
+		req.Location = declared.From
+	}
 	offers, err := m.offers(ctx, sub, req)
 	if err != nil {
 		return Drill{}, err

@@ -59,6 +59,7 @@ type rig struct {
 
 // hooks change what the world does.
 type hooks struct {
+	from    string // the location that the plan names for its drill
 	sub     Subject
 	budget  int64
 	box     error // what closing the sandbox returns
@@ -177,7 +178,7 @@ func (r rig) start() rig {
 			return nil
 		},
 		Declared: func(string) (Declared, error) {
-			return Declared{Stores: []string{"db"}, Goal: holdfast.L3, Pick: "latest"}, nil
+			return Declared{Stores: []string{"db"}, Goal: holdfast.L3, Pick: "latest", From: r.hooks.from}, nil
 		},
 	})
 	if err := r.jobs.TakeBack(r.t.Context()); err != nil {
