@@ -42,7 +42,7 @@ func overdue(p *plan.Plan, t Terms, s Shelf, now time.Time) []holdfast.Finding {
 	owner := cmp.Or(class.Owner, store.Owner, p.Plan.Owner, "the owner of the plan")
 	found := func(n int, why, hint string) []holdfast.Finding {
 		return []holdfast.Finding{{Code: CodeOverdue, Severity: holdfast.SeverityWarning, Subject: "stores." + s.Store,
-			Message: fmt.Sprintf("%d copies of %q at %q are past the maximum of %s%s and stay: %s; owner: %s", n, s.Store, s.Location, t.Max, t.MaxBy, why, owner), Hint: hint}}
+			Message: fmt.Sprintf("past the maximum of %[4]s%[5]s stay copies of %[2]q at %[3]q (%[1]d): %[6]s; owner: %[7]s", n, s.Store, s.Location, t.Max, t.MaxBy, why, owner), Hint: hint}}
 	}
 	switch {
 	case held > 0:

@@ -19,8 +19,8 @@ func TestClassDecides(t *testing.T) {
 		{"minimum", "{keep_min: 60d}", "", "", `kept 60d from its receipt by the class "c"`, ""},
 		{"maximum", "{keep_max: 5d, owner: ana}", "", "", `kept at most 5d by the class "c"`, ""},
 		{"both", "{keep_min: 35d, keep_max: 39d}", "", "", `kept at most 39d by the class "c"`, ""},
-		{"hold", "{keep_max: 5d, owner: ana}", "holds:\n  case-7: {of: [db], why: a claim, by: ben}\n", "", `held: case-7 (a claim), although it is past the maximum of 5d by the class "c"`, "2 copies of \"db\" at \"far\" are past the maximum of 5d by the class \"c\" and stay: held: case-7 (a claim); owner: ana"},
-		{"lock", "{keep_max: 5d, owner: ana}", "", "60d", `kept at most 5d by the class "c"`, "1 copies"},
+		{"hold", "{keep_max: 5d, owner: ana}", "holds:\n  case-7: {of: [db], why: a claim, by: ben}\n", "", `held: case-7 (a claim), although it is past the maximum of 5d by the class "c"`, "past the maximum of 5d by the class \"c\" stay copies of \"db\" at \"far\" (2): held: case-7 (a claim); owner: ana"},
+		{"lock", "{keep_max: 5d, owner: ana}", "", "60d", `kept at most 5d by the class "c"`, "(1)"},
 		{"lock that ended", "{keep_max: 5d, owner: ana}", "", "20d", `kept at most 5d by the class "c"`, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
