@@ -163,8 +163,8 @@ func TestBaseWhoseLogFails(t *testing.T) {
 		if err := <-ended; err == nil {
 			t.Error("the base ended well")
 		}
-		eventually(t, "the slot is gone", func() error {
-			got, err := st.server.Value(t.Context(), "SELECT count(*) FROM pg_replication_slots")
+		eventually(t, "slot and senders are gone", func() error {
+			got, err := st.server.Value(t.Context(), "SELECT (SELECT count(*) FROM pg_replication_slots) + (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender')")
 			if err == nil && got != "0" {
 				err = fmt.Errorf("%s are there", got)
 			}
