@@ -3,6 +3,7 @@ package seal
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"slices"
 )
 
 // PageSumSize is the length of a page's sum in bytes.
@@ -32,5 +33,8 @@ func NewPageHasher(key MACKey) *PageHasher {
 	return &PageHasher{aead: aead}
 }
 
-// Append appends the sum of a page to dst.
-func (h *PageHasher) Append(dst, page []byte) []byte { return h.aead.Seal(dst, h.nonce[:], nil, page) }
+// Append appends the sum of a page to dst, which grows as append lets it grow: the cipher
+// would copy all of it for each page.
+func (h *PageHasher) Append(dst, page []byte) []byte {
+	return h.aead.Seal(slices.Grow(dst, PageSumSize), h.nonce[:], nil, page)
+}
