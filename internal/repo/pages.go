@@ -64,8 +64,12 @@ func openPageMap(name string) *pageMap {
 		if _, err := f.ReadAt(h[:], at); err != nil {
 			return m
 		}
+		n := binary.BigEndian.Uint32(h[:])
+		if n > maxMapped/pageSize {
+			return m // of no file: torn from here on
+		}
 		m.at[[32]byte(h[4:])] = at
-		at += mapHeader + int64(binary.BigEndian.Uint32(h[:]))*sumSize + 32
+		at += mapHeader + int64(n)*sumSize + 32
 	}
 }
 

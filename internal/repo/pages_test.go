@@ -166,9 +166,10 @@ func TestPagesAreGatheredAgain(t *testing.T) {
 func TestForeignPageMap(t *testing.T) {
 	ctx := t.Context()
 	for name, spoil := range map[string]func(at int, before, b []byte) []byte{
-		"torn":    func(at int, _, b []byte) []byte { return b[:at] },
-		"flipped": func(at int, _, b []byte) []byte { b[at] ^= 1; return b },
-		"older":   func(_ int, before, _ []byte) []byte { return before },
+		"torn":                               func(at int, _, b []byte) []byte { return b[:at] },
+		"a number of pages that no file has": func(_ int, _, b []byte) []byte { b[0], b[1] = 0xff, 0xff; return b },
+		"flipped":                            func(at int, _, b []byte) []byte { b[at] ^= 1; return b },
+		"older":                              func(_ int, before, _ []byte) []byte { return before },
 		"sums of another file": func(_ int, _, b []byte) []byte {
 			n := len(b) / 2 // two files of one length
 			copy(b[36:n-32], bytes.Clone(b[n+36:len(b)-32]))
