@@ -17,7 +17,7 @@ import (
 
 // A slowNode is a file on a slow disk: what is read takes its time.
 type slowNode struct {
-	fusefs.LoopbackNode
+	*fusefs.LoopbackNode
 	disk *disk
 }
 
@@ -25,6 +25,10 @@ type slowNode struct {
 type disk struct {
 	sync.Mutex
 	perSecond int // bytes
+}
+
+func (n *slowNode) WrapChild(_ context.Context, child fusefs.InodeEmbedder) fusefs.InodeEmbedder {
+	return &slowNode{child.(*fusefs.LoopbackNode), n.disk}
 }
 
 func (n *slowNode) Open(ctx context.Context, flags uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
@@ -60,10 +64,8 @@ func slowDisk(t *testing.T, dir string, perSecond int) {
 		t.Fatal(err)
 	}
 	slow := &disk{perSecond: perSecond}
-	root := &fusefs.LoopbackRoot{Path: behind, NewNode: func(r *fusefs.LoopbackRoot, _ *fusefs.Inode, _ string, _ *syscall.Stat_t) fusefs.InodeEmbedder {
-		return &slowNode{fusefs.LoopbackNode{RootData: r}, slow}
-	}}
-	root.RootNode = root.NewNode(root, nil, "", nil)
+	root := &fusefs.LoopbackRoot{Path: behind}
+	root.RootNode = &slowNode{&fusefs.LoopbackNode{RootData: root}, slow}
 	m, err := fusefs.Mount(dir, root.RootNode, &fusefs.Options{MountOptions: fuse.MountOptions{FsName: "slow", AllowOther: os.Geteuid() == 0, DirectMount: os.Geteuid() == 0}})
 	if err != nil {
 		t.Fatal("this test needs FUSE:", err)
