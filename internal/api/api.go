@@ -104,6 +104,7 @@ type Config struct {
 	Messages   *message.Module
 	Calls      *oncall.Module
 	Callers    Callers
+	Runner     Runner
 }
 
 type body[T any] struct{ Body T }
@@ -153,6 +154,7 @@ func build(cfg Config) (*http.ServeMux, huma.API) {
 	undoOperations(a, cfg.WritesBack)
 	people(a, cfg.Access)
 	messages(a, cfg)
+	runs(a, cfg.Runner)
 	return mux, a
 }
 

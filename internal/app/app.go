@@ -256,6 +256,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.wg.Go(func() { a.settleCalls(ctx) })
 	a.wg.Go(func() { a.beat(ctx) })
 	a.wg.Go(func() { a.tendAccess(ctx) })
+	a.wg.Go(func() { a.sweep(ctx) })
 	return nil
 }
 
@@ -369,10 +370,15 @@ func (f facts) Append(ctx context.Context, tx *db.Tx, fact ledger.Fact) (int64, 
 
 // fact appends a fact of the app's own.
 func (a *App) fact(ctx context.Context, tx *db.Tx, kind, subject string, data any) error {
+	return a.factBy(ctx, tx, kind, subject, "holdfast", data)
+}
+
+// factBy is the same for what a person did.
+func (a *App) factBy(ctx context.Context, tx *db.Tx, kind, subject, by string, data any) error {
 	b, err := json.Marshal(data)
 	if err != nil {
 		return err
 	}
-	_, err = facts{a}.Append(ctx, tx, ledger.Fact{Type: kind, Subject: subject, Actor: "holdfast", At: a.opt.Clock().UTC(), Data: b})
+	_, err = facts{a}.Append(ctx, tx, ledger.Fact{Type: kind, Subject: subject, Actor: by, At: a.opt.Clock().UTC(), Data: b})
 	return err
 }

@@ -59,7 +59,7 @@ func (a *App) Evidence(ctx context.Context, e api.Export) ([]byte, error) {
 	if in.Slots, err = a.slots(ctx, e.From, e.To); err != nil {
 		return nil, err
 	}
-	for _, population := range []func(context.Context, time.Time, time.Time) (evidence.Population, error){a.backupRows, a.drillRows, a.incidentRows, a.metricRows, a.coverRows, a.encryptionRows} {
+	for _, population := range []func(context.Context, time.Time, time.Time) (evidence.Population, error){a.backupRows, a.drillRows, a.incidentRows, a.metricRows, a.coverRows, a.encryptionRows, a.runRows} {
 		p, err := population(ctx, e.From, e.To)
 		if err != nil {
 			return nil, err

@@ -50,7 +50,7 @@ func (a *App) Serve(ctx context.Context, l Listen) (*Server, error) {
 		return nil, err
 	}
 	p := pages{a, &pace{}}
-	pages, err := web.Handler(web.Config{Source: p, Stories: p, Commands: p, Access: a.Access, Policy: p.Policy, Reviews: p.Reviews, Copies: p, Coverage: p.Coverage, Clock: a.opt.Clock, Zone: func() *time.Location { return a.Plan().Location() }, Log: a.opt.Log, Hosts: append(certs.names(), l.Hosts...)})
+	pages, err := web.Handler(web.Config{Source: p, Stories: p, Commands: p, Access: a.Access, Policy: p.Policy, Reviews: p.Reviews, Jobs: p.Jobs, Copies: p, Coverage: p.Coverage, Clock: a.opt.Clock, Zone: func() *time.Location { return a.Plan().Location() }, Log: a.opt.Log, Hosts: append(certs.names(), l.Hosts...)})
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (a *App) Serve(ctx context.Context, l Listen) (*Server, error) {
 	// The same protection as for the pages: a foreign site must not start work
 	// through a visitor's browser.
 	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api.New(api.Config{
-		Access: a.Access, Core: a, People: a, Jobs: a.Jobs, Drills: a.Drills, Incidents: a.Incidents, Recoveries: a.Recoveries, Custody: a, Offline: a, Vault: a, Governance: a, WritesBack: a, Messages: a.Messages, Calls: a.Calls, Callers: a,
+		Access: a.Access, Core: a, People: a, Jobs: a.Jobs, Drills: a.Drills, Incidents: a.Incidents, Recoveries: a.Recoveries, Custody: a, Offline: a, Vault: a, Governance: a, WritesBack: a, Messages: a.Messages, Calls: a.Calls, Callers: a, Runner: a,
 	})))
 	mux.Handle("GET /metrics", a.metrics())
 	mux.HandleFunc("GET /healthz", a.health)

@@ -61,7 +61,7 @@ func (a *App) wire() {
 	if a.opt.Work.Asked && only == nil {
 		only = []string{}
 	}
-	a.Jobs = job.New(a.DB, job.Config{Owner: owner(a.opt.Workspace), Workers: workers, Only: only, Clock: a.opt.Clock, Log: a.opt.Log})
+	a.Jobs = job.New(a.DB, job.Config{Owner: owner(a.opt.Workspace), Workers: workers, Program: holdfast.Version, Only: only, Clock: a.opt.Clock, Log: a.opt.Log})
 	a.Backups = backup.New(backup.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Line: a.Places.Line, May: a.mayHold, Recipients: a.recipients,
 		Writer: a.writerOf, Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),

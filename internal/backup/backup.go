@@ -148,9 +148,10 @@ type Module struct {
 // New registers the job handlers. Nothing runs until Start.
 func New(cfg Config) *Module {
 	m := &Module{cfg: cfg}
-	long := job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: 5}
-	cfg.Jobs.Handle(KindSnapshot, m.snapshot, long)
-	cfg.Jobs.Handle(KindCopy, m.copy, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: 1000, Backoff: copyBackoff})
+	cfg.Jobs.Handle(KindSnapshot, m.snapshot, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: 5,
+		Item: job.About(func(a storeArgs) string { return "stores." + a.Store })})
+	cfg.Jobs.Handle(KindCopy, m.copy, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: 1000, Backoff: copyBackoff,
+		Item: job.About(func(a copyArgs) string { return "stores." + a.Store })})
 	cfg.Jobs.Handle(KindReceive, m.receive, job.HandlerOptions{Timeout: time.Hour, MaxAttempts: 20})
 	cfg.Jobs.Handle(KindReconcile, m.reconcile, job.HandlerOptions{Timeout: time.Hour, MaxAttempts: 3})
 	return m
@@ -263,6 +264,9 @@ type SnapshotFact struct {
 	// no success.
 	Incomplete string `json:"incomplete,omitempty"`
 }
+
+// Short says what is missing from the copy.
+func (f SnapshotFact) Short() string { return f.Incomplete }
 
 // snapshot copies one store to every location within reach.
 //

@@ -233,7 +233,7 @@ func New(cfg Config) *Module {
 	if cfg.Vault == nil {
 		m.cfg.Vault = cfg.Trusted
 	}
-	cfg.Jobs.Handle(KindRun, m.run, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: jobAttempts})
+	cfg.Jobs.Handle(KindRun, m.run, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: jobAttempts, Item: job.About(func(a runArgs) string { return "stores." + a.Store })})
 	cfg.Jobs.Handle(KindScheduled, m.scheduled, job.HandlerOptions{Timeout: 48 * time.Hour, MaxAttempts: drillAttempts})
 	return m
 }
@@ -251,8 +251,23 @@ type Request struct {
 }
 
 type runArgs struct {
-	ID string `json:"id"`
+	ID    string `json:"id"`
+	Store string `json:"store"`
 }
+
+// Ran is the result of a KindRun: the job is done when the drill has ended, well or badly.
+type Ran struct {
+	Drill    string        `json:"drill"`
+	State    string        `json:"state"`
+	Location string        `json:"location"`
+	Rung     holdfast.Rung `json:"rung"`
+	Bytes    int64         `json:"bytes"`
+	Snapshot string        `json:"snapshot"`
+	Error    string        `json:"error,omitempty"`
+}
+
+// Short says why the drill did not pass.
+func (r Ran) Short() string { return r.Error }
 
 // ScheduledArgs are the arguments of KindScheduled.
 type ScheduledArgs struct {
@@ -603,7 +618,7 @@ func (m *Module) plan(ctx context.Context, tx *db.Tx, d Drill) (int64, error) {
 	if d.Ended() {
 		return 0, nil
 	}
-	return m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: KindRun, Key: KindRun + ":" + d.ID, Args: runArgs{d.ID}, Queue: "drill"})
+	return m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: KindRun, Key: KindRun + ":" + d.ID, Args: runArgs{d.ID, d.Store}, Queue: "drill"})
 }
 
 // Confirm records that the owner of the store looked at a drill and confirms it.

@@ -62,12 +62,28 @@ func (m *Module) run(ctx context.Context, w *job.Work) error {
 	d.State = d.verdict()
 	d.Parts = c.parts()
 	d.Verdicts = d.verdicts(c.promise)
-	return w.Done(ctx, d.ID, func(tx *db.Tx) error {
+	return w.Done(ctx, Ran{d.ID, d.State, d.Location, d.Rung, d.Report.Bytes, d.Report.Snapshot, d.why()}, func(tx *db.Tx) error {
 		if err := c.recordReads(ctx, tx); err != nil {
 			return err
 		}
 		return m.end(ctx, tx, d)
 	})
+}
+
+// why says in one line why a drill did not pass; "" if it did.
+func (d Drill) why() string {
+	if d.State == StatePassed || d.Error != "" {
+		return d.Error
+	}
+	for _, c := range d.Checks {
+		if c.Outcome == holdfast.Failed {
+			return c.Name + ": " + c.Detail
+		}
+	}
+	if d.State == StateShort {
+		return fmt.Sprintf("it reached %s and was to reach %s", d.Rung, d.Goal)
+	}
+	return ""
 }
 
 // verdict judges a drill whose climb has ended.

@@ -50,7 +50,7 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-// Module holds the tables job_jobs, job_schedules and job_slots.
+// Module holds the tables job_jobs, job_runs, job_schedules and job_slots.
 var Module = db.Module{Name: "job", Migrations: sub(migrations, "migrations")}
 
 func sub(fsys fs.FS, dir string) fs.FS {
@@ -178,6 +178,9 @@ type HandlerOptions struct {
 	Timeout     time.Duration                   // of one attempt; zero: none
 	MaxAttempts int                             // zero: 5
 	Backoff     func(attempt int) time.Duration // after the failed attempt; nil: 5s, 20s, 80s … up to 1h
+	// Item says what a job of the kind is about, from its arguments. With it each attempt
+	// is kept as a record ([Run]) that outlives the job.
+	Item func(args json.RawMessage) string
 }
 
 type handler struct {
@@ -196,8 +199,10 @@ type Config struct {
 	// Queues limits how many jobs of a queue run at a time in all processes
 	// together, which must agree on it. A queue that is not named has no limit.
 	Queues map[string]int
-	Clock  func() time.Time // nil: time.Now
-	Log    *slog.Logger     // nil: none
+	// Program is the version of the program, for the records of runs.
+	Program string
+	Clock   func() time.Time // nil: time.Now
+	Log     *slog.Logger     // nil: none
 	// Lease is how long a job stays with a worker that gives no sign of life.
 	// Zero: 30s.
 	Lease time.Duration
@@ -376,7 +381,7 @@ func (e *Engine) Wait(ctx context.Context, id int64) (Job, error) {
 }
 
 // Prune deletes jobs that finished before the given time and returns how many.
-// Slots stay: they are the record of what was expected.
+// Slots and the records of runs stay: they say what was expected, and what came of it.
 func (e *Engine) Prune(ctx context.Context, before time.Time) (n int64, err error) {
 	err = e.db.TxReadCommitted(ctx, func(tx *db.Tx) error {
 		n, err = tx.Exec(ctx, "DELETE FROM job_jobs WHERE finished_at <> 0 AND finished_at < ?", before)

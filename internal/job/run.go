@@ -291,6 +291,10 @@ func (w *Work) Done(ctx context.Context, result any, fn func(tx *db.Tx) error) e
 	if err != nil {
 		return fmt.Errorf("result: %w", err)
 	}
+	short := ""
+	if r, ok := result.(Judged); ok {
+		short = r.Short()
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.settled {
@@ -299,7 +303,7 @@ func (w *Work) Done(ctx context.Context, result any, fn func(tx *db.Tx) error) e
 	err = w.engine.db.Tx(ctx, func(tx *db.Tx) error {
 		// First our row: if it is gone, nothing else is touched, and while we
 		// hold it nobody can take the job.
-		held, err := w.engine.settle(ctx, tx, w.job, outcome{state: Done, result: text})
+		held, err := w.engine.settle(ctx, tx, w.job, outcome{state: Done, result: text, short: short})
 		if err != nil {
 			return err
 		}

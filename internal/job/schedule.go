@@ -403,6 +403,22 @@ func (e *Engine) Slots(ctx context.Context, schedule string, from, to time.Time)
 	return slots, nil
 }
 
+// MissedSince returns the slots of all schedules that were due since an instant and were
+// missed by now, whether or not a server that runs has marked them. Only schedule, due and
+// deadline are filled in.
+func (e *Engine) MissedSince(ctx context.Context, since time.Time) (out []Slot, err error) {
+	err = e.db.View(ctx, func(tx *db.Tx) error {
+		out, err = db.Collect(func(r *sql.Rows) (s Slot, err error) {
+			s.State = SlotMissed
+			return s, r.Scan(&s.Schedule, (*micros)(&s.Due), (*micros)(&s.Deadline))
+		})(tx.Query(ctx, `SELECT schedule, due, deadline FROM job_slots WHERE state = 'missed' AND due >= ?
+			UNION ALL SELECT schedule, due, deadline FROM job_slots WHERE state IN ('expected', 'started') AND deadline <= ? AND due >= ? ORDER BY 2 DESC LIMIT ?`,
+			since, e.config.Clock(), since, MaxSlots))
+		return err
+	})
+	return out, err
+}
+
 const scheduleColumns = "name, kind, key, queue, args, every, location, missed, deadline, active, cursor_at, ticked_at"
 
 func scanSchedule(r scanner) (s storedSchedule, err error) {

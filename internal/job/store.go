@@ -188,7 +188,10 @@ func (e *Engine) claim(ctx context.Context) (j Job, ok bool, err error) {
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return e.begun(ctx, tx, j)
 	})
 	if j.MaxAttempts == 0 {
 		j.MaxAttempts = e.handlers[j.Kind].MaxAttempts
@@ -263,6 +266,9 @@ type outcome struct {
 	runAt  time.Time // for Waiting
 	back   int       // attempts that do not count after all
 	losses int       // in a row
+
+	short    string // of a done job: what its result says that it lacks
+	vanished bool   // nobody settles it: its worker is gone
 }
 
 // settle writes the outcome of j if the caller still holds it: the fence is that
@@ -297,6 +303,9 @@ func (e *Engine) settle(ctx context.Context, tx *db.Tx, j Job, o outcome) (bool,
 	if err != nil {
 		return false, err
 	}
+	if err := e.ended(ctx, tx, j, o, state, text); err != nil {
+		return false, err
+	}
 	e.db.Notify(ctx, tx, wakeWork) // it waits again, or left room in its queue
 	if !state.Finished() {
 		return true, nil
@@ -324,10 +333,10 @@ func (e *Engine) sweep(ctx context.Context, where string, args ...any) error {
 			all, err = db.Collect(func(r *sql.Rows) (l lost, err error) {
 				var started, lease int64
 				l.State = Running
-				err = r.Scan(&l.ID, &l.fence, &l.Slot, &l.losses, &started, &lease)
+				err = r.Scan(&l.ID, &l.Kind, &l.fence, &l.Slot, &l.losses, &started, &lease)
 				l.StartedAt, l.lease = db.Time(started), db.Time(lease)
 				return l, err
-			})(tx.Query(ctx, "SELECT id, fence, slot, losses, started_at, lease_until FROM job_jobs WHERE state = 'running' AND "+where+" LIMIT ?", append(slices.Clone(args), batch)...))
+			})(tx.Query(ctx, "SELECT id, kind, fence, slot, losses, started_at, lease_until FROM job_jobs WHERE state = 'running' AND "+where+" LIMIT ?", append(slices.Clone(args), batch)...))
 			return err
 		})
 		if err != nil || len(all) == 0 {
@@ -339,7 +348,7 @@ func (e *Engine) sweep(ctx context.Context, where string, args ...any) error {
 				l.losses = 0
 			}
 			l.losses++
-			o := outcome{state: Waiting, err: errors.New("the worker was lost"), runAt: now, back: 1, losses: l.losses}
+			o := outcome{state: Waiting, err: errors.New("the worker was lost"), runAt: now, back: 1, losses: l.losses, vanished: true}
 			if l.losses > quickLosses {
 				o.runAt = now.Add(min(time.Second<<min(l.losses-quickLosses, 20), 5*time.Minute))
 			}

@@ -160,7 +160,7 @@ const (
 func New(cfg Config) *Module {
 	m := &Module{cfg: cfg}
 	cfg.Jobs.Handle(KindStep, m.step, job.HandlerOptions{Timeout: stepTimeout, MaxAttempts: maxLooks, Backoff: func(int) time.Duration { return retryEvery }})
-	cfg.Jobs.Handle(KindRestore, m.step, job.HandlerOptions{Timeout: stepTimeout, MaxAttempts: restoreTries})
+	cfg.Jobs.Handle(KindRestore, m.step, job.HandlerOptions{Timeout: stepTimeout, MaxAttempts: restoreTries, Item: job.About(func(a stepArgs) string { return "recoveries." + a.Run })})
 	return m
 }
 
@@ -287,6 +287,14 @@ func (m *Module) step(ctx context.Context, w *job.Work) error {
 	})
 }
 
+// A failedStep is the result of a step that is not tried again.
+type failedStep struct {
+	Failed string `json:"failed"`
+}
+
+// Short says why.
+func (f failedStep) Short() string { return f.Failed }
+
 // stumbled records why a step did not end, so that a person can see it while it
 // is tried again, and fails the run when it is not.
 //
@@ -334,7 +342,7 @@ func (m *Module) stumbled(ctx context.Context, w *job.Work, a stepArgs, s Done, 
 		return m.finish(ctx, tx, r, StateFailed)
 	}
 	if final {
-		return w.Done(ctx, map[string]string{"failed": db.Text(err.Error())}, record)
+		return w.Done(ctx, failedStep{db.Text(err.Error())}, record)
 	}
 	return errors.Join(err, m.cfg.DB.Tx(ctx, record))
 }

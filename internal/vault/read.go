@@ -89,6 +89,22 @@ type Verified struct {
 	Err      string   `json:"error,omitempty"` // why not all was read
 }
 
+// Readings are what one run read, location by location.
+type Readings []Verified
+
+// Short names the first damage that is known.
+func (r Readings) Short() string {
+	for _, v := range r {
+		if v.Err != "" {
+			return fmt.Sprintf("%s: %s", v.Location, v.Err)
+		}
+		if len(v.Damage) > 0 {
+			return fmt.Sprintf("%d damages are known at %q: %s %s", len(v.Damage), v.Location, v.Damage[0].Object, v.Damage[0].What)
+		}
+	}
+	return ""
+}
+
 // verify is the job: it reads back what is due at each location.
 //
 // A crash loses the note of at most saveEvery objects, which are read again.
@@ -101,7 +117,7 @@ func (m *Module) verify(ctx context.Context, w *job.Work) error {
 	if _, ok := locations[q.Location]; q.Location != "" && !ok {
 		return job.Permanent(holdfast.WithHint(fmt.Errorf("location %q is not in the plan: %w", q.Location, holdfast.ErrUsage), "\"holdfast location list\" lists them"))
 	}
-	var out []Verified
+	var out Readings
 	for _, name := range slices.Sorted(maps.Keys(locations)) {
 		if q.Location != "" && q.Location != name {
 			continue

@@ -142,10 +142,21 @@ func New(cfg Config) *Module {
 	if cfg.Jobs == nil {
 		return m
 	}
-	cfg.Jobs.Handle(KindPrune, m.prune, job.HandlerOptions{Timeout: 12 * time.Hour, MaxAttempts: 3})
-	cfg.Jobs.Handle(KindRepair, m.repair, job.HandlerOptions{Timeout: 20 * time.Hour, MaxAttempts: 3})
-	cfg.Jobs.Handle(KindVerify, m.verify, job.HandlerOptions{Timeout: 20 * time.Hour, MaxAttempts: 3})
+	cfg.Jobs.Handle(KindPrune, m.prune, job.HandlerOptions{Timeout: 12 * time.Hour, MaxAttempts: 3, Item: job.About(func(r PruneRequest) string { return about(r.Store, r.Location) })})
+	cfg.Jobs.Handle(KindRepair, m.repair, job.HandlerOptions{Timeout: 20 * time.Hour, MaxAttempts: 3, Item: job.About(func(q RepairRequest) string { return about("", q.Location) })})
+	cfg.Jobs.Handle(KindVerify, m.verify, job.HandlerOptions{Timeout: 20 * time.Hour, MaxAttempts: 3, Item: job.About(func(q VerifyRequest) string { return about("", q.Location) })})
 	return m
+}
+
+// about says in the words of the plan what a job is about.
+func about(store, location string) string {
+	switch {
+	case store != "":
+		return "stores." + store
+	case location != "":
+		return "locations." + location
+	}
+	return "locations"
 }
 
 // place opens a location, with what is remembered of it.

@@ -332,3 +332,15 @@ func policy() render.Document {
 	}
 	return render.Make(p, render.Options{})
 }
+
+func workHistory() Jobs {
+	days := make([]JobDay, 2)
+	days[0], days[1] = JobDay{Good: 4}, JobDay{Good: 3, Bad: 1, Missed: 1}
+	return Jobs{Days: []time.Time{before(36 * time.Hour), before(12 * time.Hour)}, More: 2,
+		Items: []JobItem{{Item: "stores.uploads", Href: "/store/uploads", Days: days}, {Item: "locations", Days: []JobDay{{Missed: 1}, {}}}},
+		Runs: []RunLine{
+			{ID: "12.2", Item: "stores.uploads", Kind: "backup.snapshot", Began: before(time.Hour), Result: "running", Version: "1.2"},
+			{ID: "12.1", Item: "stores.uploads", Kind: "backup.snapshot", Began: before(2 * time.Hour), Result: "crashed", Version: "1.2", Error: "the process that ran it ended without a word"},
+			{ID: "11.1", Item: "stores.uploads", Kind: "backup.snapshot", Began: before(3 * time.Hour), Took: 4 * time.Second, Result: "succeeded", Bytes: 4711, Digest: "sha256:00ff", Locations: "near, offsite", Version: "1.2"},
+		}}
+}

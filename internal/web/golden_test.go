@@ -38,6 +38,8 @@ func TestPagesGolden(t *testing.T) {
 		"recoveries-empty": storiesPage(f("recoveries", "/recoveries"), "recovery", nil),
 		"incident":         storyPage(f("incidents", "/incidents/31"), incidentStory()),
 		"recovery":         storyPage(f("recoveries", "/recoveries/9"), recoveryStory()),
+		"jobs":             jobsPage(f("jobs", "/jobs"), workHistory()),
+		"jobs-empty":       jobsPage(f("jobs", "/jobs"), Jobs{}),
 		"problem":          problem(quiet, "Not done", `a drill of "orders-db" is running`, "wait for it, or cancel it", "a1b2c3"),
 	}
 	hashes := regexp.MustCompile(`(/assets/[a-z.]+)\.[0-9a-f]{12}`)

@@ -45,6 +45,9 @@ type Config struct {
 	// Reviews lists what people owe, most urgent first; nil: no such page.
 	Reviews func(ctx context.Context) ([]ReviewLine, error)
 
+	// Jobs is the history of work; nil: no such page.
+	Jobs func(ctx context.Context, now time.Time) (Jobs, error)
+
 	// Copies are the offline copies of the plan; nil: no such page.
 	Copies Copies
 
@@ -109,6 +112,7 @@ func newSite(c Config) (*site, error) {
 	s.on("GET /incidents/{id}", access.View, s.incident)
 	s.on("GET /recoveries", access.View, s.recoveries)
 	s.on("GET /recoveries/{id}", access.View, s.recovery)
+	s.on("GET /jobs", access.View, s.jobs)
 	s.on("GET /reviews", access.View, s.reviews)
 	s.on("GET /offline", access.View, s.offline)
 	s.on("POST /offline", access.Self, s.confirmCopy)
@@ -189,7 +193,7 @@ func (s *site) host(next http.Handler) http.Handler {
 }
 
 func (s *site) frame(r *http.Request, section, title string, now time.Time) frame {
-	f := frame{clock: clock{now, s.Zone()}, Reviews: s.Reviews != nil, Copies: s.Copies != nil, Title: title, Section: section, Path: r.URL.EscapedPath(),
+	f := frame{clock: clock{now, s.Zone()}, Reviews: s.Reviews != nil, Jobs: s.Jobs != nil, Copies: s.Copies != nil, Title: title, Section: section, Path: r.URL.EscapedPath(),
 		Refresh: int(s.Refresh / time.Second), Version: holdfast.Version, Live: true}
 	if s.Access != nil {
 		f.Who, f.People = access.From(r.Context()), true
