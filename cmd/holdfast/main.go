@@ -14,7 +14,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -32,11 +31,7 @@ func main() {
 	if len(os.Args) > 1 && os.Args[1] == restoreCommand {
 		os.Exit(postgres.RestoreCommandMain(os.Args[2:]))
 	}
-	// Backups and restores live on few, big buffers: collecting four times as often as
-	// usual costs nothing that can be measured and saves half of the heap.
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(25)
-	}
+	collectLate()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
