@@ -57,7 +57,7 @@ func TestBadInput(t *testing.T) {
 		{"yes for true", head + "org: {name: x}\nkeys: {a: {recipient: b, offline: yes}}\n", codeValue, 4, 35, "true or false"},
 		{"an octal", head + "stores: {a: {kind: files, files: {path: /x}, recover: {to: /y, start: {port: 010}}}}\n", codeValue, 3, 78, "leading zeros"},
 		{"editions out of order", "apiVersion: holdfast/v1\nplan: {id: x, history: [{version: \"2\", on: \"2026-01-01\"}, {version: \"1\", on: \"2025-01-01\"}]}\n", codeValue, 2, 74, "order"},
-		{"not UTF-8", head + "org: {name: \"caf\xe9\"}\n", codeSyntax, 3, 1, "UTF-8"},
+		{"not UTF-8", head + "org: {name: \"caf\xe9\"}\n", codeSyntax, 3, 17, "UTF-8"},
 		{"not YAML", head + "org: {name: x\n", codeSyntax, 4, 1, "indentation"},
 		{"too deep", head + "org: " + strings.Repeat("[", 40) + strings.Repeat("]", 40) + "\n", codeLimit, 3, 38, "flatten"},
 		{"a large file", head + strings.Repeat("#", MaxFileBytes), codeLimit, 1, 1, "split"},

@@ -63,7 +63,7 @@ func (l *linter) ownObjectives() {
 
 func (l *linter) objective(path string, o Objective) {
 	if o.Unbound() {
-		l.warn(codeUnbound, path, fmt.Sprintf("bind the words to a number: {stated: %q, bound: 15m}", o.Stated),
+		l.warn(codeUnbound, path, meantPeriod(o.Stated, fmt.Sprintf("bind the words to a number: {stated: %q, bound: 15m}", o.Stated)),
 			"%q is not a number: nobody can say whether it was met", o.Stated)
 	}
 	for _, st := range o.Stages {
@@ -357,6 +357,7 @@ func (s Step) Estimated() time.Duration { return s.Est.Period.Approx() }
 // long it takes. Steps in a circle, and those after them, are left out.
 func (r Runbook) CriticalPath(of func(Step) time.Duration) ([]string, time.Duration) {
 	begin := r.begins(of)
+	steps := r.byID()
 	var last string
 	var most time.Duration = -1
 	for _, st := range r.Steps {
@@ -369,10 +370,10 @@ func (r Runbook) CriticalPath(of func(Step) time.Duration) ([]string, time.Durat
 	}
 	path := []string{last}
 	for {
-		st, _ := r.Steps.Get(path[len(path)-1])
+		st := steps[path[len(path)-1]]
 		next := ""
 		for _, a := range st.After {
-			before, ok := r.Steps.Get(a)
+			before, ok := steps[a]
 			if !ok {
 				continue
 			}
@@ -390,12 +391,18 @@ func (r Runbook) CriticalPath(of func(Step) time.Duration) ([]string, time.Durat
 	return path, most
 }
 
-// begins returns when each step can begin after the first one does.
-func (r Runbook) begins(of func(Step) time.Duration) map[string]time.Duration {
-	steps := map[string]Step{}
+// byID finds a step at once: a runbook may have thousands.
+func (r Runbook) byID() map[string]Step {
+	steps := make(map[string]Step, len(r.Steps))
 	for _, st := range r.Steps {
 		steps[st.ID] = st
 	}
+	return steps
+}
+
+// begins returns when each step can begin after the first one does.
+func (r Runbook) begins(of func(Step) time.Duration) map[string]time.Duration {
+	steps := r.byID()
 	begin := map[string]time.Duration{}
 	for _, id := range r.order() {
 		var at time.Duration
@@ -412,11 +419,7 @@ func (r Runbook) begins(of func(Step) time.Duration) map[string]time.Duration {
 // Tails returns for each step how long the longest chain after it takes.
 func (r Runbook) Tails(of func(Step) time.Duration) map[string]time.Duration {
 	tails := map[string]time.Duration{}
-	steps := map[string]Step{}
-	order := r.order()
-	for _, st := range r.Steps {
-		steps[st.ID] = st
-	}
+	steps, order := r.byID(), r.order()
 	for _, id := range order {
 		tails[id] = 0
 	}

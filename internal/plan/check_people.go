@@ -216,9 +216,9 @@ func (l *linter) runbooks() {
 		for _, st := range r.Steps {
 			steps = append(steps, st.ID)
 		}
+		known := r.byID()
 		after := func(step string) []string {
-			st, _ := r.Steps.Get(step)
-			return slices.DeleteFunc(slices.Clone(st.After), func(a string) bool { return !slices.Contains(steps, a) })
+			return slices.DeleteFunc(slices.Clone(known[step].After), func(a string) bool { _, ok := known[a]; return !ok })
 		}
 		if _, cycle := waves(steps, after); cycle != nil {
 			l.fail(codeCycle, path+".steps."+cycle[0]+".after", fmt.Sprintf("remove %q from the after of %q", cycle[1], cycle[0]),

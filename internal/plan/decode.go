@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
 
@@ -46,9 +47,17 @@ type decoder struct {
 // words is implemented by string types with a fixed vocabulary.
 type words interface{ words() []string }
 
+// full reports whether so much is wrong that reading on serves nobody.
+func (d *decoder) full() bool { return len(d.findings) >= MaxFindings }
+
+// complain notes what is wrong at a place. The last of MaxFindings says that there is more.
 func (d *decoder) complain(code string, n *yaml.Node, path, hint, format string, args ...any) {
-	if len(d.findings) >= MaxFindings {
+	switch {
+	case d.full():
 		return
+	case len(d.findings) == MaxFindings-1:
+		code, path, hint = codeLimit, "", "mend these first"
+		format, args = "more is wrong from here on: reading ended after %d complaints", []any{MaxFindings - 1}
 	}
 	subject := path
 	if subject == "" {
@@ -158,7 +167,33 @@ func (d *decoder) loadError(b []byte, err error) {
 		d.complain(codeEmpty, at, "", "holdfast init writes a first plan", "the file holds no plan")
 		return
 	}
-	d.complain(codeSyntax, at, "", "check the indentation and the quotes near this line", "not valid YAML: %s", strings.TrimPrefix(message, "yaml: "))
+	hint := "check the indentation and the quotes near this line"
+	switch line := lineOf(b, at.Line); {
+	case strings.Contains(message, "control character"):
+		// The library names no place.
+		i := bytes.IndexFunc(b, func(r rune) bool { return r < ' ' && r != '\t' && r != '\n' && r != '\r' || r == 0x7f })
+		at.Line, at.Column = placeOf(b, max(i, 0))
+		hint = "remove the character, which an editor hardly shows"
+	case strings.Contains(line[:len(line)-len(strings.TrimLeft(line, " \t"))], "\t"):
+		hint = "indent by spaces: a tab is not allowed there"
+	}
+	d.complain(codeSyntax, at, "", hint, "not valid YAML: %s", strings.TrimPrefix(message, "yaml: "))
+}
+
+// lineOf returns a line of a text, counted from 1; "" if there is none.
+func lineOf(b []byte, n int) string {
+	for text := range bytes.Lines(b) {
+		if n--; n == 0 {
+			return string(text)
+		}
+	}
+	return ""
+}
+
+// placeOf returns line and column, in characters from 1, of the byte at i.
+func placeOf(b []byte, i int) (line, column int) {
+	before := b[:i]
+	return 1 + bytes.Count(before, []byte("\n")), 1 + utf8.RuneCount(before[bytes.LastIndexByte(before, '\n')+1:])
 }
 
 // plain refuses what makes a plan say something else than what a reader sees.
@@ -222,6 +257,9 @@ var (
 
 // value reads n into v. path names the value in findings and positions.
 func (d *decoder) value(n *yaml.Node, v reflect.Value, path string) {
+	if d.full() {
+		return
+	}
 	if empty(n) {
 		d.complain(codeEmpty, n, path, "write a value, or remove the key", "%q has no value", path)
 		return
@@ -332,6 +370,9 @@ func (d *decoder) key(k *yaml.Node, path string, known []string) bool {
 	}
 	full := join(path, k.Value)
 	if known != nil && !slices.Contains(known, k.Value) {
+		if d.full() {
+			return false // before the nearest word is looked for
+		}
 		d.complain(codeField, k, full, suggest(k.Value, known), "unknown field %q%s", k.Value, within(path))
 		return false
 	}
@@ -493,7 +534,7 @@ func (d *decoder) period(n *yaml.Node, p *Period, path string) {
 	}
 	v, err := calendar.ParsePeriod(n.Value)
 	if err != nil {
-		d.complain(codeValue, n, path, periodHint, "%q is %s, which is not a period", path, describe(n))
+		d.complain(codeValue, n, path, meantPeriod(n.Value, periodHint), "%q is %s, which is not a period", path, describe(n))
 		return
 	}
 	d.sane(n, v, path)
@@ -518,7 +559,7 @@ func (d *decoder) recurrence(n *yaml.Node, r *Recurrence, path string) {
 	}
 	v, err := calendar.ParseRecurrence(text)
 	if err != nil {
-		d.complain(codeValue, n, path, hint, "%q cannot be used: %s", path, strings.TrimSuffix(err.Error(), ": "+holdfast.ErrUsage.Error()))
+		d.complain(codeValue, n, path, meantRecurrence(n.Value, hint), "%q cannot be used: %s", path, strings.TrimSuffix(err.Error(), ": "+holdfast.ErrUsage.Error()))
 		return
 	}
 	*r = v

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"holdfast/internal/calendar"
 )
 
 // all is a plan that says everything that the language can say, once.
@@ -109,4 +111,31 @@ func TestKept(t *testing.T) {
 			t.Errorf("%+v: kept %s to %s", tt.b, least, most)
 		}
 	}
+}
+
+// What people write for a period elsewhere is understood well enough to say how it is written
+// here; what cannot be told is not guessed.
+func TestNearPeriods(t *testing.T) {
+	for in, want := range map[string]string{
+		"4 hours": "4h", "15min": "15m", "4H": "4h", "1.5h": "90m", "0.5 days": "12h", "1 hour 30 minutes": "1h30m", "2 weeks and 3 days": "2w3d",
+		"PT15M": "15m", "P1D": "1d", "P1M": "1mo", "P1DT12H": "1d12h", "1.25s": "", "15": "", "1e9h": "", "P": "", "PT": "", "Prompt": "", "soon": "", "minutes": "",
+		"99999999999999999999d": "", "30m 4h": "", "": "", "-4h": "",
+	} {
+		if got := nearPeriod(in); got != want {
+			t.Errorf("nearPeriod(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzNearPeriod(f *testing.F) {
+	for _, s := range []string{"4 hours", "PT15M", "1.5h", "2 weeks and 3 days", "9e99d"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if p := nearPeriod(s); p != "" {
+			if _, err := calendar.ParsePeriod(p); err != nil {
+				t.Errorf("%q is taken for %q, which is no period: %v", s, p, err)
+			}
+		}
+	})
 }

@@ -209,8 +209,8 @@ func (d *decoder) readable(text []byte) bool {
 	case len(text) > MaxFileBytes:
 		d.complain(codeLimit, &yaml.Node{Line: 1, Column: 1}, "", "split the plan into several files of one folder", "the file is larger than %d MiB", MaxFileBytes>>20)
 	case !utf8.Valid(text):
-		d.complain(codeSyntax, &yaml.Node{Line: 1 + bytes.Count(text[:validPrefix(text)], []byte("\n")), Column: 1}, "",
-			"save the file as UTF-8", "the text is not valid UTF-8")
+		line, column := placeOf(text, validPrefix(text))
+		d.complain(codeSyntax, &yaml.Node{Line: line, Column: column}, "", "save the file as UTF-8", "the text is not valid UTF-8")
 	default:
 		return true
 	}

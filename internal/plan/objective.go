@@ -191,7 +191,7 @@ func (d *decoder) objective(n *yaml.Node, o *Objective, path string) {
 			o.Stated = n.Value
 			return
 		}
-		d.complain(codeValue, n, path, hint, "%q is %s, which is not a period", path, describe(n))
+		d.complain(codeValue, n, path, meantPeriod(n.Value, hint), "%q is %s, which is not a period", path, describe(n))
 	case yaml.MappingNode:
 		d.objectiveMap(n, o, path, hint)
 	default:
