@@ -145,12 +145,8 @@ func OpenAgent(opt Options) (_ *SourceAgent, err error) {
 	if a.dedup, err = seal.ParseMACKey(text); err != nil {
 		return nil, fmt.Errorf("%s: %w", opt.Workspace.Key(KeyDedup), err)
 	}
-	for _, r := range a.plan.EncryptTo() {
-		to, err := seal.ParseRecipient(r)
-		if err != nil {
-			return nil, err
-		}
-		a.recipients = append(a.recipients, to)
+	if a.recipients, err = recipientsOf(a.plan); err != nil {
+		return nil, err
 	}
 	if err := os.MkdirAll(opt.Workspace.State(), 0o700); err != nil {
 		return nil, unwritable(opt.Workspace, err)
@@ -236,7 +232,7 @@ func (a *SourceAgent) Snapshot(ctx context.Context, store string) (m Made, err e
 		m.Places[name] = err.Error()
 	}
 	w, err := repo.NewWriter(ctx, repo.WriterConfig{
-		Places: places, Scope: store, Kind: string(a.plan.Stores[store].Kind), Recipients: a.recipients, Signer: a.signer,
+		Places: places, Scope: store, Kind: string(a.plan.Stores[store].Kind), Recipients: a.recipients, AllowOne: a.plan.Repository.AllowOneRecipient, Signer: a.signer,
 		MAC: Keys{Dedup: a.dedup}.MAC(store), CacheDir: a.opt.Workspace.cache(), Clock: a.opt.Clock,
 	})
 	if err != nil {

@@ -172,7 +172,7 @@ func (a *SourceAgent) followOnce(ctx context.Context, store string, gap func()) 
 	}
 	var mu sync.Mutex
 	said := map[string][2]string{} // by location: what was wrong at last
-	return st.Stream(ctx, source.StreamConfig{Places: places, Recipients: a.recipients, Signer: a.signer, Report: func(f source.Frontier) {
+	return st.Stream(ctx, source.StreamConfig{Places: places, Recipients: a.recipients, AllowOne: a.plan.Repository.AllowOneRecipient, Signer: a.signer, Report: func(f source.Frontier) {
 		mu.Lock()
 		defer mu.Unlock()
 		was, now := said[f.Place], [2]string{f.Err, f.Gap}

@@ -21,6 +21,7 @@ import (
 	"holdfast/internal/job"
 	flow "holdfast/internal/pace"
 	"holdfast/internal/plan"
+	"holdfast/internal/repo"
 	"holdfast/internal/sandbox"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
@@ -208,14 +209,30 @@ func (a *App) identities(ctx context.Context, purpose string) ([]seal.Identity, 
 }
 
 // recipients are the keys that every backup is sealed to.
-func (a *App) recipients() []seal.Recipient {
-	var out []seal.Recipient
-	for _, text := range a.Plan().EncryptTo() {
-		if r, err := seal.ParseRecipient(text); err == nil { // a bad one is refused by check and by the writer's minimum
-			out = append(out, r)
+func (a *App) recipients() ([]seal.Recipient, bool, error) {
+	p := a.Plan()
+	to, err := recipientsOf(p)
+	return to, p.Repository.AllowOneRecipient, err
+}
+
+// recipientsOf are the keys that a plan seals to, at least two unless it permits one. A key
+// that cannot be read is an error: a backup that leaves out one of those who were to read
+// it is found on the bad day.
+func recipientsOf(p *plan.Plan) (out []seal.Recipient, err error) {
+	for _, id := range p.Repository.EncryptTo {
+		to, err := seal.ParseRecipient(p.Keys[id].Recipient)
+		if err != nil {
+			return nil, holdfast.WithHint(fmt.Errorf("key %q: %w", id, err), "write what \"holdfast key create\" printed into keys.%s.recipient", id)
+		}
+		if !slices.Contains(out, to) {
+			out = append(out, to)
 		}
 	}
-	return out
+	if len(out) < 2 && !(len(out) == 1 && p.Repository.AllowOneRecipient) {
+		return nil, holdfast.WithHint(fmt.Errorf("repository.encrypt_to: %w", repo.ErrRecipients),
+			"add a second key with another holder; a plan that accepts that its loss is the loss of all backups says \"allow_one_recipient: true\"")
+	}
+	return out, nil
 }
 
 // boxes is where this workspace's sandboxes are: on a path that the unprivileged

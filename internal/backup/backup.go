@@ -107,8 +107,10 @@ type Config struct {
 	Line func(location string) location.Line
 	// May refuses new copies of a store at a location, with the reason. Nil refuses
 	// nothing.
-	May        func(ctx context.Context, store, location string) error
-	Recipients func() []seal.Recipient
+	May func(ctx context.Context, store, location string) error
+	// Recipients are who can read what is written from now on, and whether one of them
+	// alone is enough. One that cannot be read is an error, never left out.
+	Recipients func() (to []seal.Recipient, allowOne bool, err error)
 	Signer     seal.SigningKey // the source agent's
 	// Writer is the key that signs the snapshots of a store: Signer's, or an agent's.
 	Writer   func(store string) seal.VerifyKey
@@ -373,8 +375,12 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	if places, err = m.allowed(ctx, p, places, away); err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
+	to, allowOne, err := m.cfg.Recipients()
+	if err != nil {
+		return nil, nil, repo.Stats{}, err
+	}
 	wr, err := repo.NewWriter(ctx, repo.WriterConfig{
-		Places: places, Scope: store, Kind: p.Kind, Recipients: m.cfg.Recipients(), Signer: m.cfg.Signer,
+		Places: places, Scope: store, Kind: p.Kind, Recipients: to, AllowOne: allowOne, Signer: m.cfg.Signer,
 		MAC: m.cfg.MAC(store), CacheDir: m.cfg.CacheDir, Parent: m.parent(ctx, places, store), Clock: m.cfg.Clock,
 	})
 	if err != nil {

@@ -124,7 +124,7 @@ func (r rig) start() rig {
 	r.m = New(Config{DB: r.d, Jobs: r.jobs, Ledger: r.log, Place: r.place, Clock: r.now, Signer: r.keys.Signer, Writer: func(string) seal.VerifyKey { return r.keys.Signer.Public() }, Vault: r.vault, CacheDir: r.cache, Log: slog.New(slog.DiscardHandler),
 		Policies:   func() []Policy { return []Policy{*r.policy} },
 		Source:     func(string) (source.Store, error) { return r.src, nil },
-		Recipients: r.keys.Recipients,
+		Recipients: func() ([]seal.Recipient, bool, error) { return r.keys.Recipients(), false, nil },
 		MAC:        func(string) seal.MACKey { return r.keys.MAC },
 		Lost: func(_ context.Context, tx *db.Tx, l Loss) error {
 			return hear(tx, "lost "+l.Store+", last seen "+l.LastOK.Format("15:04:05")+": "+l.Error)

@@ -149,6 +149,10 @@ func (m *Module) followOnce(ctx context.Context, round *round) error {
 		}
 		places = append(places, repo.Place{Name: name, Repo: r})
 	}
+	to, allowOne, err := m.cfg.Recipients()
+	if err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	for name, err := range away {
@@ -165,7 +169,7 @@ func (m *Module) followOnce(ctx context.Context, round *round) error {
 		m.wg.Go(func() { m.awaitPlaces(ctx, cancel, p.Store, away) })
 	}
 	err = st.Stream(ctx, source.StreamConfig{
-		Places: places, Recipients: m.cfg.Recipients(), Signer: m.cfg.Signer,
+		Places: places, Recipients: to, AllowOne: allowOne, Signer: m.cfg.Signer,
 		Report: func(f source.Frontier) { m.report(ctx, p.Store, f) },
 	})
 	if cause := context.Cause(ctx); errors.Is(cause, errAnew) {

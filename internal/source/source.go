@@ -81,6 +81,7 @@ type Streamer interface {
 type StreamConfig struct {
 	Places     []repo.Place
 	Recipients []seal.Recipient
+	AllowOne   bool // a single recipient is enough
 	Signer     seal.SigningKey
 	Report     func(Frontier) // called from several goroutines; must not block for long
 }

@@ -213,7 +213,7 @@ func (s *Store) Stream(ctx context.Context, cfg source.StreamConfig) (err error)
 		}
 	}()
 	return s.Source.Stream(ctx, StreamConfig{
-		Places: cfg.Places, Keys: repo.LogKeys{Recipients: cfg.Recipients, Signer: cfg.Signer}, Durability: s.cfg.Durability,
+		Places: cfg.Places, Keys: repo.LogKeys{Recipients: cfg.Recipients, AllowOne: cfg.AllowOne, Signer: cfg.Signer}, Durability: s.cfg.Durability,
 		Report: func(f Frontier) {
 			if f.Place != "" { // the spool is on the machine that may burn
 				s.mu.Lock()
