@@ -555,14 +555,14 @@ func (w workspace) run(t *testing.T, args ...string) ending {
 }
 
 // initAt makes a workspace for a database.
-func initAt(t *testing.T, root, dsn string) workspace {
+func initAt(t *testing.T, root, dsn string, options ...string) workspace {
 	t.Helper()
 	w := workspace{root: root, dir: filepath.Join(root, "acme"), uploads: filepath.Join(root, "uploads"), near: filepath.Join(root, "near"), offsite: filepath.Join(root, "offsite")}
 	write(t, filepath.Join(w.uploads, "a.txt"), "hello\n", 0o644)
 	secret := filepath.Join(root, "db-password")
 	write(t, secret, password+"\n", 0o600)
-	hf(t, "init", w.dir, "--organisation", "Acme", "--timezone", "Europe/Stockholm", "--dsn", dsn, "--password-file", secret,
-		"--uploads", w.uploads, "--near", w.near, "--offsite", w.offsite).want(t, 0)
+	hf(t, append([]string{"init", w.dir, "--organisation", "Acme", "--timezone", "Europe/Stockholm", "--dsn", dsn, "--password-file", secret,
+		"--uploads", w.uploads, "--near", w.near, "--offsite", w.offsite}, options...)...).want(t, 0)
 	return w
 }
 
@@ -594,9 +594,9 @@ func (c *cluster) slot(t *testing.T, w workspace) string {
 }
 
 // filesOnly makes a workspace that protects a folder and no database.
-func filesOnly(t *testing.T) workspace {
+func filesOnly(t *testing.T, options ...string) workspace {
 	t.Helper()
-	w := initAt(t, place(t), "host=127.0.0.1 port=1 user=holdfast dbname=app")
+	w := initAt(t, place(t), "host=127.0.0.1 port=1 user=holdfast dbname=app", options...)
 	edit(t, w.plan(), withoutDatabase)
 	return w
 }

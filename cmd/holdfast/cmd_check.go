@@ -18,6 +18,7 @@ import (
 	"holdfast/internal/app"
 	"holdfast/internal/govern"
 	"holdfast/internal/plan"
+	"holdfast/internal/seal"
 )
 
 // The forms in which findings are printed.
@@ -122,8 +123,16 @@ finding of severity error exists.`,
 			if form == formSARIF {
 				err = writeSARIF(c.stdout, fs, status(end), here())
 			} else {
-				err = c.print(map[string]any{"plan": path, "summary": summary(fs), "findings": notNil(fs)},
-					func(o io.Writer) { printFindings(o, fs, path) })
+				out := map[string]any{"plan": path, "summary": summary(fs), "findings": notNil(fs)}
+				if unread == nil {
+					out["strength"] = strengths(p)
+				}
+				err = c.print(out, func(o io.Writer) {
+					printFindings(o, fs, path)
+					if unread == nil {
+						printStrength(o, p)
+					}
+				})
 			}
 			if err != nil {
 				return err
@@ -139,6 +148,29 @@ finding of severity error exists.`,
 	f.BoolVar(&sarif, "sarif", false, "print SARIF 2.1.0 for code review")
 	f.StringVar(&reason, "explain", "", "say what a code means, why it matters and what ends it, such as HF-L2")
 	return cmd
+}
+
+// strengths says what the backups of each store are sealed with, by the plan alone: one
+// classic key is enough to lower it.
+func strengths(p *plan.Plan) map[string]seal.Strength {
+	out := map[string]seal.Strength{}
+	for id := range p.Stores {
+		if len(p.Repository.EncryptTo) > 0 && p.Stores[id].Protect != "" {
+			out[id] = app.StrengthOf(p)
+		}
+	}
+	return out
+}
+
+func printStrength(o io.Writer, p *plan.Plan) {
+	stores := sortedKeys(strengths(p))
+	switch classic := p.ClassicKeys(); {
+	case len(stores) == 0:
+	case len(classic) == 0:
+		fmt.Fprintf(o, "sealed with %s, post-quantum: %s\n", seal.PostQuantum, strings.Join(stores, ", "))
+	default:
+		fmt.Fprintf(o, "sealed with %s, not post-quantum, since %s is a classic key: %s\n", seal.Classic, classic[0], strings.Join(stores, ", "))
+	}
 }
 
 // askLimit bounds how long a check waits for the state: a plan is checked also where the

@@ -24,17 +24,27 @@ func (c *cli) keyCmd() *cobra.Command {
 }
 
 func (c *cli) keyCreateCmd() *cobra.Command {
-	return &cobra.Command{
-		Use:   "create FILE",
+	var postQuantum bool
+	cmd := &cobra.Command{
+		Use:   "create FILE [--post-quantum]",
 		Short: "Make a read key and print its public half",
 		Long: `Make a new private read key in FILE, readable by its owner only, and print the
 public half for the plan's "keys". A file that is there is never overwritten.
 
+With --post-quantum the key is ML-KEM-768 and X25519 together, which a quantum
+computer of later years does not open; its public half is 1959 letters long. All keys
+of "repository.encrypt_to" are of that kind or none is: one classic key beside it
+would open everything.
+
 Exit status: 0 made, 1 error.`,
-		Example: "  $ holdfast key create /media/usb/holdfast-recovery.age\n  age1…",
+		Example: "  $ holdfast key create /media/usb/holdfast-recovery.age\n  age1…\n  $ holdfast key create --post-quantum /media/usb/holdfast-recovery.age\n  age1pq1…",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, a []string) error {
-			id, err := seal.GenerateIdentity()
+			generate := seal.GenerateIdentity
+			if postQuantum {
+				generate = seal.GeneratePostQuantum
+			}
+			id, err := generate()
 			if err != nil {
 				return err
 			}
@@ -44,6 +54,8 @@ Exit status: 0 made, 1 error.`,
 			return c.printKey(a[0], id)
 		},
 	}
+	cmd.Flags().BoolVar(&postQuantum, "post-quantum", false, "make a key that a quantum computer does not break (ML-KEM-768 and X25519)")
+	return cmd
 }
 
 // writeKey writes a read key to a new file.
@@ -105,7 +117,7 @@ Exit status: 0 made, 1 error, 2 usage.`,
 			}
 			if dry {
 				return c.print(map[string]any{"shares": count, "needed": needed, "recipient": id.Recipient()}, func(o io.Writer) {
-					fmt.Fprintf(o, "would write %d shares of %s into %s, of which any %d bring it back\n", count, id.Recipient(), to, needed)
+					fmt.Fprintf(o, "would write %d shares of %s into %s, of which any %d bring it back\n", count, named(id.Recipient()), to, needed)
 				})
 			}
 			return c.writeShares(to, id, shares)
@@ -120,6 +132,14 @@ Exit status: 0 made, 1 error, 2 usage.`,
 	_ = cmd.MarkFlagRequired("to")
 	_ = cmd.MarkFlagRequired("needed")
 	return cmd
+}
+
+// named is a recipient for the eye: whole, or its fingerprint where it fills a page.
+func named(r seal.Recipient) string {
+	if r.PostQuantum() {
+		return "the post-quantum key " + r.Fingerprint()
+	}
+	return r.String()
 }
 
 // A madeShare is a share that was written, without its secret.
@@ -157,7 +177,7 @@ func (c *cli) writeShares(to string, id seal.Identity, shares []seal.Share) erro
 	}
 	out := map[string]any{"set": shares[0].SetText(), "needed": shares[0].Threshold, "recipient": id.Recipient(), "shares": made}
 	return c.print(out, func(o io.Writer) {
-		fmt.Fprintf(o, "set %s: any %d of %d shares bring %s back\n", shares[0].SetText(), shares[0].Threshold, len(shares), id.Recipient())
+		fmt.Fprintf(o, "set %s: any %d of %d shares bring %s back\n", shares[0].SetText(), shares[0].Threshold, len(shares), named(id.Recipient()))
 		for _, m := range made {
 			fmt.Fprintln(o, m.File)
 		}

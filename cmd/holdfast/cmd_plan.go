@@ -16,6 +16,7 @@ import (
 func (c *cli) initCmd() *cobra.Command {
 	var v plan.Values
 	var from string
+	var postQuantum bool
 	cmd := &cobra.Command{
 		Use:   "init [DIR]",
 		Short: "Make a workspace: keys, a commented plan, and what to do next",
@@ -53,7 +54,7 @@ Exit status: 0 made, 1 error (also when a plan is there already).`,
 				}
 				v.ID = planID(filepath.Base(abs))
 			}
-			w, err := app.Init(dir, app.InitOptions{Values: v, From: from})
+			w, err := app.Init(dir, app.InitOptions{Values: v, From: from, PostQuantum: postQuantum})
 			if err != nil {
 				return err
 			}
@@ -73,6 +74,7 @@ Next:
 	}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "a plan to start from instead of that of a small company")
+	f.BoolVar(&postQuantum, "post-quantum", false, "make read keys that a quantum computer does not break (ML-KEM-768 and X25519)")
 	f.StringVar(&v.ID, "id", "", "short name of the plan (default: the folder's name)")
 	f.StringVar(&v.Organisation, "organisation", "", "name of the company")
 	f.StringVar(&v.Timezone, "timezone", "", "IANA time zone of the plan, e.g. Europe/Stockholm")

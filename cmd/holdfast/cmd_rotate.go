@@ -22,7 +22,7 @@ import (
 
 // rotateOptions are the flags of the command.
 type rotateOptions struct {
-	replace  string
+	replace  []string
 	rewrap   bool
 	keys     []string
 	location string
@@ -42,7 +42,8 @@ are given to the keys in force too. For that FILE must be a private key that ope
 as they are; older objects are not changed, and nobody loses what they could read.
 
 --replace writes the public half RECIPIENT, which "key create" printed where the new key
-is kept, into the plan in place of KEY's. A plan in which people can sign then waits for
+is kept, into the plan in place of KEY's; several keys are replaced in one run, as all
+of them must be to go from classic keys to post-quantum ones. A plan in which people can sign then waits for
 their signatures, and backups go on for the keys before; run this again when it is in
 force. The old private key is needed until a run with --rewrap leaves nothing.
 
@@ -61,17 +62,17 @@ Exit status: 0 done or shown, 1 error, 2 usage, 3 something could not be moved,
 			if len(opt.keys) > 0 && !opt.rewrap {
 				return &usageError{holdfast.WithHint(errors.New("--key is for --rewrap"), "add --rewrap")}
 			}
-			if opt.replace != "" {
+			if len(opt.replace) > 0 {
 				if opt.rewrap {
 					return &usageError{holdfast.WithHint(errors.New("--replace and --rewrap are two steps"), "replace first; rewrap when the new plan is in force")}
 				}
-				return c.replaceKey(opt)
+				return c.replaceKeys(opt)
 			}
 			return c.rotate(cmd.Context(), opt)
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&opt.replace, "replace", "", "write another public half for a key of the plan: KEY=age1…")
+	f.StringArrayVar(&opt.replace, "replace", nil, "write another public half for a key of the plan: KEY=age1…; may be repeated")
 	f.BoolVar(&opt.rewrap, "rewrap", false, "give the keys of older objects to the keys in force")
 	f.StringArrayVar(&opt.keys, "key", nil, "private key that opens older objects; may be repeated (default: the workspace's keys/runner.age)")
 	f.StringVar(&opt.location, "location", "", "only at this location")
@@ -80,39 +81,52 @@ Exit status: 0 done or shown, 1 error, 2 usage, 3 something could not be moved,
 	return cmd
 }
 
-// replaceKey writes another recipient into the plan. The file is replaced whole: a crash
+// A replacedKey is a recipient that took the place of another.
+type replacedKey struct {
+	Key    string         `json:"key"`
+	Before string         `json:"before"`
+	After  seal.Recipient `json:"after"`
+}
+
+// replaceKeys writes other recipients into the plan. The file is replaced whole: a crash
 // leaves the one or the other.
-func (c *cli) replaceKey(opt rotateOptions) error {
-	id, text, ok := strings.Cut(opt.replace, "=")
-	next, err := seal.ParseRecipient(text)
-	if !ok || err != nil {
-		return &usageError{holdfast.WithHint(fmt.Errorf("--replace wants KEY=RECIPIENT"), "\"holdfast key create FILE\", where the new key is kept, prints its recipient; it begins with age1")}
+func (c *cli) replaceKeys(opt rotateOptions) error {
+	var asked []replacedKey
+	for _, arg := range opt.replace {
+		id, text, ok := strings.Cut(arg, "=")
+		next, err := seal.ParseRecipient(text)
+		if !ok || err != nil {
+			return &usageError{holdfast.WithHint(fmt.Errorf("--replace wants KEY=RECIPIENT"), "\"holdfast key create FILE\", where the new key is kept, prints its recipient; it begins with age1")}
+		}
+		asked = append(asked, replacedKey{Key: id, After: next})
 	}
 	o, p, err := c.workspacePlan()
 	if err != nil {
 		return err
-	}
-	k, ok := p.Keys[id]
-	if !ok {
-		return &usageError{holdfast.WithHint(fmt.Errorf("key %q is not in the plan", id), "the plan's keys are %s", strings.Join(sortedKeys(p.Keys), ", "))}
-	}
-	for other, was := range p.Keys {
-		if was.Recipient == next.String() {
-			return &usageError{holdfast.WithHint(fmt.Errorf("key %q has that recipient already", other), "make a new key with \"holdfast key create\"")}
-		}
 	}
 	path := o.Workspace.Plan()
 	before, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
-	if n := strings.Count(string(before), k.Recipient); n != 1 {
-		return holdfast.WithHint(fmt.Errorf("the recipient of %q stands %d times in %s", id, n, path), "write the new one into the plan by hand")
+	after := string(before)
+	for i, r := range asked {
+		if err := replaceable(p, r); err != nil {
+			return err
+		}
+		was := p.Keys[r.Key].Recipient
+		if n := strings.Count(after, was); n != 1 {
+			return holdfast.WithHint(fmt.Errorf("the recipient of %q stands %d times in %s", r.Key, n, path), "write the new one into the plan by hand")
+		}
+		after = strings.Replace(after, was, r.After.String(), 1)
+		asked[i].Before = was
 	}
-	after := strings.Replace(string(before), k.Recipient, next.String(), 1)
 	changed, err := plan.Parse(path, []byte(after))
 	if err != nil {
 		return err
+	}
+	if err := app.CheckRecipients(changed); errors.Is(err, seal.ErrMixed) {
+		return &usageError{err}
 	}
 	changes := plan.Diff(p, changed)
 	if opt.apply {
@@ -120,12 +134,14 @@ func (c *cli) replaceKey(opt rotateOptions) error {
 			return err
 		}
 	}
-	return c.print(map[string]any{"key": id, "before": k.Recipient, "after": next, "written": opt.apply, "changes": changes}, func(w io.Writer) {
+	return c.print(map[string]any{"replaced": asked, "written": opt.apply, "changes": changes}, func(w io.Writer) {
 		verb := "would write"
 		if opt.apply {
 			verb = "wrote"
 		}
-		fmt.Fprintf(w, "%s into %s:\n", verb, path)
+		for _, r := range asked {
+			fmt.Fprintf(w, "%s %s into %s:\n", verb, named(r.After), path)
+		}
 		for _, ch := range changes {
 			fmt.Fprintf(w, "  %s\n", ch)
 		}
@@ -133,6 +149,19 @@ func (c *cli) replaceKey(opt rotateOptions) error {
 			fmt.Fprintln(w, "\nRestart the server, sign what \"holdfast approve\" lists, then run \"holdfast key rotate --apply\".\nKeep the old private key until \"holdfast key rotate --rewrap\" leaves nothing.")
 		}
 	})
+}
+
+// replaceable reports why a key of the plan cannot have a recipient.
+func replaceable(p *plan.Plan, r replacedKey) error {
+	if _, ok := p.Keys[r.Key]; !ok {
+		return &usageError{holdfast.WithHint(fmt.Errorf("key %q is not in the plan", r.Key), "the plan's keys are %s", strings.Join(sortedKeys(p.Keys), ", "))}
+	}
+	for other, was := range p.Keys {
+		if was.Recipient == r.After.String() {
+			return &usageError{holdfast.WithHint(fmt.Errorf("key %q has that recipient already", other), "make a new key with \"holdfast key create\"")}
+		}
+	}
+	return nil
 }
 
 // A rotation is what the command prints.

@@ -12,6 +12,7 @@ import (
 	"holdfast/internal/backup"
 	"holdfast/internal/evidence"
 	"holdfast/internal/location"
+	"holdfast/internal/plan"
 	"holdfast/internal/seal"
 )
 
@@ -27,7 +28,8 @@ func (a *App) Encryption(ctx context.Context) (api.Encryption, error) {
 		out.Lines = append(out.Lines, api.EncryptionLine{Subject: subject, What: what, Value: value, Basis: basis, Since: since})
 	}
 	add("repository", api.ByFormat, "cipher of content", seal.Cipher+", a new 256-bit key for each object, sealed before it leaves the source", time.Time{})
-	add("repository", api.ByFormat, "cipher of those keys", "age v1: X25519, HKDF-SHA-256, ChaCha20-Poly1305 (256-bit)", time.Time{})
+	add("repository", api.ByFormat, "cipher of those keys", fmt.Sprintf("age v1: %s, HKDF-SHA-256, ChaCha20-Poly1305 (256-bit)", StrengthOf(p)), time.Time{})
+	add("repository", api.ByPlan, "strength", strengthText(StrengthOf(p), p.ClassicKeys()), time.Time{})
 	add("repository", api.ByFormat, "signatures", "Ed25519", time.Time{})
 	add("repository", api.ByPlan, "sealed to", strings.Join(p.Repository.EncryptTo, ", "), time.Time{})
 	add("repository", api.ByPlan, "oldest TLS", "TLS "+p.Repository.TLSFloor()+"; SSH 2 with SHA-2", time.Time{})
@@ -43,10 +45,77 @@ func (a *App) Encryption(ctx context.Context) (api.Encryption, error) {
 			return out, err
 		}
 	}
+	if err := a.strengthLines(ctx, add); err != nil {
+		return out, err
+	}
 	slices.SortStableFunc(out.Lines, func(x, y api.EncryptionLine) int { // repository, keys, locations
 		return cmp.Or(strings.Compare(section(x.Subject), section(y.Subject)), strings.Compare(x.Subject, y.Subject))
 	})
 	return out, nil
+}
+
+// StrengthOf is what a plan seals new backups with: one classic key lowers all of them.
+func StrengthOf(p *plan.Plan) seal.Strength {
+	if len(p.ClassicKeys()) > 0 {
+		return seal.Classic
+	}
+	return seal.PostQuantum
+}
+
+func strengthText(s seal.Strength, classic []string) string {
+	if s == seal.PostQuantum {
+		return "post-quantum: every key is " + string(s)
+	}
+	return fmt.Sprintf("classic (%s): %s", s, strings.Join(classic, ", "))
+}
+
+// strengthLines say what the newest and the oldest backup of each store at each location
+// are really sealed with, as their heads say: a plan that became stronger does not make
+// older backups so.
+func (a *App) strengthLines(ctx context.Context, add adder) error {
+	for _, pol := range a.policies() {
+		for _, l := range pol.Locations {
+			value := a.sealedWith(ctx, pol.Store, l)
+			add("stores."+pol.Store, api.ByProbe, "sealed at "+l, value, time.Time{})
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+		}
+	}
+	return nil
+}
+
+func (a *App) sealedWith(ctx context.Context, store, at string) string {
+	r, err := a.Places.Open(ctx, at)
+	if err != nil {
+		return "not known: " + err.Error()
+	}
+	ids, err := r.SnapshotIDs(ctx, store)
+	if err != nil {
+		return "not known: " + err.Error()
+	}
+	if len(ids) == 0 {
+		return "nothing there yet"
+	}
+	var out []string
+	for _, id := range slices.Compact([]string{ids[len(ids)-1], ids[0]}) {
+		which := "newest"
+		if len(out) > 0 {
+			which = "oldest"
+		}
+		m, err := r.Manifest(ctx, store, id)
+		if err != nil {
+			out = append(out, which+" not known: "+err.Error())
+			continue
+		}
+		s, err := r.SealedWith(ctx, m)
+		if err != nil {
+			out = append(out, which+" not known: "+err.Error())
+			continue
+		}
+		out = append(out, which+" "+string(s))
+	}
+	return strings.Join(out, "; ")
 }
 
 // section is the first part of a subject; what is about all comes first.

@@ -232,7 +232,19 @@ func recipientsOf(p *plan.Plan) (out []seal.Recipient, err error) {
 		return nil, holdfast.WithHint(fmt.Errorf("repository.encrypt_to: %w", repo.ErrRecipients),
 			"add a second key with another holder; a plan that accepts that its loss is the loss of all backups says \"allow_one_recipient: true\"")
 	}
+	if err := seal.CheckRecipients(out); errors.Is(err, seal.ErrMixed) {
+		return nil, holdfast.WithHint(fmt.Errorf("repository.encrypt_to: %w: %s would open to a quantum computer what the others do not", err, strings.Join(p.ClassicKeys(), ", ")),
+			"make those post-quantum, too, in one run of \"holdfast key rotate\" with a --replace for each, or none of them")
+	} else if err != nil {
+		return nil, fmt.Errorf("repository.encrypt_to: %w", err)
+	}
 	return out, nil
+}
+
+// CheckRecipients reports whether backups can be made for the keys of a plan.
+func CheckRecipients(p *plan.Plan) error {
+	_, err := recipientsOf(p)
+	return err
 }
 
 // boxes is where this workspace's sandboxes are: on a path that the unprivileged

@@ -62,6 +62,9 @@ type InitOptions struct {
 	// From is a plan to start from: see [plan.Adopt]. Empty means the plan of a small
 	// company.
 	From string
+	// PostQuantum makes read keys that a quantum computer does not break. Those that are
+	// there stay as they are.
+	PostQuantum bool
 }
 
 // Init makes a workspace: keys first, then the plan that names their public
@@ -94,10 +97,10 @@ func Init(dir string, opt InitOptions) (Workspace, error) {
 		}
 	}
 	v := opt.Values
-	if v.RecipientA, err = w.identity(KeyRunner, "read identity of the runner: drills and recoveries use it"); err != nil {
+	if v.RecipientA, err = w.identity(opt.PostQuantum, KeyRunner, "read identity of the runner: drills and recoveries use it"); err != nil {
 		return w, err
 	}
-	if v.RecipientB, err = w.identity(KeyRecovery, "second read identity: move this file off this machine, print it, and delete it here"); err != nil {
+	if v.RecipientB, err = w.identity(opt.PostQuantum, KeyRecovery, "second read identity: move this file off this machine, print it, and delete it here"); err != nil {
 		return w, err
 	}
 	if err := w.signingKeys(); err != nil {
@@ -122,9 +125,12 @@ func Init(dir string, opt InitOptions) (Workspace, error) {
 }
 
 // identity makes a read key unless it is there, and returns its public half.
-func (w Workspace) identity(role, what string) (string, error) {
-	path := w.Key(role)
-	id, err := seal.GenerateIdentity()
+func (w Workspace) identity(postQuantum bool, role, what string) (string, error) {
+	path, generate := w.Key(role), seal.GenerateIdentity
+	if postQuantum {
+		generate = seal.GeneratePostQuantum
+	}
+	id, err := generate()
 	if err != nil {
 		return "", err
 	}

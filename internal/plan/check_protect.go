@@ -115,9 +115,30 @@ func (l *linter) sameDirectory() {
 	}
 }
 
-// agePublicKey is the form of an age X25519 recipient. Whether its checksum holds is
-// seen when the key is used.
-var agePublicKey = regexp.MustCompile(`^age1[02-9ac-hj-np-z]{58}$`)
+// agePublicKey is the form of an age recipient: X25519, or post-quantum. Whether its checksum
+// holds is asked where it is used.
+var agePublicKey = regexp.MustCompile(`^age1([02-9ac-hj-np-z]{58}|pq1[02-9ac-hj-np-z]{976}[02-9ac-hj-np-z]{976})$`)
+
+// postQuantumPrefix begins the recipients of post-quantum keys, of which no more than
+// maxPostQuantum fit into the head of an object.
+const (
+	postQuantumPrefix = "age1pq1"
+	maxPostQuantum    = 10
+)
+
+// PostQuantum reports whether what is sealed to the key stays closed to a quantum computer.
+func (k Key) PostQuantum() bool { return strings.HasPrefix(k.Recipient, postQuantumPrefix) }
+
+// ClassicKeys are the keys of encrypt_to that a quantum computer would break, in the plan's
+// order. One of them is enough to open everything; none: all keys are post-quantum.
+func (p *Plan) ClassicKeys() (out []string) {
+	for _, id := range p.Repository.EncryptTo {
+		if k := p.Keys[id]; agePublicKey.MatchString(k.Recipient) && !k.PostQuantum() {
+			out = append(out, id)
+		}
+	}
+	return out
+}
 
 // agentPublicKey is the form of the public half of a signing key.
 var agentPublicKey = regexp.MustCompile(`^holdfast-verify-key/1:[A-Za-z0-9._/@-]{1,128}:[A-Za-z0-9+/]{43}=$`)
@@ -170,6 +191,13 @@ func (l *linter) keys() {
 		}
 	}
 	slices.Sort(holders)
+	switch classic := l.p.ClassicKeys(); {
+	case len(classic) > 0 && l.postQuantum():
+		l.fail(codeKeys, path, "make the others post-quantum, too (\"holdfast key create --post-quantum\"), or none of them",
+			"post-quantum and classic keys are not mixed: %s would open everything to a quantum computer, and no backup can be made", strings.Join(classic, ", "))
+	case len(classic) == 0 && len(recipients) > maxPostQuantum:
+		l.fail(codeKeys, path, "name fewer keys, and split one of them among more people (\"holdfast key split\")", "%d post-quantum keys do not fit into the head of a backup: at most %d do", len(recipients), maxPostQuantum)
+	}
 	switch {
 	case len(recipients) == 0:
 		l.fail(codeKeys, path, "write encrypt_to: with two keys of two holders", "no key can read the backups")
@@ -182,6 +210,11 @@ func (l *linter) keys() {
 	case len(holders) > 1 && !offline:
 		l.warn(codeKeys, path, "keep one private half on paper or on a stick in a safe, and write \"offline: true\" at its key", "no key is kept offline: who takes all computers takes all keys")
 	}
+}
+
+// postQuantum reports whether any key of encrypt_to is.
+func (l *linter) postQuantum() bool {
+	return slices.ContainsFunc(l.p.Repository.EncryptTo, func(id string) bool { return l.p.Keys[id].PostQuantum() })
 }
 
 // custodians are the people who keep a key or a part of it.

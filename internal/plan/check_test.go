@@ -21,6 +21,9 @@ const (
 	recipientB = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
 )
 
+// The form of two post-quantum recipients.
+var quantumA, quantumB = "age1pq1" + strings.Repeat("q", 1952), "age1pq1" + strings.Repeat("p", 1952)
+
 // clean is the template with keys of its own, which has no finding.
 func clean() string {
 	return string(Template(Values{RecipientA: recipientA, RecipientB: recipientB}))
@@ -138,6 +141,9 @@ func TestCheck(t *testing.T) {
 		{"private-key", codeSecret, []string{recipientA, "AGE-SECRET-KEY-1QQQQQQQQQQ"}},
 		{"one-key", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: [key-a]"}},
 		{"one-key-allowed", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: [key-a]\n  allow_one_recipient: true"}},
+		{"post-quantum", "", []string{recipientA, quantumA, recipientB, quantumB}},
+		{"post-quantum-mixed", codeKeys, []string{recipientA, quantumA}},
+		{"post-quantum-short", codeKeys, []string{recipientA, quantumA[:900], recipientB, quantumB}},
 		{"same-key-twice", codeKeys, []string{recipientB, recipientA}},
 		{"one-holder", codeKeys, []string{"holders: [founder-b]", "holders: [founder-a]"}},
 		{"no-holder", codeKeys, []string{`holders: [founder-b]`, `holders: []`}},

@@ -180,7 +180,7 @@ var rules = []Rule{
 		"When it is lost, all of it is lost.", "Name a backup by \"protect\", or file an exception."},
 	{codeShared, "copies that are lost together: one place, domain, account, credential, provider or region",
 		"Two names for one failure domain count once.", "Put one copy elsewhere, and declare what fails apart."},
-	{codeKeys, "keys: none, one, all with one holder, none offline, all lost together with what they open, or not a public key",
+	{codeKeys, "keys: none, one, all with one holder, none offline, all lost together with what they open, post-quantum and classic mixed, or not a public key",
 		"A backup that nobody can open is no backup.", "Write backups for two keys of two holders, one of them offline."},
 	{codeGuard, "a location guards less than it could: reached by plain http, or locked for less time than backups are kept",
 		"Who holds the credentials can delete what is not locked.", "Use https, and lock for as long as you keep."},

@@ -144,14 +144,21 @@ func TestIndependentDecoderReadsRepairs(t *testing.T) {
 // sealed to. That alone reads all of it, here and with the independent decoder. The epochs
 // were written once, like the repository.
 func TestGoldenKeyEpochs(t *testing.T) {
+	t.Run("classic", func(t *testing.T) { testGoldenKeyEpochs(t, "testdata/golden/v1-epochs", seal.GenerateIdentity) })
+	t.Run("post-quantum", func(t *testing.T) {
+		testGoldenKeyEpochs(t, "testdata/golden/v1-epochs-post-quantum", seal.GeneratePostQuantum)
+	})
+}
+
+func testGoldenKeyEpochs(t *testing.T, epochsDir string, generate func() (seal.Identity, error)) {
 	ctx := t.Context()
 	want, old, key := readGolden(t)
 	dir := filepath.Join(t.TempDir(), "repository")
 	if err := os.CopyFS(dir, os.DirFS(goldenDir+"/repository")); err != nil {
 		t.Fatal(err)
 	}
-	if *update {
-		makeGoldenEpochs(t, dir, old)
+	if _, err := os.Stat(epochsDir); *update && errors.Is(err, fs.ErrNotExist) {
+		makeGoldenEpochs(t, epochsDir, dir, old, generate)
 	} else if err := os.CopyFS(filepath.Join(dir, "keys"), os.DirFS(epochsDir+"/keys")); err != nil {
 		t.Fatal(err)
 	}
@@ -198,27 +205,27 @@ func TestGoldenKeyEpochs(t *testing.T) {
 	}
 }
 
-const epochsDir = "testdata/golden/v1-epochs"
-
 // makeGoldenEpochs writes the epochs once.
-func makeGoldenEpochs(t *testing.T, dir string, old seal.Identity) {
+func makeGoldenEpochs(t *testing.T, epochsDir, dir string, old seal.Identity, generate func() (seal.Identity, error)) {
 	t.Helper()
 	if err := os.Mkdir(epochsDir, 0o755); err != nil {
 		t.Fatal("golden key epochs are never made anew: ", err)
 	}
 	keys := repotest.NewKeys(t)
-	r, err := repo.Open(t.Context(), repotest.Dir(dir))
-	if err != nil {
+	id, err1 := generate()
+	other, err2 := generate()
+	r, err3 := repo.Open(t.Context(), repotest.Dir(dir))
+	if err := errors.Join(err1, err2, err3); err != nil {
 		t.Fatal(err)
 	}
 	for _, scope := range []string{"files", "db"} {
-		got, err := repo.Rewrap{At: r, Scope: scope, Recipients: keys.Recipients(), Identities: []seal.Identity{old}, Signer: keys.Signer, Now: start}.Run(t.Context())
+		got, err := repo.Rewrap{At: r, Scope: scope, Recipients: []seal.Recipient{id.Recipient(), other.Recipient()}, Identities: []seal.Identity{old}, Signer: keys.Signer, Now: start}.Run(t.Context())
 		if err != nil || got.Left() != 0 || got.Given == 0 {
 			t.Fatal(got, err)
 		}
 	}
 	for name, text := range map[string]string{
-		"identity.txt": keys.Identity.String(), "verify.txt": keys.Signer.Public().String(),
+		"identity.txt": id.String(), "verify.txt": keys.Signer.Public().String(),
 		"README.txt": "Key epochs of the repository in ../v1, for an identity that it was not sealed to, signed by a key of their own. Written once; for this test only.",
 	} {
 		if err := os.WriteFile(filepath.Join(epochsDir, name), []byte(text+"\n"), 0o644); err != nil {

@@ -110,7 +110,7 @@ It holds encrypted, compressed copies of company data. Nothing in it is ever
 changed in place. Do not rename or edit anything here.
 
 To get the data back you need one of the age identities (a line that begins
-with AGE-SECRET-KEY-1) that belongs to the recipients the copies are sealed to.
+with AGE-SECRET-KEY-1 or AGE-SECRET-KEY-PQ-1) that belongs to the recipients the copies are sealed to.
 Look for it in the safe, with the trustees, or in the recovery kit.
 
 With Holdfast:

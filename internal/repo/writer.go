@@ -7,7 +7,9 @@ import (
 	"hash"
 	"io"
 	"iter"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -211,12 +213,12 @@ func (c *WriterConfig) check() error {
 }
 
 func checkRecipients(to []seal.Recipient, allowOne bool) error {
-	distinct := map[string]bool{}
+	distinct := map[seal.Recipient]bool{}
 	for _, r := range to {
-		distinct[r.String()] = true
+		distinct[r] = true
 	}
 	if len(distinct) >= 2 || len(distinct) == 1 && allowOne {
-		return nil
+		return seal.CheckRecipients(slices.Collect(maps.Keys(distinct)))
 	}
 	return fmt.Errorf("%d distinct recipients: %w", len(distinct), ErrRecipients)
 }

@@ -3,16 +3,16 @@ package seal
 import (
 	"errors"
 	"strings"
-
-	"filippo.io/age"
 )
 
-// An age identity is 32 bytes in Bech32 (BIP 173) with a prefix of its own. Splitting
-// one, and making one from bytes, need the bytes; the age library keeps them to itself.
+// An age identity is 32 bytes in Bech32 (BIP 173) with a prefix of its own: a scalar of
+// X25519, or the seed of a post-quantum key. Splitting one, and making one from bytes, need
+// the bytes; the age library keeps them to itself.
 const (
-	bech32Letters  = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
-	identityPrefix = "age-secret-key-"
-	bech32Sum      = 6 // letters of checksum
+	bech32Letters = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
+	classicPrefix = "age-secret-key-"
+	hybridPrefix  = "age-secret-key-pq-"
+	bech32Sum     = 6 // letters of checksum
 )
 
 var errBech32 = errors.New("not the text of an age identity")
@@ -20,8 +20,11 @@ var errBech32 = errors.New("not the text of an age identity")
 // scalar returns the 32 bytes of an identity. The text comes from the age library,
 // which has checked it.
 func (i Identity) scalar() (b [32]byte, err error) {
-	text := strings.ToLower(i.String())
-	data, ok := strings.CutPrefix(text, identityPrefix+"1")
+	text, prefix := strings.ToLower(i.String()), classicPrefix
+	if i.PostQuantum() {
+		prefix = hybridPrefix
+	}
+	data, ok := strings.CutPrefix(text, prefix+"1")
 	if !ok || len(data) != 52+bech32Sum {
 		return b, errBech32
 	}
@@ -42,8 +45,12 @@ func (i Identity) scalar() (b [32]byte, err error) {
 	return b, nil
 }
 
-// identityOf makes the identity whose scalar is b.
-func identityOf(b [32]byte) (Identity, error) {
+// identityOf makes the identity of either kind whose scalar, or seed, is b.
+func identityOf(b [32]byte, postQuantum bool) (Identity, error) {
+	prefix := classicPrefix
+	if postQuantum {
+		prefix = hybridPrefix
+	}
 	values := make([]byte, 0, 52+bech32Sum)
 	acc, bits := 0, 0
 	for _, c := range b {
@@ -56,24 +63,24 @@ func identityOf(b [32]byte) (Identity, error) {
 	}
 	values = append(values, byte(acc<<(5-bits))&31)
 	var text strings.Builder
-	text.WriteString(identityPrefix + "1")
-	for _, v := range append(values, bech32Checksum(values)...) {
+	text.WriteString(prefix + "1")
+	for _, v := range append(values, bech32Checksum(prefix, values)...) {
 		text.WriteByte(bech32Letters[v])
 	}
-	id, err := age.ParseX25519Identity(strings.ToUpper(text.String()))
+	k, err := parseReadKey(strings.ToUpper(text.String()))
 	if err != nil {
 		return Identity{}, errBech32
 	}
-	return Identity{id: hide(id)}, nil
+	return Identity{id: hide(k)}, nil
 }
 
-func bech32Checksum(values []byte) []byte {
+func bech32Checksum(prefix string, values []byte) []byte {
 	var all []byte
-	for _, c := range []byte(identityPrefix) {
+	for _, c := range []byte(prefix) {
 		all = append(all, c>>5)
 	}
 	all = append(all, 0)
-	for _, c := range []byte(identityPrefix) {
+	for _, c := range []byte(prefix) {
 		all = append(all, c&31)
 	}
 	all = append(all, values...)

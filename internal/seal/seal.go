@@ -46,9 +46,11 @@ import (
 const (
 	MaxWrapped    = 16 << 10 // longest wrapped key, in bytes
 	MaxRecipients = 64       // most recipients of one wrapped key
-	MaxKeyFile    = 64 << 10 // longest key file, in bytes
-	MaxName       = 128      // longest name of a signing key, in bytes
-	MaxSSHSig     = 16 << 10 // longest armoured SSH signature, in bytes
+	// MaxPostQuantum is how many fit into a wrapped key if they are post-quantum.
+	MaxPostQuantum = 10
+	MaxKeyFile     = 64 << 10 // longest key file, in bytes
+	MaxName        = 128      // longest name of a signing key, in bytes
+	MaxSSHSig      = 16 << 10 // longest armoured SSH signature, in bytes
 )
 
 var (
@@ -59,6 +61,8 @@ var (
 	ErrNoIdentity = errors.New("no identity fits")
 	// ErrDamaged means that sealed or wrapped bytes are not what was written.
 	ErrDamaged = errors.New("damaged or altered")
+	// ErrMixed means that post-quantum recipients would share a wrapping with others.
+	ErrMixed = errors.New("post-quantum and classic recipients are not mixed")
 	// ErrSignature means that a signature does not belong to the message, the
 	// domain or the key.
 	ErrSignature = errors.New("signature does not verify")

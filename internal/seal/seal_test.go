@@ -24,6 +24,15 @@ import (
 
 var update = flag.Bool("update", false, "write testdata/vectors.json anew; released vectors stay as they are for ever")
 
+func postQuantum(t testing.TB) Identity {
+	t.Helper()
+	id, err := GeneratePostQuantum()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
 func identity(t testing.TB) Identity {
 	t.Helper()
 	id, err := GenerateIdentity()

@@ -33,6 +33,8 @@ type Share struct {
 	Count     int
 	Holder    string    // who keeps it; told, not proved
 	Created   time.Time // told, not proved
+	// PostQuantum says that the key is: see [Identity.PostQuantum].
+	PostQuantum bool
 
 	opens [6]byte // the beginning of the recipient's fingerprint
 	value hidden[[32]byte]
@@ -99,7 +101,7 @@ func Split(id Identity, threshold, count int, holders []string, created time.Tim
 	for i := range shares {
 		shares[i] = shareOf(coefficients, i+1)
 		shares[i].Set, shares[i].Threshold, shares[i].Count = set, threshold, count
-		shares[i].opens, shares[i].Created = opens(id), created
+		shares[i].opens, shares[i].Created, shares[i].PostQuantum = opens(id), created, id.PostQuantum()
 		if len(holders) > 0 {
 			shares[i].Holder = holders[i]
 		}
@@ -147,7 +149,7 @@ func Join(shares ...Share) (Identity, error) {
 			return Identity{}, fmt.Errorf("an empty share: %w", ErrShare)
 		case s.Set != first.Set:
 			return Identity{}, fmt.Errorf("share %d is of set %s and share %d of set %s: %w", first.Index, first.SetText(), s.Index, s.SetText(), ErrShare)
-		case s.Threshold != first.Threshold || s.Count != first.Count || s.opens != first.opens:
+		case s.Threshold != first.Threshold || s.Count != first.Count || s.PostQuantum != first.PostQuantum || s.opens != first.opens:
 			return Identity{}, fmt.Errorf("shares %d and %d of set %s contradict each other: %w", first.Index, s.Index, s.SetText(), ErrShare)
 		case slices.Contains(have, s.Index):
 			return Identity{}, fmt.Errorf("share %d of set %s was given twice: %w", s.Index, s.SetText(), ErrShare)
@@ -164,7 +166,7 @@ func Join(shares ...Share) (Identity, error) {
 			return Identity{}, fmt.Errorf("set %s: one of the shares %s is not what was made: leave one out after the other: %w", first.SetText(), numbers(have), ErrShare)
 		}
 	}
-	id, err := identityOf(interpolate(used, 0))
+	id, err := identityOf(interpolate(used, 0), first.PostQuantum)
 	if err != nil || opens(id) != first.opens {
 		return Identity{}, fmt.Errorf("set %s: the shares %s give another key than was split: at least one of them was altered: %w", first.SetText(), numbers(have), ErrShare)
 	}
@@ -212,15 +214,15 @@ func gfInverse(a byte) byte {
 // SetText is the name of the set as people read it.
 func (s Share) SetText() string { return hex.EncodeToString(s.Set[:]) }
 
-// Identity is a read key of the share's own, derived from its content. It opens no
-// backup; it opens a challenge that asks whether the holder still has the share, and
+// Identity is a read key of the share's own, derived from its content, classic for every
+// share. It opens no backup; it opens a challenge that asks whether the holder still has the share, and
 // its recipient can be published: it says nothing about the share.
 func (s Share) Identity() (Identity, error) {
 	if s.value.get() == nil {
 		return Identity{}, fmt.Errorf("an empty share: %w", ErrShare)
 	}
 	own := MACKey(*s.value.get()).ID([]byte("holdfast key share challenge/1\x00" + s.SetText()))
-	return identityOf(own)
+	return identityOf(own, false)
 }
 
 // IsZero reports whether s is no share at all.

@@ -39,13 +39,16 @@ func TestField(t *testing.T) {
 }
 
 func TestScalarRoundTrips(t *testing.T) {
-	for range 50 {
+	for i := range 50 {
 		id := identity(t)
+		if i%2 == 1 {
+			id = postQuantum(t)
+		}
 		b, err := id.scalar()
 		if err != nil {
 			t.Fatal(err)
 		}
-		if back, err := identityOf(b); err != nil || back.String() != id.String() {
+		if back, err := identityOf(b, i%2 == 1); err != nil || back.String() != id.String() {
 			t.Fatalf("an identity does not survive its bytes: %v", err)
 		}
 	}
@@ -169,7 +172,11 @@ func groupsOf(text string) string {
 }
 
 func TestSheetsRoundTrip(t *testing.T) {
-	id := identity(t)
+	t.Run("classic", func(t *testing.T) { sheetsRoundTrip(t, identity(t)) })
+	t.Run("post-quantum", func(t *testing.T) { sheetsRoundTrip(t, postQuantum(t)) })
+}
+
+func sheetsRoundTrip(t *testing.T, id Identity) {
 	shares, err := Split(id, 2, 3, []string{"Mia", "Jon\nwho: x", "Ana"}, day)
 	if err != nil {
 		t.Fatal(err)
@@ -185,7 +192,7 @@ func TestSheetsRoundTrip(t *testing.T) {
 			}
 		}
 		got, _ := ParseSheet(whole)
-		if got.Share.Holder != singleLine(s.Holder) || !got.Share.Created.Equal(day) {
+		if got.Share.Holder != singleLine(s.Holder) || !got.Share.Created.Equal(day) || got.Share.PostQuantum != id.PostQuantum() {
 			t.Errorf("holder %q, created %v", got.Share.Holder, got.Share.Created)
 		}
 		back = append(back, got.Share)
@@ -334,9 +341,13 @@ type shareVectors struct {
 }
 
 func TestShareVectors(t *testing.T) {
-	const file = "testdata/shares.json"
+	t.Run("classic", func(t *testing.T) { testShareVectors(t, "testdata/shares.json", identity) })
+	t.Run("post-quantum", func(t *testing.T) { testShareVectors(t, "testdata/shares-post-quantum.json", postQuantum) })
+}
+
+func testShareVectors(t *testing.T, file string, generate func(testing.TB) Identity) {
 	if *update {
-		writeShareVectors(t, file)
+		writeShareVectors(t, file, generate(t))
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -399,8 +410,7 @@ func TestShareVectors(t *testing.T) {
 	}
 }
 
-func writeShareVectors(t *testing.T, file string) {
-	id := identity(t)
+func writeShareVectors(t *testing.T, file string, id Identity) {
 	shares, err := Split(id, 3, 5, []string{"Mia", "Jon", "Ana", "Notary", "Bank"}, day)
 	if err != nil {
 		t.Fatal(err)

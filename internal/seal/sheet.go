@@ -14,8 +14,10 @@ const MaxSheet = 16 << 10
 
 // What a written secret is. The first byte says it.
 const (
-	writtenShare = 1
-	writtenKey   = 2
+	writtenShare       = 1
+	writtenKey         = 2
+	writtenHybridShare = 3 // of a post-quantum key
+	writtenHybridKey   = 4
 
 	shareBody = 1 + 4 + 1 + 1 + 1 + 6 + 32 // kind, set, index, threshold, count, opens, value
 	shareSum  = 4
@@ -32,7 +34,7 @@ func (s Share) Text() (string, error) {
 		return "", err
 	}
 	b := make([]byte, 0, shareBody+shareSum)
-	b = append(b, writtenShare)
+	b = append(b, writtenKind(s.PostQuantum, writtenShare, writtenHybridShare))
 	b = append(b, s.Set[:]...)
 	b = append(b, byte(s.Index), byte(s.Threshold), byte(s.Count))
 	b = append(b, s.opens[:]...)
@@ -58,7 +60,7 @@ func (i Identity) Sheet(holder string, created time.Time) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("key sheet: %w", err)
 	}
-	b := append([]byte{writtenKey}, secret[:]...)
+	b := append([]byte{writtenKind(i.PostQuantum(), writtenKey, writtenHybridKey)}, secret[:]...)
 	b = append(b, writtenSum(b, keySum)...)
 	var out strings.Builder
 	out.WriteString("# Holdfast read key. Whoever holds this sheet reads every backup made for it.\n")
@@ -71,8 +73,18 @@ func (i Identity) Sheet(holder string, created time.Time) (string, error) {
 	if !created.IsZero() {
 		fmt.Fprintf(&out, "created: %s\n", created.UTC().Format(time.DateOnly))
 	}
-	fmt.Fprintf(&out, "recipient: %s\n\n%s\n", i.Recipient(), writeGroups(b))
+	if !i.PostQuantum() { // whose recipient is a page of its own
+		fmt.Fprintf(&out, "recipient: %s\n", i.Recipient())
+	}
+	fmt.Fprintf(&out, "\n%s\n", writeGroups(b))
 	return out.String(), nil
+}
+
+func writtenKind(postQuantum bool, classic, hybrid byte) byte {
+	if postQuantum {
+		return hybrid
+	}
+	return classic
 }
 
 func writtenSum(b []byte, n int) []byte {
@@ -118,11 +130,11 @@ func ParseSheet(text string) (Sheet, error) {
 		return Sheet{}, fmt.Errorf("sheet: %w", err)
 	}
 	switch {
-	case len(b) == shareBody+shareSum && b[0] == writtenShare && bytes.Equal(writtenSum(b[:shareBody], shareSum), b[shareBody:]):
+	case len(b) == shareBody+shareSum && (b[0] == writtenShare || b[0] == writtenHybridShare) && bytes.Equal(writtenSum(b[:shareBody], shareSum), b[shareBody:]):
 		s, err := readShare(b, labels)
 		return Sheet{Share: s}, err
-	case len(b) == keyBody+keySum && b[0] == writtenKey && bytes.Equal(writtenSum(b[:keyBody], keySum), b[keyBody:]):
-		id, err := identityOf([32]byte(b[1:keyBody]))
+	case len(b) == keyBody+keySum && (b[0] == writtenKey || b[0] == writtenHybridKey) && bytes.Equal(writtenSum(b[:keyBody], keySum), b[keyBody:]):
+		id, err := identityOf([32]byte(b[1:keyBody]), b[0] == writtenHybridKey)
 		if err != nil {
 			return Sheet{}, fmt.Errorf("sheet: %w", ErrKey)
 		}
@@ -136,7 +148,7 @@ func ParseSheet(text string) (Sheet, error) {
 }
 
 func readShare(b []byte, labels map[string]string) (Share, error) {
-	s := Share{Set: [4]byte(b[1:5]), Index: int(b[5]), Threshold: int(b[6]), Count: int(b[7]), opens: [6]byte(b[8:14])}
+	s := Share{Set: [4]byte(b[1:5]), Index: int(b[5]), Threshold: int(b[6]), Count: int(b[7]), opens: [6]byte(b[8:14]), PostQuantum: b[0] == writtenHybridShare}
 	value := [32]byte(b[14:shareBody])
 	s.value = hide(&value)
 	if s.Index < 1 || s.Index > s.Count || s.Threshold < MinThreshold || s.Threshold > s.Count || s.Count > MaxShares {

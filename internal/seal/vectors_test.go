@@ -30,9 +30,13 @@ type vectors struct {
 }
 
 func TestVectors(t *testing.T) {
-	const file = "testdata/vectors.json"
+	t.Run("classic", func(t *testing.T) { testVectors(t, "testdata/vectors.json", identity) })
+	t.Run("post-quantum", func(t *testing.T) { testVectors(t, "testdata/vectors-post-quantum.json", postQuantum) })
+}
+
+func testVectors(t *testing.T, file string, generate func(testing.TB) Identity) {
 	if *update {
-		writeVectors(t, file)
+		writeVectors(t, file, generate)
 	}
 	b, err := os.ReadFile(file)
 	if err != nil {
@@ -85,8 +89,8 @@ func TestVectors(t *testing.T) {
 	same("running hash", string(running.Sum(nil)), string(v.Hash))
 }
 
-func writeVectors(t *testing.T, file string) {
-	id, key, sk, mac := identity(t), NewKey(), signingKey(t, "vector"), NewMACKey()
+func writeVectors(t *testing.T, file string, generate func(testing.TB) Identity) {
+	id, key, sk, mac := generate(t), NewKey(), signingKey(t, "vector"), NewMACKey()
 	v := vectors{
 		Identity: id.String(), Recipient: id.Recipient().String(), Fingerprint: id.Recipient().Fingerprint(),
 		Key: key[:], Context: []byte("holdfast test vector"), Segment: 1<<40 + 7, Plain: []byte("the quick brown fox\n"),
@@ -94,7 +98,7 @@ func writeVectors(t *testing.T, file string) {
 		Namespace: "holdfast-vector", MACKey: mac.String(),
 	}
 	var err error
-	if v.Wrapped, err = Wrap(key, []Recipient{id.Recipient(), identity(t).Recipient()}); err != nil {
+	if v.Wrapped, err = Wrap(key, []Recipient{id.Recipient(), generate(t).Recipient()}); err != nil {
 		t.Fatal(err)
 	}
 	v.Sealed = NewBox(key, v.Context).Seal(nil, v.Segment, v.Plain)

@@ -17,18 +17,41 @@ type Recipient struct {
 	text string // canonical; empty in the zero value, which is no recipient
 }
 
-// ParseRecipient reads an age X25519 recipient, "age1…".
+// The beginnings of what is written for a key, after which its bytes follow.
+const (
+	hybridRecipientPrefix = "age1pq1"
+	hybridIdentityPrefix  = "AGE-SECRET-KEY-PQ-1"
+)
+
+// ParseRecipient reads an age recipient: X25519, "age1…", or post-quantum
+// (ML-KEM-768 with X25519), "age1pq1…".
 func ParseRecipient(text string) (Recipient, error) {
-	r, err := age.ParseX25519Recipient(strings.TrimSpace(text))
+	to, err := ageRecipient(strings.TrimSpace(text))
 	if err != nil {
 		// A person may have pasted the secret half here, so the text is not echoed.
-		return Recipient{}, fmt.Errorf("recipient: %w: want an age X25519 recipient, \"age1…\"", ErrKey)
+		return Recipient{}, fmt.Errorf("recipient: %w: want an age recipient, \"age1…\"", ErrKey)
 	}
-	return Recipient{text: r.String()}, nil
+	return Recipient{text: to.String()}, nil
+}
+
+// A recipient of the age library that can be written down.
+type recipient interface {
+	age.Recipient
+	fmt.Stringer
+}
+
+func ageRecipient(text string) (recipient, error) {
+	if strings.HasPrefix(strings.ToLower(text), hybridRecipientPrefix) {
+		return age.ParseHybridRecipient(text)
+	}
+	return age.ParseX25519Recipient(text)
 }
 
 // String returns the "age1…" text.
 func (r Recipient) String() string { return r.text }
+
+// PostQuantum reports whether what is sealed to r alone stays closed to a quantum computer.
+func (r Recipient) PostQuantum() bool { return strings.HasPrefix(r.text, hybridRecipientPrefix) }
 
 // Fingerprint returns a short name for the recipient, "hf:" and 16 hex digits.
 func (r Recipient) Fingerprint() string {
@@ -47,7 +70,27 @@ func (r *Recipient) UnmarshalText(b []byte) (err error) {
 
 // An Identity opens what was sealed to its recipient. It is a secret.
 type Identity struct {
-	id hidden[age.X25519Identity]
+	id hidden[readKey]
+}
+
+// A readKey is one of the two kinds of identity; the other is nil.
+type readKey struct {
+	classic *age.X25519Identity
+	hybrid  *age.HybridIdentity
+}
+
+func (k *readKey) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
+	if k.hybrid != nil {
+		return k.hybrid.Unwrap(stanzas)
+	}
+	return k.classic.Unwrap(stanzas)
+}
+
+func (k *readKey) String() string {
+	if k.hybrid != nil {
+		return k.hybrid.String()
+	}
+	return k.classic.String()
 }
 
 // GenerateIdentity returns a new random identity.
@@ -56,17 +99,36 @@ func GenerateIdentity() (Identity, error) {
 	if err != nil {
 		return Identity{}, fmt.Errorf("generate identity: %w", err)
 	}
-	return Identity{id: hide(id)}, nil
+	return Identity{id: hide(&readKey{classic: id})}, nil
 }
 
-// ParseIdentity reads an age X25519 identity, "AGE-SECRET-KEY-1…".
+// GeneratePostQuantum returns a new random identity whose recipient is post-quantum.
+func GeneratePostQuantum() (Identity, error) {
+	id, err := age.GenerateHybridIdentity()
+	if err != nil {
+		return Identity{}, fmt.Errorf("generate identity: %w", err)
+	}
+	return Identity{id: hide(&readKey{hybrid: id})}, nil
+}
+
+// ParseIdentity reads an age identity, "AGE-SECRET-KEY-1…" or "AGE-SECRET-KEY-PQ-1…".
 func ParseIdentity(text string) (Identity, error) {
-	id, err := age.ParseX25519Identity(strings.TrimSpace(text))
+	k, err := parseReadKey(strings.TrimSpace(text))
 	if err != nil {
 		// The cause may quote the text, and the text may be nearly a secret.
-		return Identity{}, fmt.Errorf("identity: %w: want an age X25519 identity, \"AGE-SECRET-KEY-1…\"", ErrKey)
+		return Identity{}, fmt.Errorf("identity: %w: want an age identity, \"AGE-SECRET-KEY-1…\" or \"AGE-SECRET-KEY-PQ-1…\"", ErrKey)
 	}
-	return Identity{id: hide(id)}, nil
+	return Identity{id: hide(k)}, nil
+}
+
+func parseReadKey(text string) (k *readKey, err error) {
+	k = &readKey{}
+	if strings.HasPrefix(strings.ToUpper(text), hybridIdentityPrefix) {
+		k.hybrid, err = age.ParseHybridIdentity(text)
+	} else {
+		k.classic, err = age.ParseX25519Identity(text)
+	}
+	return k, err
 }
 
 // String returns the secret as text, for its key file. No fmt verb calls it.
@@ -82,8 +144,14 @@ func (i Identity) Recipient() Recipient {
 	if i.IsZero() {
 		return Recipient{}
 	}
-	return Recipient{text: i.id.get().Recipient().String()}
+	if k := i.id.get(); k.hybrid != nil {
+		return Recipient{text: k.hybrid.Recipient().String()}
+	}
+	return Recipient{text: i.id.get().classic.Recipient().String()}
 }
+
+// PostQuantum reports whether the identity's recipient is post-quantum.
+func (i Identity) PostQuantum() bool { return !i.IsZero() && i.id.get().hybrid != nil }
 
 // Format prints the recipient's fingerprint and no secret.
 func (i Identity) Format(f fmt.State, _ rune) {
@@ -103,17 +171,49 @@ func (i Identity) GoString() string { return fmt.Sprint(i) }
 // MarshalText refuses: the identity is written by String only.
 func (i Identity) MarshalText() ([]byte, error) { return nil, errSecret }
 
+// Strength says which machines may one day open what was sealed, if they have only what lies
+// in the location.
+type Strength string
+
+// The strengths. Where a writer that is not ours mixed stanzas, the weakest decides.
+const (
+	Classic     Strength = "X25519"
+	PostQuantum Strength = "ML-KEM-768 and X25519"
+)
+
+// CheckRecipients reports whether Wrap can seal one key to all of them: not to none, to no
+// more than fit, and not to recipients of both kinds, since whoever breaks the weaker stanza
+// has the key, and the others would be post-quantum in name only ([ErrMixed]).
+func CheckRecipients(to []Recipient) error {
+	if len(to) == 0 {
+		return fmt.Errorf("no recipient: nobody could open it")
+	}
+	hybrid := 0
+	for _, r := range to {
+		if r.PostQuantum() {
+			hybrid++
+		}
+	}
+	switch limit := MaxRecipients; {
+	case hybrid > 0 && hybrid < len(to):
+		return fmt.Errorf("%d of %d recipients are post-quantum: %w", hybrid, len(to), ErrMixed)
+	case hybrid > 0 && len(to) > MaxPostQuantum:
+		return fmt.Errorf("%d post-quantum recipients, at most %d", len(to), MaxPostQuantum)
+	case len(to) > limit:
+		return fmt.Errorf("%d recipients, at most %d", len(to), limit)
+	}
+	return nil
+}
+
 // Wrap seals key to every recipient in one age file. Each of them opens it alone.
+// Recipients of both kinds in one file are refused: see [CheckRecipients].
 //
 // Besides age's own stanzas the header carries one that names the cipher under which the
 // key is used ([Cipher]), and one that lists the fingerprints and a checksum. With it Unwrap can tell a damaged file from one that was meant
 // for somebody else, and anybody can see, without a key, who can open a copy.
 func Wrap(key Key, to []Recipient) ([]byte, error) {
-	if len(to) == 0 {
-		return nil, fmt.Errorf("wrap key: no recipient: nobody could open it")
-	}
-	if len(to) > MaxRecipients {
-		return nil, fmt.Errorf("wrap key: %d recipients, at most %d", len(to), MaxRecipients)
+	if err := CheckRecipients(to); err != nil {
+		return nil, fmt.Errorf("wrap key: %w", err)
 	}
 	var g group
 	seen := map[Recipient]bool{}
@@ -122,7 +222,7 @@ func Wrap(key Key, to []Recipient) ([]byte, error) {
 			continue
 		}
 		seen[r] = true
-		x, err := age.ParseX25519Recipient(r.text)
+		x, err := ageRecipient(r.text)
 		if err != nil {
 			return nil, fmt.Errorf("wrap key: recipient %q: %w", r.text, ErrKey)
 		}
@@ -167,9 +267,28 @@ func Unwrap(wrapped []byte, ids ...Identity) (Key, error) {
 	return Key(plain), nil
 }
 
+// WrappedStrength says how strong the wrapping of a key is: that of its weakest stanza. It
+// needs no identity, so the answer is only as good as whoever wrote the file.
+func WrappedStrength(wrapped []byte) (Strength, error) {
+	o, err := readHeader(wrapped)
+	if err != nil {
+		return "", err
+	}
+	return o.strength, nil
+}
+
 // WrappedTo lists the fingerprints of the recipients that a wrapped key names.
 // It needs no identity, so the answer is only as good as whoever wrote the file.
 func WrappedTo(wrapped []byte) ([]string, error) {
+	o, err := readHeader(wrapped)
+	if err != nil {
+		return nil, err
+	}
+	return o.to, nil
+}
+
+// readHeader reads what a wrapped key says without an identity.
+func readHeader(wrapped []byte) (*opener, error) {
 	if len(wrapped) > MaxWrapped {
 		return nil, fmt.Errorf("wrapped key: %d bytes, at most %d: %w", len(wrapped), MaxWrapped, ErrDamaged)
 	}
@@ -178,12 +297,15 @@ func WrappedTo(wrapped []byte) ([]string, error) {
 	if noMatch := (*age.NoIdentityMatchError)(nil); !errors.As(err, &noMatch) {
 		return nil, fmt.Errorf("wrapped key: %w", ErrDamaged)
 	}
-	return o.to, nil
+	return o, nil
 }
 
 // groupStanza is the type of the stanza that lists the recipients. Other readers
 // of age files pass over it, as the format asks them to.
 const groupStanza = "holdfast-recipients"
+
+// hybridStanza is the type of age's stanzas for post-quantum recipients.
+const hybridStanza = "mlkem768x25519"
 
 // cipherStanza is the type of the stanza that names what the key is for. Keys that were
 // wrapped before it was written lack it, and were for the same cipher.
@@ -194,7 +316,7 @@ const Cipher = "AES-256-GCM"
 
 // group wraps a file key to several recipients and says to whom.
 type group struct {
-	recipients   []*age.X25519Recipient
+	recipients   []recipient
 	fingerprints []string
 }
 
@@ -226,8 +348,9 @@ func stanzaSum(stanzas []*age.Stanza, fingerprints []string) [32]byte {
 
 // opener tries identities on a header and remembers whom the header names.
 type opener struct {
-	ids []Identity
-	to  []string
+	ids      []Identity
+	to       []string
+	strength Strength // of the weakest stanza that wraps
 }
 
 // Unwrap implements age.Identity.
@@ -249,8 +372,12 @@ func (o *opener) Unwrap(stanzas []*age.Stanza) ([]byte, error) {
 			return nil, err
 		}
 	}
+	o.strength = PostQuantum
 	for n, s := range stanzas {
 		if s.Type != groupStanza {
+			if s.Type != cipherStanza && s.Type != hybridStanza {
+				o.strength = Classic
+			}
 			continue
 		}
 		if sum := stanzaSum(stanzas[:n], s.Args); n != len(stanzas)-1 || !bytes.Equal(sum[:], s.Body) {

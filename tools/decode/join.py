@@ -62,8 +62,8 @@ def inverse(a):
     return next(b for b in range(1, 256) if mul(a, b) == 1)
 
 
-def bech32(scalar):
-    alphabet, prefix = "qpzry9x8gf2tvdw0s3jn54khce6mua7l", "age-secret-key-"
+def bech32(scalar, prefix):
+    alphabet = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
     number = int.from_bytes(scalar, "big") << 4  # 260 bits are 52 letters
     data = [number >> 5 * i & 31 for i in reversed(range(52))]
 
@@ -85,10 +85,12 @@ def main():
     sheets = [read(p) for p in sys.argv[1:]]
     if not sheets:
         die("name the files of the shares, or of one key sheet")
-    if sheets[0][0] == 2 and len(sheets[0]) == 40:
-        return print(bech32(sheets[0][1:33]))
-    if any(s[0] != 1 or len(s) != 50 for s in sheets):
-        die("not a share")
+    kind = sheets[0][0]  # 1 and 2 are of an X25519 key, 3 and 4 of a post-quantum one
+    prefix = "age-secret-key-" if kind < 3 else "age-secret-key-pq-"
+    if kind in (2, 4) and len(sheets[0]) == 40:
+        return print(bech32(sheets[0][1:33], prefix))
+    if kind not in (1, 3) or any(s[0] != kind or len(s) != 50 for s in sheets):
+        die("not a share, or of another kind of key")
     if len({s[1:5] for s in sheets}) > 1:
         die("the shares are of different sets")
     needed, points = sheets[0][6], {s[5]: s[14:46] for s in sheets}
@@ -103,7 +105,7 @@ def main():
                 weight = mul(weight, mul(other, inverse(x ^ other)))
         for n in range(32):
             secret[n] ^= mul(value[n], weight)
-    print(bech32(bytes(secret)))
+    print(bech32(bytes(secret), prefix))
 
 
 main()
