@@ -719,6 +719,7 @@ func (sp *spool) read(tli uint32, from, to uint64) ([]byte, error) {
 
 // trim removes whole segments, oldest first, for which done says that they are no
 // longer needed here. The segment in which the last whole record ends always stays.
+// Only the writer calls it; done may ask the spool.
 //
 // Crash here: a segment is gone or not; whoever needed it has it.
 func (sp *spool) trim(done func(tli uint32, from, to uint64) bool) error {
@@ -730,7 +731,15 @@ func (sp *spool) trim(done func(tli uint32, from, to uint64) bool) error {
 		last := i == len(sp.runs)-1
 		for r.start < r.end {
 			to := r.start + segment
-			if last && to >= r.end || !done(r.timeline, r.start, min(to, r.end)) {
+			if last && to >= r.end {
+				return nil
+			}
+			// A shipper asks the spool while it holds its own lock, which done waits for.
+			// Only the writer, which is who trims, changes the runs.
+			sp.mu.Unlock()
+			gone := done(r.timeline, r.start, min(to, r.end))
+			sp.mu.Lock()
+			if !gone {
 				return nil
 			}
 			name := sp.segmentFile(r.timeline, r.start)
