@@ -59,6 +59,9 @@ const (
 
 	storageCreate = 0x10
 
+	databaseCreate       = 0x00 // by copying files
+	databaseCreateLogged = 0x10 // from 15 on
+
 	databaseDrop13 = 0x10 // up to 14
 	databaseDrop15 = 0x20
 
@@ -94,7 +97,7 @@ func Decode(r Record, major int) Change {
 	case rmgrHeap:
 		switch op {
 		case heapInsert, heapDelete, heapUpdate, heapHotUpdate:
-			rel, ok := firstRelation(r.Body, major)
+			rel, ok := firstRelation(r, major)
 			if !ok {
 				return Change{}
 			}
@@ -103,14 +106,14 @@ func Decode(r Record, major int) Change {
 		}
 	case rmgrHeap2:
 		if op == heap2MultiInsert {
-			if rel, ok := firstRelation(r.Body, major); ok {
+			if rel, ok := firstRelation(r, major); ok {
 				return Change{Op: OpInsert, Relation: rel, Rows: multiInsert(r, major)}
 			}
 		}
 	case rmgrXLog:
 		switch r.Info & 0xF0 {
 		case xlogPageImage:
-			if rel, ok := firstRelation(r.Body, major); ok {
+			if rel, ok := firstRelation(r, major); ok {
 				return Change{Op: OpWrite, Relation: rel}
 			}
 		case xlogRestorePoint:
@@ -152,79 +155,84 @@ func relationAt(b []byte) Relation {
 
 // A blockRef is the header of one block that a record refers to.
 type blockRef struct {
-	rel  Relation
-	data int // bytes of its data behind all headers
+	rel   Relation
+	fork  Fork
+	block uint32
 }
 
 // parts reads the headers of a record's body: the blocks, and the length of the main
-// part, which comes last.
-func parts(b []byte, major int, block func(blockRef)) (main int, err error) {
+// part, which comes last and may be absent. The headers end where what is left of the
+// record is as long as the data that they announce.
+func parts(r Record, major int, block func(blockRef)) (main int, err error) {
 	le := binary.LittleEndian
+	b, left := r.Body, int(r.Length)-recordHeader
 	var last Relation
-	for {
-		if len(b) == 0 {
-			return 0, errShortBody
+	var short bool
+	take := func(n int) []byte {
+		left -= n
+		if n > len(b) {
+			short = true
+			return make([]byte, n)
 		}
-		id := b[0]
-		switch {
+		head := b[:n]
+		b = b[n:]
+		return head
+	}
+	announced := 0
+	for left > announced && !short {
+		switch id := take(1)[0]; {
 		case id == 255:
-			if len(b) < 2 {
-				return 0, errShortBody
-			}
-			return int(b[1]), nil
+			main = int(take(1)[0])
+			announced += main
+			continue
 		case id == 254:
-			if len(b) < 5 {
-				return 0, errShortBody
-			}
-			return int(le.Uint32(b[1:])), nil
+			main = int(le.Uint32(take(4)))
+			announced += main
+			continue
 		case id == 253:
-			b = b[min(3, len(b)):]
+			take(2)
 			continue
 		case id == 252:
-			b = b[min(5, len(b)):]
+			take(4)
 			continue
 		case id > 32:
-			return 0, errShortBody
+			return main, errShortBody
 		}
-		if len(b) < 4 {
-			return 0, errShortBody
-		}
-		flags, data := b[1], int(le.Uint16(b[2:]))
-		b = b[4:]
+		head := take(3)
+		flags, data := head[0], int(le.Uint16(head[1:]))
 		if flags&0x10 != 0 { // a page image
-			if len(b) < 5 {
-				return 0, errShortBody
-			}
-			info := b[4]
+			image := take(5)
+			info := image[4]
 			compressed := info&0x02 != 0
 			if major >= 15 {
 				compressed = info&0x1C != 0
 			}
-			data += int(le.Uint16(b))
-			b = b[5:]
+			data += int(le.Uint16(image))
 			if compressed && info&0x01 != 0 {
-				b = b[min(2, len(b)):]
+				take(2)
 			}
 		}
 		if flags&0x80 == 0 { // not the relation of the block before
-			if len(b) < 12 {
-				return 0, errShortBody
-			}
-			last, b = relationAt(b), b[12:]
+			last = relationAt(take(12))
 		}
-		if len(b) < 4 {
-			return 0, errShortBody
+		n := le.Uint32(take(4))
+		if short {
+			break
 		}
-		b = b[4:]
-		block(blockRef{last, data})
+		announced += data
+		block(blockRef{last, Fork(flags & 0x0F), n})
 	}
+	if short || left != announced {
+		return main, errShortBody
+	}
+	return main, nil
 }
 
 // firstRelation is the relation of a record's first block.
-func firstRelation(b []byte, major int) (rel Relation, ok bool) {
-	_, _ = parts(b, major, func(r blockRef) { // what is cut off lies behind the first block
+func firstRelation(r Record, major int) (rel Relation, ok bool) {
+	_, _ = parts(r, major, func(b blockRef) { // what is cut off lies behind the first block
 		if !ok {
-			rel, ok = r.rel, true
+			rel, ok = b.rel, true
 		}
 	})
 	return rel, ok
@@ -254,7 +262,7 @@ func mainData(b []byte, major int) ([]byte, error) {
 func multiInsert(r Record, major int) int {
 	const least = 1
 	main := int(-1)
-	if n, err := parts(r.Body, major, func(blockRef) {}); err == nil {
+	if n, err := parts(r, major, func(blockRef) {}); err == nil {
 		main = n
 	}
 	if at := int(r.Length) - recordHeader - main; main >= 4 && at > 0 && at+4 <= len(r.Body) {

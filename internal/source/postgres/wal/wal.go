@@ -15,7 +15,8 @@
 //
 // It does not decode what records do, beyond what a backup must know: commits and
 // their times, segment switches, shutdowns, new tablespaces, forks of a timeline. Decode
-// reads a little more, for people who look for the moment of a mistake. It reads the
+// reads a little more, for people who look for the moment of a mistake, and a BlockSet
+// which blocks were changed, for the next backup. It reads the
 // little-endian log of PostgreSQL 13 and later.
 package wal
 
@@ -104,6 +105,7 @@ type Record struct {
 	Rmgr   uint8
 	Info   uint8
 	Length uint32
+	Magic  uint16 // of the log's pages: names the version of its format
 	Kind   Kind
 	Commit time.Time // for Kind Commit
 
@@ -428,7 +430,7 @@ func (w *Walker) complete(end LSN) error {
 	w.pad = padding(end)
 	r := Record{
 		Start: w.start, End: end + LSN(w.pad), Xid: le.Uint32(w.rec[4:]),
-		Info: w.rec[16], Rmgr: w.rec[17], Length: uint32(w.total), Body: w.rec[recordHeader:],
+		Info: w.rec[16], Rmgr: w.rec[17], Length: uint32(w.total), Magic: w.magic, Body: w.rec[recordHeader:],
 	}
 	switch {
 	case r.Rmgr == rmgrXact && (r.Info&xactMask == xactCommit || r.Info&xactMask == xactCommitPrepared):
