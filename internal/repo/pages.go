@@ -1,10 +1,14 @@
 package repo
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"holdfast/internal/seal"
 )
@@ -154,17 +158,17 @@ type former struct {
 
 // former returns what the file was, or nil if that is not known page by page, or does
 // not lie at a place any more. The caller holds addMu.
-func (w *Writer) former(e *Entry) *former {
+func (w *Writer) former(path string) (Entry, *former) {
 	if w.cache == nil || w.cache.prev == nil {
-		return nil
+		return Entry{}, nil
 	}
-	old, ok := w.cache.previous(e.Path)
+	old, ok := w.cache.previous(path)
 	if !ok || old.Type != TypeFile || old.Cut != CutPages || old.Sparse || !w.stored(old.Extents) {
-		return nil
+		return Entry{}, nil
 	}
-	f := &former{extents: old.Extents, sums: w.cache.prev.maps.of(old.Hash)}
+	f := &former{extents: old.Extents, sums: w.cache.prev.maps.of(mapKey(w.parent.ID, &old))}
 	if f.sums == nil {
-		return nil
+		return Entry{}, nil
 	}
 	f.sparse = make([]bool, len(f.sums)/sumSize)
 	for _, x := range old.Extents {
@@ -175,7 +179,98 @@ func (w *Writer) former(e *Entry) *former {
 			f.sparse[i] = true
 		}
 	}
-	return f
+	return old, f
+}
+
+// mapKey is under what the map of a file of a snapshot is found: the hash of its content,
+// or, where nobody read all of it, of the snapshot's id and its name. So the map of another
+// content is never taken for it.
+func mapKey(snapshot string, e *Entry) []byte {
+	if len(e.Hash) > 0 {
+		return e.Hash
+	}
+	h := seal.Hash([]byte(snapshot + "\x00" + e.Path))
+	return h[:]
+}
+
+// A Past is what the writer remembers of a file that is cut by pages, from the parent
+// snapshot. It is of use to that writer only.
+type Past struct {
+	Entry Entry
+	was   *former
+}
+
+// Past returns what the writer remembers of the pages of a file. False: nothing, and
+// then the file is to be read as a whole.
+func (w *Writer) Past(path string) (*Past, bool) {
+	w.addMu.Lock()
+	defer w.addMu.Unlock()
+	if w.closed {
+		return nil, false
+	}
+	e, was := w.former(path)
+	if was == nil || int64(len(was.sums)/sumSize) != (e.Size+pageSize-1)/pageSize {
+		return nil, false
+	}
+	return &Past{Entry: e, was: was}, true
+}
+
+// Wasted reports whether page number i lies where little is of use any more. Whoever
+// reads single pages reads it, too, although it did not change.
+func (p *Past) Wasted(i int64) bool { return i < int64(len(p.was.sparse)) && p.was.sparse[i] }
+
+// A PageSum tells pages apart. It is of use to the writer that made it only.
+type PageSum [sumSize]byte
+
+// Sum is that of page number i, which is within the file.
+func (p *Past) Sum(i int64) PageSum { return PageSum(p.was.sums[i*sumSize:]) }
+
+// PageSum is that of a page.
+func (w *Writer) PageSum(page []byte) PageSum { return PageSum(w.pages.Append(nil, page)) }
+
+// OverlayPast is Overlay over what the writer remembers of a file. Each page holds whole
+// pages of 8 KiB. What the file was, and what is given, is what the writer remembers of
+// it from now on. If no page is given and the size is what it was, the entry keeps its hash.
+func (w *Writer) OverlayPast(ctx context.Context, e Entry, past *Past, pages iter.Seq2[Page, error]) error {
+	count := int((e.Size + pageSize - 1) / pageSize)
+	sums := make(pageSums, count*sumSize)
+	copy(sums, past.was.sums)
+	given, seen := false, make([]bool, max(0, count-len(past.was.sums)/sumSize))
+	e.Cut, e.Hash = CutPages, past.Entry.Hash
+	e.Sparse = false
+	noting := func(yield func(Page, error) bool) {
+		for page, err := range pages {
+			if err == nil && (page.Offset%pageSize != 0 || page.Offset < 0 || page.Offset+int64(len(page.Data)) > e.Size || len(page.Data)%pageSize != 0) {
+				err = fmt.Errorf("%d bytes at %d are no pages of the file", len(page.Data), page.Offset)
+			}
+			if err == nil {
+				given = true
+				for at := 0; at < len(page.Data); at += pageSize {
+					i := int(page.Offset/pageSize) + at/pageSize
+					copy(sums[i*sumSize:], w.pages.Append(nil, page.Data[at:at+pageSize]))
+					if n := i - (count - len(seen)); n >= 0 {
+						seen[n] = true
+					}
+				}
+			}
+			if !yield(page, err) || err != nil {
+				return
+			}
+		}
+		if slices.Contains(seen, false) {
+			yield(Page{}, errors.New("a page behind the end that the file had was not given"))
+		}
+	}
+	if err := w.overlay(ctx, e, past.was.extents, noting, func() bool { return given || e.Size != past.Entry.Size }); err != nil {
+		return err
+	}
+	if given || e.Size != past.Entry.Size {
+		e.Hash = nil
+	}
+	w.addMu.Lock()
+	defer w.addMu.Unlock()
+	w.cache.rememberMap(mapKey(w.id, &e), sums)
+	return nil
 }
 
 // same reports whether the page numbered i is what it was, and may stay where it lies.

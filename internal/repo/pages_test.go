@@ -89,6 +89,20 @@ func changePages(b []byte, n int) {
 // samePaged compares the content and its hashes, and that everything is verified.
 func samePaged(ctx context.Context, t *testing.T, b *bed, m *repo.Manifest, files map[string][]byte) {
 	t.Helper()
+	s := sameContent(ctx, t, b, m, files)
+	if err := s.Entries(ctx, func(e repo.Entry) error {
+		if len(e.Hash) != 32 {
+			t.Errorf("%s has no hash, though all of it was read", e.Path)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// sameContent is samePaged for files of which only pages were read.
+func sameContent(ctx context.Context, t *testing.T, b *bed, m *repo.Manifest, files map[string][]byte) *repo.Snapshot {
+	t.Helper()
 	got := restored(ctx, t, b.repo, m, b.keys.Spare)
 	if len(got) != len(files) {
 		t.Errorf("%d files, want %d", len(got), len(files))
@@ -105,14 +119,7 @@ func samePaged(ctx context.Context, t *testing.T, b *bed, m *repo.Manifest, file
 	if damage, err := s.Verify(ctx, nil); err != nil || len(damage) > 0 {
 		t.Error(damage, err)
 	}
-	if err := s.Entries(ctx, func(e repo.Entry) error {
-		if len(e.Hash) != 32 {
-			t.Errorf("%s has no hash, though all of it was read", e.Path)
-		}
-		return nil
-	}); err != nil {
-		t.Fatal(err)
-	}
+	return s
 }
 
 // However often pages change, here and there, a restore does not decompress more than
@@ -251,4 +258,103 @@ func TestPagesOfPacksThatAreGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	samePaged(ctx, t, b, m, files)
+}
+
+// Whoever knows which pages changed gives only those. The file is what it became, also for
+// a later snapshot that reads all of it, and for one that builds on that knowledge again.
+func TestOverlayPast(t *testing.T) {
+	b := newBed(t)
+	cfg := b.config()
+	cfg.CacheDir = t.TempDir()
+	ctx := t.Context()
+	content := random(1, 100*page)
+	if _, _, err := writePaged(ctx, cfg, map[string][]byte{"a": content, "b": random(2, 20*page), "c": random(3, 3*page/2)}); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{"a": content}
+	// over writes a snapshot of "a" alone from the pages that are given.
+	over := func(pages ...int64) (*repo.Manifest, repo.Stats, error) {
+		w, err := repo.NewWriter(ctx, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer w.Abort()
+		past, ok := w.Past("a")
+		if !ok {
+			t.Fatal("nothing is known of it")
+		}
+		if past.Sum(30) != w.PageSum(files["a"][30*page:31*page]) || past.Sum(30) == w.PageSum(files["a"][31*page:32*page]) {
+			t.Error("a page is not told from another")
+		}
+		e := repo.Entry{Path: "a", Type: repo.TypeFile, Mode: 0o600, ModTime: start, Size: int64(len(files["a"]))}
+		err = w.OverlayPast(ctx, e, past, func(yield func(repo.Page, error) bool) {
+			for _, i := range pages {
+				data := make([]byte, page)
+				if i >= 0 && (i+1)*page <= int64(len(files["a"])) {
+					copy(data, files["a"][i*page:])
+				}
+				if !yield(repo.Page{Offset: i * page, Data: data}, nil) {
+					return
+				}
+			}
+		})
+		if err != nil {
+			return nil, repo.Stats{}, err
+		}
+		m, _, err := w.Finish(ctx)
+		return m, w.Stats(), err
+	}
+	change := func(pages ...int) {
+		for _, i := range pages {
+			files["a"][i*page+17]++
+		}
+	}
+	for _, tt := range []struct {
+		name   string
+		change func()
+		pages  []int64
+		stored int64
+	}{
+		{"nothing", func() {}, nil, 0},
+		{"some pages", func() { change(0, 50, 99) }, []int64{0, 7, 50, 99}, 4 * page},
+		{"grown", func() { files["a"] = append(files["a"], random(4, 3*page)...) }, []int64{100, 101, 102}, 3 * page},
+		{"cut off", func() { files["a"] = files["a"][:60*page]; change(2) }, []int64{2}, page},
+		{"nothing again", func() {}, nil, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.change()
+			m, stats, err := over(tt.pages...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			sameContent(ctx, t, b, m, files)
+			if stats.BytesRead != tt.stored {
+				t.Errorf("%d bytes were given, and %d read", tt.stored, stats.BytesRead)
+			}
+		})
+	}
+	for _, tt := range []struct {
+		name  string
+		pages []int64
+	}{{"before the file", []int64{-1}}, {"behind the file", []int64{60}}, {"not in order", []int64{5, 3}}} {
+		if _, _, err := over(tt.pages...); err == nil {
+			t.Errorf("a page %s was taken", tt.name)
+		}
+	}
+	files["a"] = append(files["a"], random(5, 2*page)...)
+	if _, _, err := over(60); err == nil {
+		t.Error("a file grew by pages that nobody gave")
+	}
+	if _, _, err := over(60, 61); err != nil {
+		t.Fatal(err)
+	}
+	change(11)
+	m, stats, err := writePaged(ctx, cfg, files) // by whoever reads all
+	if err != nil {
+		t.Fatal(err)
+	}
+	samePaged(ctx, t, b, m, files)
+	if stats.BytesNew != page {
+		t.Errorf("%d bytes were stored for a page", stats.BytesNew)
+	}
 }

@@ -189,7 +189,7 @@ func (w *Writer) readContent(ctx context.Context, p *pending, content io.Reader)
 func (w *Writer) readPages(ctx context.Context, p *pending, content io.Reader) error {
 	w.hash.Reset()
 	defer func() { p.e.Hash = w.hash.Sum(nil) }()
-	was := w.former(&p.e)
+	_, was := w.former(p.e.Path)
 	var (
 		laid  = overlay{w: w, p: p, buf: w.rbuf[2*pageChunk : 2*pageChunk : 3*pageChunk]}
 		sums  pageSums

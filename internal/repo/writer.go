@@ -330,6 +330,12 @@ type Page struct {
 // out and the error returned. With pages e.Hash is dropped, since nobody read the
 // whole file.
 func (w *Writer) Overlay(ctx context.Context, e Entry, parent []Extent, pages iter.Seq2[Page, error]) error {
+	return w.overlay(ctx, e, parent, pages, func() bool { return pages != nil })
+}
+
+// overlay is Overlay. changed is asked once all pages were given: whether the file is
+// another than the parent's.
+func (w *Writer) overlay(ctx context.Context, e Entry, parent []Extent, pages iter.Seq2[Page, error], changed func() bool) error {
 	if e.Type != TypeFile {
 		return fmt.Errorf("add %q: extents of a %s: %w", e.Path, e.Type, ErrKind)
 	}
@@ -346,15 +352,15 @@ func (w *Writer) Overlay(ctx context.Context, e Entry, parent []Extent, pages it
 	if err != nil {
 		return fmt.Errorf("add %q: %w", e.Path, err)
 	}
-	if pages != nil {
-		e.Hash = nil
-	}
 	if e.Cut == "" {
 		e.Cut = CutPages
 	}
 	p := w.begin(e)
 	covered, err := w.readOverlay(ctx, p, pages)
 	w.emitMu.Lock()
+	if changed() {
+		p.e.Hash = nil
+	}
 	p.e.Extents = append(p.e.Extents, subtract(base, covered, e.Size)...)
 	w.emitMu.Unlock()
 	w.end(p, err != nil)
