@@ -110,7 +110,8 @@ func (s *Source) snapshot(ctx context.Context, w *repo.Writer, progress func(hol
 		return err
 	}
 	defer conn.close()
-	if err := b.identify(ctx, conn); err != nil {
+	sys, err := b.identify(ctx, conn)
+	if err != nil {
 		return err
 	}
 	w.SetLabel(LabelRole, s.conn.User)
@@ -118,13 +119,10 @@ func (s *Source) snapshot(ctx context.Context, w *repo.Writer, progress func(hol
 	if err := w.Add(ctx, repo.Entry{Path: "data", Type: repo.TypeDir, Mode: 0o700, ModTime: s.cfg.Clock()}, nil); err != nil {
 		return err
 	}
-	if err := b.receive(ctx, conn); err != nil {
+	if err := b.copyFiles(ctx, conn, sys); err != nil {
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return err
-	}
-	if err := b.compare(); err != nil {
 		return err
 	}
 	if err := own.finish(b.stop); err != nil {
@@ -154,6 +152,56 @@ func (s *Source) snapshot(ctx context.Context, w *repo.Writer, progress func(hol
 		w.SetLabel(LabelSuspect, b.suspect)
 	}
 	return nil
+}
+
+// copyFiles copies the files: those pages that the log names where it names all that
+// changed since the base before, and else everything.
+func (b *baseBackup) copyFiles(ctx context.Context, conn *replConn, sys system) error {
+	s := b.source
+	b.timeline = sys.Timeline
+	named, why, err := s.openNamed(ctx, b.w, b)
+	if err != nil {
+		return err
+	}
+	b.w.SetLabel(LabelPages, "all")
+	if named == nil {
+		if why != "" {
+			s.cfg.Log.Warn("a base backup reads everything", "store", s.cfg.Store, "reason", why)
+			b.w.SetLabel(LabelPagesWhy, why)
+		}
+		if err := b.receive(ctx, conn); err != nil {
+			return err
+		}
+		b.w.SetLabel(LabelRead, strconv.FormatInt(b.copied(), 10))
+		err = b.compare()
+	} else {
+		defer named.close()
+		b.start = named.start
+		if err := b.started(); err != nil {
+			return fmt.Errorf("its own log: %w", err)
+		}
+		if err := named.snapshot(ctx, b); err != nil {
+			return err
+		}
+		b.w.SetLabel(LabelPages, "log")
+		b.w.SetLabel(LabelWholeAt, named.whole)
+		b.w.SetLabel(LabelRead, strconv.FormatInt(named.read, 10))
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.rememberBase(b.w, b.timeline, b.manifest.Bytes()); err != nil {
+		s.cfg.Log.Warn("the next base backup will read everything", "store", s.cfg.Store, "err", err)
+	}
+	return nil
+}
+
+// copied is how many bytes of files passed.
+func (b *baseBackup) copied() (n int64) {
+	for _, f := range b.hashes {
+		n += f.size
+	}
+	return n
 }
 
 // connectNoticing is connect with an ear for warnings: that is how the server names
@@ -197,31 +245,31 @@ func (b *baseBackup) notice(n *pgconn.Notice) {
 }
 
 // identify sets the labels that the cluster itself decides.
-func (b *baseBackup) identify(ctx context.Context, conn *replConn) error {
+func (b *baseBackup) identify(ctx context.Context, conn *replConn) (system, error) {
 	sys, err := conn.identify(ctx)
 	if err != nil {
-		return err
+		return sys, err
 	}
 	b.version = conn.version()
 	if b.version < 130000 {
-		return holdfast.WithHint(fmt.Errorf("PostgreSQL %s is too old", conn.pg.ParameterStatus("server_version")), "Holdfast needs version 13 or later")
+		return sys, holdfast.WithHint(fmt.Errorf("PostgreSQL %s is too old", conn.pg.ParameterStatus("server_version")), "Holdfast needs version 13 or later")
 	}
 	if b.system, err = strconv.ParseUint(sys.ID, 10, 64); err != nil {
-		return err
+		return sys, err
 	}
 	if b.segment, err = conn.showBytes(ctx, "wal_segment_size"); err != nil {
-		return err
+		return sys, err
 	}
 	checksums, err := conn.show(ctx, "data_checksums")
 	if err != nil {
-		return err
+		return sys, err
 	}
 	version, _, _ := strings.Cut(conn.pg.ParameterStatus("server_version"), " ")
 	b.w.SetLabel(LabelSystem, sys.ID)
 	b.w.SetLabel(LabelVersion, version)
 	b.w.SetLabel(LabelSegmentSize, strconv.FormatInt(b.segment, 10))
 	b.w.SetLabel(LabelChecksums, checksums)
-	return nil
+	return sys, nil
 }
 
 // command is BASE_BACKUP as this version of the server wants it.

@@ -2,7 +2,6 @@ package postgres
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -165,7 +164,15 @@ var roleFiles = map[string]bool{
 
 func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files, size int64, err error) {
 	var before int64
-	p.written = map[string]*writtenFile{}
+	m, err := placedManifest(ctx, p.snapshot)
+	if err != nil {
+		return 0, 0, err
+	}
+	listed := make(map[string]manifestFile, len(m.Files))
+	for _, f := range m.Files {
+		listed[f.Path] = f
+	}
+	p.written = map[string]contentWitness{}
 	stats, err := p.snapshot.Extract(ctx, repo.ExtractConfig{
 		Dir: p.restore.Dir, Workers: p.restore.Workers,
 		Rename: func(path string) (string, bool) {
@@ -177,7 +184,11 @@ func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files
 			before = n
 		},
 		Witness: func(name string) io.Writer { // asked by one goroutine
-			w := &writtenFile{sum: sha256.New()}
+			f, ok := listed[name]
+			if !ok { // the comparison says so
+				return nil
+			}
+			w := m.witness(f)
 			p.written[name] = w
 			return w
 		},

@@ -11,11 +11,14 @@ import (
 	"strings"
 )
 
-// A backupManifest is what the server says that a base backup consists of.
+// A backupManifest is what the server says that a base backup consists of. Where only the
+// pages were read that the log names, it is ours, in the same form.
 type backupManifest struct {
 	Version int            `json:"PostgreSQL-Backup-Manifest-Version"`
 	Files   []manifestFile `json:"Files"`
 	Sum     string         `json:"Manifest-Checksum"`
+
+	start uint64 // where the base begins in the log
 }
 
 type manifestFile struct {
@@ -24,6 +27,9 @@ type manifestFile struct {
 	Size      int64  `json:"Size"`
 	Algorithm string `json:"Checksum-Algorithm"`
 	Checksum  string `json:"Checksum"`
+
+	page  pageFile // if it has no checksum
+	paged bool
 }
 
 // parseBackupManifest reads a backup_manifest and checks its own checksum, which
@@ -57,8 +63,12 @@ func parseBackupManifest(text []byte) (*backupManifest, error) {
 			}
 			f.Path = string(name)
 		}
-		if f.Algorithm != "SHA256" || f.Path == "" {
+		unread := f.Algorithm == "" && f.Checksum == "" // a file of which only pages were read
+		if f.Algorithm != "SHA256" && !unread || f.Path == "" {
 			return nil, fmt.Errorf("the server's manifest: file %q has checksum algorithm %q", f.Path, f.Algorithm)
+		}
+		if f.page, f.paged = pageFileOf(f.Path); unread && !f.paged {
+			return nil, fmt.Errorf("the server's manifest: file %q has no checksum", f.Path)
 		}
 	}
 	return &m, nil

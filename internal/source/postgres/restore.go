@@ -71,9 +71,9 @@ type RestorePlan struct {
 	snapshot   *repo.Snapshot
 	ownEntries map[string]repo.Entry // of the base's own log, by name
 	outside    tablespaces
-	doubtful   bool                    // whether the target lies behind the base is not known before the log is read
-	goal       *goal                   // set by Fetch
-	written    map[string]*writtenFile // by path; set by Fetch
+	doubtful   bool                      // whether the target lies behind the base is not known before the log is read
+	goal       *goal                     // set by Fetch
+	written    map[string]contentWitness // by path; set by Fetch
 }
 
 // Plan looks for a way to the target at one location and refuses what cannot

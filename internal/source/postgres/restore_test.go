@@ -668,8 +668,8 @@ func (st *story) testCompare(t *testing.T) {
 	}
 	mustPass(t, written)
 	// What was written is not what the server listed, and is not there as it should be.
-	p.written["global/pg_control"].sum.Write([]byte{0})
-	p.written["PG_VERSION"].size++
+	p.written["global/pg_control"].(*hashWitness).sum.Write([]byte{0})
+	p.written["PG_VERSION"].(*hashWitness).size++
 	if err := os.Truncate(filepath.Join(p.restore.Dir, "pg_hba.conf"), 1); err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,8 @@ import (
 //	<system>/<timeline>.history       ancestry, as the server gave it
 //	<system>/<timeline>/<start>.wal   one log segment, raw; the last one is growing
 //
+// Beside them lies what the log changed (blockLog).
+//
 // # Crash story
 //
 // Nothing here says how far the log is whole: opening the spool walks it, record by
@@ -40,6 +42,8 @@ type spool struct {
 	dir   string
 	limit int64
 	log   *slog.Logger
+
+	blocks *blockLog
 
 	// Owned by the one goroutine that writes (the receiver).
 	file   durable.File // the growing segment; nil until begin
@@ -89,7 +93,7 @@ var errSpoolFull = errors.New("the spool is full")
 // openSpool opens or makes the spool in dir and recovers what it holds. It needs no
 // server: what was received before a crash can be shipped even if the primary is gone.
 func openSpool(fsys durable.FS, dir string, limit int64, log *slog.Logger) (*spool, error) {
-	sp := &spool{fs: fsys, dir: dir, limit: limit, log: log, histories: map[uint32][]byte{}, changed: make(chan struct{})}
+	sp := &spool{fs: fsys, dir: dir, limit: limit, log: log, blocks: newBlockLog(fsys), histories: map[uint32][]byte{}, changed: make(chan struct{})}
 	if err := durable.MkdirAll(fsys, dir, 0o700); err != nil {
 		return nil, spoolError(err)
 	}
@@ -191,7 +195,8 @@ func (sp *spool) segmentFile(tli uint32, lsn uint64) string {
 	return filepath.Join(sp.timelineDir(tli), fmt.Sprintf("%016x.wal", SegmentStart(lsn, sp.cluster.SegmentSize)))
 }
 
-// newWalker makes a walker for a run that begins at start.
+// newWalker makes a walker for a run that begins at start, which also notes which blocks
+// the records change.
 func (sp *spool) newWalker(tli uint32, start uint64, record func(wal.Record) error) (*wal.Walker, error) {
 	h, err := parseHistory(tli, sp.histories[tli])
 	if err != nil {
@@ -204,7 +209,11 @@ func (sp *spool) newWalker(tli uint32, start uint64, record func(wal.Record) err
 	return wal.NewWalker(wal.Config{
 		Start: wal.LSN(start), SegmentSize: sp.cluster.SegmentSize, PageSize: sp.cluster.PageSize, System: system,
 		Timeline: func(page wal.LSN) uint32 { return h.at(uint64(page)) },
-		Record:   record,
+		Record: func(r wal.Record) error {
+			sp.blocks.note(tli, sp.cluster.SegmentSize, r)
+			return record(r)
+		},
+		Keep: wal.KeepBlocks,
 	})
 }
 
@@ -263,6 +272,7 @@ func (sp *spool) loadTimeline(tli uint32) error {
 			sp.runs = append(sp.runs, r)
 			grow := r
 			var last mark
+			sp.blocks.begin(blockKey{tli, at})
 			w, err = sp.newWalker(tli, at, func(rec wal.Record) error {
 				last.record, last.end = uint64(rec.End), uint64(rec.End)
 				if rec.Kind == wal.Commit {
@@ -287,11 +297,14 @@ func (sp *spool) loadTimeline(tli uint32) error {
 			sp.log.Warn("log spool ends early", "timeline", tli, "at", FormatLSN(uint64(w.Valid())), "reason", err)
 		}
 		r.end = uint64(w.Valid())
+		if err := sp.blocks.complete(tli, r.end, sp.cluster.SegmentSize, sp.blockFile); err != nil {
+			return err
+		}
 	}
 	for _, r := range sp.runs {
 		r.closeMarks()
 	}
-	return nil
+	return sp.findBlockLists(tli)
 }
 
 // addMark puts m in its place. Of marks that nobody can see yet, one in markEvery
@@ -418,6 +431,7 @@ func (sp *spool) begin(tli uint32, lsn uint64) error {
 	if r.end > r.start {
 		from = max(from, SegmentStart(r.end-1, sp.cluster.SegmentSize))
 	}
+	sp.blocks.begin(blockKey{tli, from})
 	w, err := sp.newWalker(tli, from, sp.note)
 	if err != nil {
 		return err
@@ -602,6 +616,10 @@ func (sp *spool) sync() error {
 	defer sp.mu.Unlock()
 	r := sp.runs[len(sp.runs)-1]
 	valid := uint64(sp.walker.Valid())
+	if err := sp.blocks.complete(r.timeline, valid, sp.cluster.SegmentSize, sp.blockFile); err != nil {
+		sp.broken = true
+		return spoolError(err)
+	}
 	if valid > r.end {
 		m := sp.tail
 		if m.end < valid { // the end of filler, or of a record that began before the run

@@ -45,18 +45,11 @@ func CompareManifest(ctx context.Context, snap *repo.Snapshot, dir string) ([]ho
 // content was seen.
 func compareManifest(ctx context.Context, snap *repo.Snapshot, dir, how string, compare func(context.Context, *backupManifest, string) ([]string, int64, error)) ([]holdfast.Check, error) {
 	began := time.Now()
-	text, err := readEntry(ctx, snap, manifestPath, maxBackupManifest)
-	if err != nil {
-		return nil, fmt.Errorf("compare restored files: %w", err)
-	}
-	m, err := parseBackupManifest(text)
+	m, err := placedManifest(ctx, snap)
 	if err != nil {
 		return nil, fmt.Errorf("compare restored files: %w", err)
 	}
 	ts := tablespacesOf(snap.Manifest())
-	for i := range m.Files {
-		m.Files[i].Path = ts.place(m.Files[i].Path) // where a restore puts it
-	}
 	wrong, size, err := compare(ctx, m, dir)
 	if err != nil {
 		return nil, fmt.Errorf("compare restored files: %w", err)
@@ -67,7 +60,7 @@ func compareManifest(ctx context.Context, snap *repo.Snapshot, dir, how string, 
 	}
 	wrong = append(wrong, extra...)
 	c := holdfast.Check{Rung: holdfast.L3, Name: "restored files equal the server's manifest", Outcome: holdfast.Passed, Grade: holdfast.Proved,
-		Detail: fmt.Sprintf("%d files, %d bytes, SHA-256, %s", len(m.Files), size, how)}
+		Detail: fmt.Sprintf("%d files, %d bytes, %s, %s", len(m.Files), size, m.means(), how)}
 	if len(wrong) > 0 {
 		c.Outcome = holdfast.Failed
 		c.Detail = fmt.Sprintf("%d of %d files differ: %s", len(wrong), len(m.Files), strings.Join(wrong[:min(len(wrong), maxNamed)], "; "))
@@ -76,21 +69,81 @@ func compareManifest(ctx context.Context, snap *repo.Snapshot, dir, how string, 
 	return []holdfast.Check{c}, nil
 }
 
+// means says by what files are compared.
+func (m *backupManifest) means() string {
+	pages := 0
+	for _, f := range m.Files {
+		if f.Checksum == "" {
+			pages++
+		}
+	}
+	if pages == 0 {
+		return "SHA-256"
+	}
+	return fmt.Sprintf("SHA-256, and %d of them page by page by their checksums", pages)
+}
+
+// placedManifest reads a snapshot's manifest, with each file where a restore puts it.
+func placedManifest(ctx context.Context, snap *repo.Snapshot) (*backupManifest, error) {
+	text, err := readEntry(ctx, snap, manifestPath, maxBackupManifest)
+	if err != nil {
+		return nil, err
+	}
+	m, err := parseBackupManifest(text)
+	if err != nil {
+		return nil, err
+	}
+	if m.start, err = ParseLSN(snap.Manifest().Labels[LabelStart]); err != nil {
+		return nil, err
+	}
+	ts := tablespacesOf(snap.Manifest())
+	for i := range m.Files {
+		m.Files[i].Path = ts.place(m.Files[i].Path)
+	}
+	return m, nil
+}
+
+// A contentWitness sees the content of a restored file, in order, and says what is wrong
+// with it.
+type contentWitness interface {
+	io.Writer
+	seen() int64
+	verdict() string // "" if nothing is
+}
+
+// witness makes the one for a file: all of it was read, and has a hash; or only the pages
+// that changed, and then each page has a checksum.
+func (m *backupManifest) witness(f manifestFile) contentWitness {
+	if f.Checksum == "" {
+		return &pageWitness{next: f.page.first(), before: m.start}
+	}
+	return &hashWitness{sum: sha256.New(), want: f.Checksum}
+}
+
+// A hashWitness holds a file against its hash.
+type hashWitness struct {
+	sum  hash.Hash
+	size int64
+	want string
+}
+
+func (w *hashWitness) Write(b []byte) (int, error) {
+	w.size += int64(len(b))
+	return w.sum.Write(b)
+}
+
+func (w *hashWitness) seen() int64 { return w.size }
+
+func (w *hashWitness) verdict() string {
+	if !strings.EqualFold(hex.EncodeToString(w.sum.Sum(nil)), w.want) {
+		return "has other content"
+	}
+	return ""
+}
+
 // CompareManifest is the function of that name for what Fetch brought.
 func (p *RestorePlan) CompareManifest(ctx context.Context) ([]holdfast.Check, error) {
 	return CompareManifest(ctx, p.snapshot, p.restore.Dir)
-}
-
-// A writtenFile is what Fetch saw of a file while it wrote it. Extract lets one
-// goroutine at a time write.
-type writtenFile struct {
-	sum  hash.Hash
-	size int64
-}
-
-func (w *writtenFile) Write(b []byte) (int, error) {
-	w.size += int64(len(b))
-	return w.sum.Write(b)
 }
 
 // CompareWritten is CompareManifest without reading the files back: content is
@@ -124,11 +177,12 @@ func (p *RestorePlan) compareWritten(_ context.Context, m *backupManifest, dir s
 		switch {
 		case !info.Mode().IsRegular() || w == nil:
 			wrong = append(wrong, fmt.Sprintf("%q is not the file that was restored", f.Path))
-		case info.Size() != f.Size || w.size != f.Size:
+		case info.Size() != f.Size || w.seen() != f.Size:
 			wrong = append(wrong, fmt.Sprintf("%q has %d bytes instead of %d", f.Path, info.Size(), f.Size))
-		case !strings.EqualFold(hex.EncodeToString(w.sum.Sum(nil)), f.Checksum):
-			wrong = append(wrong, fmt.Sprintf("%q has other content", f.Path))
 		default:
+			if why := w.verdict(); why != "" {
+				wrong = append(wrong, fmt.Sprintf("%q %s", f.Path, why))
+			}
 			size += f.Size
 		}
 	}
@@ -154,7 +208,7 @@ func compareFiles(ctx context.Context, m *backupManifest, dir string) (wrong []s
 			if ctx.Err() != nil {
 				return context.Cause(ctx)
 			}
-			n, why, err := compareFile(root, f)
+			n, why, err := compareFile(root, m, f)
 			if err != nil {
 				return err
 			}
@@ -174,7 +228,7 @@ func compareFiles(ctx context.Context, m *backupManifest, dir string) (wrong []s
 	return wrong, size, nil
 }
 
-func compareFile(root *os.Root, f manifestFile) (n int64, why string, err error) {
+func compareFile(root *os.Root, m *backupManifest, f manifestFile) (n int64, why string, err error) {
 	file, err := root.Open(f.Path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, "is missing", nil
@@ -183,18 +237,15 @@ func compareFile(root *os.Root, f manifestFile) (n int64, why string, err error)
 		return 0, "", err
 	}
 	defer file.Close()
-	h := sha256.New()
-	n, err = io.Copy(h, file)
+	w := m.witness(f)
+	n, err = io.Copy(w, file)
 	if err != nil {
 		return n, "", err
 	}
-	switch {
-	case n != f.Size:
+	if n != f.Size {
 		return n, fmt.Sprintf("has %d bytes instead of %d", n, f.Size), nil
-	case !strings.EqualFold(hex.EncodeToString(h.Sum(nil)), f.Checksum):
-		return n, "has other content", nil
 	}
-	return n, "", nil
+	return n, w.verdict(), nil
 }
 
 // extraFiles names files that the source did not have.
