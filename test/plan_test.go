@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A draft is a plan that a test writes upon: the first plan of a company, changed step
@@ -251,8 +252,19 @@ func TestSupplierRowsOfThePlan(t *testing.T) {
 		d := supplied(t, "rto: 24h")
 		d.change(t, "  critical: {rto: 4h,", "  critical: {rto: 2h,")
 		d.has(t, "HF-L5", "error", "suppliers.hosting.rto", "2h", "24h", "mitigation")
-		d.change(t, "rto: 24h}", "rto: 24h, mitigation: \"a second machine stands by elsewhere\"}")
+		// A contingency makes up for it only when it is tried.
+		d.change(t, "rto: 24h}", "rto: 24h, contingency: rebuild}")
+		d.has(t, "HF-L5", "error", "suppliers.hosting.rto", "2h", "24h")
+		d.change(t, "contingency: rebuild}", "contingency: rebuild, test_every: 1y}")
 		d.hasNot(t, "HF-L5", "")
+		d.change(t, "contingency: rebuild, test_every: 1y}", "mitigation: \"a second machine stands by elsewhere\"}")
+		d.hasNot(t, "HF-L5", "")
+		// Data that lie with it rest on it, too.
+		d.change(t, ", mitigation: \"a second machine stands by elsewhere\"", "")
+		d.change(t, ", hosting: hard}", "}")
+		d.hasNot(t, "HF-L5", "")
+		d.change(t, "    protect: database\n", "    protect: database\n    on: hosting\n")
+		d.has(t, "HF-L5", "error", "suppliers.hosting.rto", `"db"`, "2h", "24h")
 	})
 	t.Run("SUP-07 who is responsible for what", func(t *testing.T) {
 		d := supplied(t, "rto: 1h, responsible: {backup: supplier}")
@@ -267,7 +279,10 @@ func TestSupplierRowsOfThePlan(t *testing.T) {
 		d.change(t, "    protect: database\n", "    protect: database\n    on: hosting\n")
 		d.change(t, `domain: "this-host"}`, `domain: "this-host", supplier: hosting}`)
 		d.hasNot(t, "HF-L43", "")
+		d.change(t, `domain: "this-host", supplier: hosting}`, `domain: "this-host"}`)
 		d.change(t, `domain: "offsite-disk"}`, `domain: "offsite-disk", supplier: hosting}`)
+		d.hasNot(t, "HF-L43", "") // whichever of the two it is
+		d.change(t, `domain: "this-host"}`, `domain: "this-host", supplier: hosting}`)
 		d.has(t, "HF-L43", "error", "stores.db.on", `"hosting"`, "every copy")
 		d = supplied(t, "rto: 1h")
 		d.change(t, "services:\n", "services:\n  model-a: {tier: support, owner: technical_lead, runbook: rebuild, needs: {hosting: hard}}\n  model-b: {tier: support, owner: technical_lead, runbook: rebuild, needs: {hosting: hard}}\n")
@@ -302,6 +317,13 @@ func TestPeopleRowsOfThePlan(t *testing.T) {
 		d.change(t, "roles:\n", "roles:\n  auditor: {holder: founder-a, deputy: founder-b}\n")
 		d.has(t, "HF-L45", "error", "roles.incident_commander.apart_from", `"founder-a" holds both`)
 		d.change(t, "auditor: {holder: founder-a, deputy: founder-b}", "auditor: {holder: founder-b, deputy: founder-a}")
+		d.hasNot(t, "HF-L45", "")
+		// On call, through roles that look like two.
+		d.add(t, "oncall: {primary: [auditor], secondary: [technical_lead], escalate_to: [incident_commander], ack_within: 15m}\n")
+		d.has(t, "HF-L45", "warning", "oncall.secondary", `both "founder-b"`)
+		d.change(t, "escalate_to: [incident_commander]", "escalate_to: [technical_lead]")
+		d.has(t, "HF-L45", "warning", "oncall.escalate_to", "founder-b")
+		d.change(t, "primary: [auditor]", "primary: [incident_commander]")
 		d.hasNot(t, "HF-L45", "")
 	})
 	t.Run("ROL-12 many duties on one person are allowed and shown", func(t *testing.T) {
@@ -374,6 +396,14 @@ exceptions:
 		d.has(t, "HF-L25", "error", "hazards.storm-surge.under", `did you mean "flood"?`)
 		d.change(t, "under: floods", "under: flood")
 		d.hasNot(t, "HF-L25", "")
+		// What stands below another hazard is assessed by itself; what only groups is not assessed.
+		d.add(t, "  weather: {title: \"Weather\"}\nrisks:\n  r1: {event: \"a gale\", hazard: fire, likelihood: 1, impact: 2, owner: founder-a, treat: accept, accepted_by: [founder-b]}\n")
+		d.has(t, "HF-L30", "warning", "hazards.storm-surge", "assessed by no risk")
+		d.has(t, "HF-L30", "warning", "hazards.weather", "assessed by no risk")
+		d.change(t, "under: flood", "under: weather")
+		d.hasNot(t, "HF-L30", "hazards.weather")
+		d.change(t, "hazard: fire", "hazard: storm-surge")
+		d.hasNot(t, "HF-L30", "hazards.")
 	})
 }
 
@@ -415,6 +445,16 @@ func TestPolicyRowsOfThePlan(t *testing.T) {
 	})
 	t.Run("POL-02 the header is unlike the history", func(t *testing.T) {
 		says(t, industrial, "HF-L26", "plan.version", "1.0", "4.0")
+		d := newDraft(t)
+		const editions = "  history:\n    - {version: \"0.9\", on: \"2026-01-10\", what: \"created\", approved_by: [founder-a]}\n    - {version: \"1.0\", on: \"2026-10-01\", what: \"offsite added\", approved_by: [founder-b]}\n"
+		d.change(t, "  owner: technical_lead\n", editions+"  owner: technical_lead\n")
+		d.hasNot(t, "HF-L26", "")
+		d.change(t, "  owner: technical_lead\n", "  updated: \"2026-11-02\"\n  owner: technical_lead\n")
+		d.has(t, "HF-L26", "warning", "plan.updated", "2026-11-02", "2026-10-01")
+		d.change(t, "2026-11-02", "2026-10-01")
+		d.hasNot(t, "HF-L26", "")
+		d.change(t, "version: \"1.0\", on", "version: \"1.1\", on")
+		d.has(t, "HF-L26", "warning", "plan.version", "1.0", "1.1")
 	})
 	t.Run("POL-03 signatures that are missing", func(t *testing.T) {
 		says(t, industrial, "HF-L28", "plan.signatures", "not in force: 0 of 3 signed")
@@ -428,6 +468,12 @@ func TestPolicyRowsOfThePlan(t *testing.T) {
 		says(t, industrial, "HF-L27", "plan.history", "758 days")
 		says(t, industrial, "HF-L27", "plan.history", "overdue since 2026-01-06")
 		says(t, volunteers, "HF-L27", "plan.updated", "2020-12-16", "overdue since 2021-12-16")
+		// A past gap stays a gap, also when the newest edition is in time.
+		d := newDraft(t)
+		d.change(t, "  owner: technical_lead\n", "  history:\n    - {version: \"0.9\", on: \"2023-02-10\", what: \"created\", approved_by: [founder-a]}\n    - {version: \"1.0\", on: \"2026-10-01\", what: \"reviewed\", approved_by: [founder-b]}\n  owner: technical_lead\n")
+		d.has(t, "HF-L27", "warning", "plan.history[1]", "due on 2024-02-10", "964 days earlier")
+		later(t, 350*24*time.Hour)
+		d.has(t, "HF-L27", "warning", "plan.history[1].on", "overdue since 2027-10-01", "2026-10-01")
 	})
 	t.Run("POL-09 documents that are missing, out of date, or the plan itself", func(t *testing.T) {
 		says(t, industrial, "HF-L48", "documents.backup-policy", "cites itself")
@@ -477,6 +523,21 @@ func TestPolicyRowsOfThePlan(t *testing.T) {
 		d.has(t, "HF-L47", "warning", "statements.s1", "periodically", "significant", "bound")
 		d.change(t, "by: [db-drill]}", "by: [db-drill], bound: 90d, bound_by: founder-a}")
 		d.hasNot(t, "HF-L47", "")
+		// The words themselves: each alone in a sentence, and a sentence without any.
+		d = newDraft(t)
+		words := []string{"periodic", "timely", "significant", "where appropriate", "where feasible", "regularly", "promptly", "as needed", "material", "adequate", "sustained", "near-zero", "reasonable", "when warranted"}
+		text := "statements:\n  none: {stated: \"Restores are tested every quarter\", by: [db-drill]}\n"
+		for i, w := range words {
+			text += fmt.Sprintf("  word-%d: {stated: \"What is done is %s, as we say\", by: [db-drill]}\n", i, w)
+		}
+		d.add(t, text)
+		found := about(d.findings(t), "HF-L47", "statements.")
+		if len(found) != len(words) {
+			t.Errorf("%d of %d words are found: %+v", len(found), len(words), found)
+		}
+		for i, w := range words {
+			says(t, found, "HF-L47", fmt.Sprintf("statements.word-%d", i), w)
+		}
 	})
 	t.Run("POL-16 a figure that is not there", func(t *testing.T) {
 		says(t, volunteers, "HF-L48", "documents.flow", "not there")
@@ -491,6 +552,12 @@ func TestPolicyRowsOfThePlan(t *testing.T) {
 			says(t, industrial, "HF-L49", fmt.Sprintf("frameworks.nist80053.cited[%d]", i), cite)
 		}
 		says(t, industrial, "HF-L49", "frameworks.soc2.cited[0]", "CC6.x")
+		// Each section of a company's own policy, too.
+		d := newDraft(t)
+		d.add(t, "frameworks:\n  nist80053: {edition: rev5, clauses: [CP-9, CP-10]}\nstatements:\n  s1: {stated: \"Restores are tested\", clause: \"4.1\", by: [db-drill], controls: [CP-9, SC-12]}\n  s2: {stated: \"The database comes back\", clause: \"4.2\", by: [db-drill], controls: [\"nist80053/CP-10\"]}\n")
+		d.has(t, "HF-L49", "warning", "statements.s1.controls[1]", "SC-12", "no table")
+		d.change(t, "clauses: [CP-9, CP-10]", "clauses: [CP-9, CP-10, SC-12]")
+		d.hasNot(t, "HF-L49", "")
 	})
 	t.Run("EVD-04 a control that is about something else", func(t *testing.T) {
 		for _, id := range []string{"SR7.1", "SR7.2"} {

@@ -93,6 +93,9 @@ func TestRegisterOfThePlan(t *testing.T) {
 		d.change(t, "    class: confidential\n", "")
 		d.run(t, "check").want(t, 3)
 		d.has(t, "HF-L36", "error", "stores.db", "not classified")
+		// A marker is no class.
+		d.change(t, "    protect: database\n", "    protect: database\n    contains: [personal]\n")
+		d.has(t, "HF-L36", "error", "stores.db", "not classified")
 		d = newDraft(t)
 		elements := []string{"164.308(a)(7)(ii)(A)", "164.308(a)(7)(ii)(B)", "164.308(a)(7)(ii)(C)", "164.308(a)(7)(ii)(D)", "164.308(a)(7)(ii)(E)"}
 		d.add(t, "frameworks:\n  hipaa: {edition: \"2013\", clauses: [\""+strings.Join(elements, `", "`)+"\"], when: [health]}\n")

@@ -78,6 +78,26 @@ func TestPlanRows(t *testing.T) {
 			t.Errorf("with log archiving it can be met, and there are findings: %+v", fs)
 		}
 		w.run(t, "check").want(t, 0)
+		// Each addend counts by itself, and is named: the interval, the backup's duration, the lag
+		// of the log, and the upload to the location that is left.
+		for _, tt := range []struct{ old, new, severity, sum string }{
+			{"    log: {max_lag: 1m}\n", "    log: {max_lag: 16m}\n", "error", "16m log lag"},
+			{"    every: 5m\n    copies: [near, offsite]", "    every: 5m\n    takes: 11m\n    copies: [near, offsite]", "error", "5m between snapshots + 11m for the snapshot = 16m"},
+			{"    every: 5m\n    copies: [near, offsite]", "    every: 5m\n    copies: {near: {}, offsite: {every: 11m}}", "warning", "5m between snapshots + 11m between copies to offsite = 16m"},
+			{"    every: 5m\n    copies: [near, offsite]", "    every: 5m\n    copies: {near: {every: 11m}, offsite: {every: 11m}}", "error", "= 16m"},
+			{"    every: 5m\n    copies: [near, offsite]", "    every: 5m\n    takes: 4m\n    copies: {near: {every: 5m}, offsite: {every: 5m}}", "", ""},
+		} {
+			change(t, w, tt.old, tt.new)
+			fs := w.findings(t)
+			if tt.severity == "" {
+				if got := about(fs, "HF-L2", ""); len(got) > 0 {
+					t.Errorf("%s: 14m of 15m fit: %+v", tt.new, got)
+				}
+			} else if f := one(t, fs, "HF-L2"); f.Severity != tt.severity || !strings.Contains(f.Message, tt.sum) || !strings.Contains(f.Message, "RPO is 15m") {
+				t.Errorf("%s: %s with %q is wanted: %+v", tt.new, tt.severity, tt.sum, f)
+			}
+			change(t, w, tt.new, tt.old)
+		}
 	})
 	t.Run("OBJ-13 a service tighter than what it cannot run without", func(t *testing.T) {
 		w := plain(t)
