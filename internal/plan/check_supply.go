@@ -159,6 +159,7 @@ func (l *linter) delegated() {
 		}
 		promise := l.promise(id)
 		rpo, bound := d.RPO.Duration()
+		l.asked(path, id, d)
 		switch {
 		case p.Stores[id].Protect != "" && p.Stores[id].Kind.Protected():
 			continue // what others do comes on top of our own
@@ -168,12 +169,36 @@ func (l *linter) delegated() {
 			l.warn(codeClaimed, path, fmt.Sprintf("ask %s for an rpo in numbers, or protect it yourself as well", d.To),
 				"%q may lose %s; %q is to protect it, and says nothing in numbers", id, period(promise.RPO), d.To)
 		case d.TestEvery.Interval() == 0:
-			l.warn(codeClaimed, path, "add \"test_every:\" and restore from the supplier's copy, or protect it yourself as well",
+			l.warn(codeClaimed, path, "add \"adapter:\" and \"test_every:\" to restore from the supplier's copy, or protect it yourself as well",
 				"that %q can be got back is claimed by %q, and nobody has tried", id, d.To)
 		}
 		if p.Suppliers[d.To].Responsible["backup"] == PartyUs {
 			l.fail(codeClaimed, path+".to", "protect it yourself, or correct who is responsible", "%q leaves its backup to %q, and suppliers.%s.responsible says that backup is ours", id, d.To, d.To)
 		}
+	}
+}
+
+// asked looks whether what the plan wants to know of a supplier can be found out.
+func (l *linter) asked(path, id string, d *Delegated) {
+	if len(d.Adapter) == 0 {
+		for _, f := range []struct {
+			name string
+			said bool
+		}{{"probe_every", !d.ProbeEvery.IsZero()}, {"test_every", !d.TestEvery.IsZero()}, {"newest", d.Newest != ""}} {
+			if f.said {
+				l.warn(codeClaimed, path+"."+f.name, "name the program that asks the supplier: \"adapter: [./ask-supplier]\"; docs/format/adapter.md is its contract",
+					"nothing can ask %q about %q, so %s stays undone", d.To, id, f.name)
+			}
+		}
+		return
+	}
+	every, _ := d.Probes()
+	if limit := d.oldest(l.promise(id).RPO); limit > 0 && l.interval(every) > limit {
+		l.warn(codeClaimed, path+".probe_every", fmt.Sprintf("ask at least every %s", edit(limit)), "%q is asked every %s how fresh its copies are, and %s may be lost: it would be noticed too late",
+			d.To, period(l.interval(every)), period(limit))
+	}
+	if d.Newest == "" && l.promise(id).RPO > 0 && !d.TestEvery.IsZero() && l.p.Stores[id].Kind == KindPostgres {
+		l.warn(codeClaimed, path, "add \"newest:\" with a statement such as select max(created) from orders", "a restore by %q is tried, and nothing measures how much of %q it loses", d.To, id)
 	}
 }
 

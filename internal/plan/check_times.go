@@ -19,6 +19,12 @@ func (l *linter) clocks() {
 	for id, b := range p.Backups {
 		look("backups."+id+".every", b.Every)
 	}
+	for id, s := range p.Stores {
+		if d := s.Delegated; d != nil {
+			look("stores."+id+".delegated.probe_every", d.ProbeEvery)
+			look("stores."+id+".delegated.test_every", d.TestEvery)
+		}
+	}
 	for id, d := range p.Drills {
 		look("drills."+id+".every", d.Every)
 	}

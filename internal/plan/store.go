@@ -1,6 +1,11 @@
 package plan
 
-import "slices"
+import (
+	"slices"
+	"time"
+
+	"holdfast/internal/calendar"
+)
 
 // A StoreKind says what holds the data.
 type StoreKind string
@@ -140,11 +145,73 @@ type Delegated struct {
 	Keep Period `yaml:"keep"`
 	// Document names what holds the promise.
 	Document string `yaml:"document"`
-	// Probe tells how fresh the supplier's copy is: a program that prints the instant.
-	Probe []string `yaml:"probe"`
+	// Adapter is the program that asks the supplier, with its first arguments and without
+	// a shell: see docs/format/adapter.md. Without one, all that is known of the supplier's
+	// copies is claimed.
+	Adapter []string `yaml:"adapter"`
+	// Secrets are files with what the adapter may know, by the name under which it finds
+	// them; each is readable by its owner only.
+	Secrets map[string]string `yaml:"secrets"`
+	// ProbeEvery is how often the adapter is asked how fresh the supplier's copies are.
+	//
+	// Defaults to every 15 minutes.
+	ProbeEvery Recurrence `yaml:"probe_every"`
 	// TestEvery is how often we restore from the supplier's copy ourselves.
 	TestEvery Recurrence `yaml:"test_every"`
+	// RestoreWithin is how long the supplier may take for it, before it is given up.
+	//
+	// Defaults to 6 hours.
+	RestoreWithin Period `yaml:"restore_within"`
+	// Newest is a question to a restored engine: it returns the instant of its newest data.
+	// Without it nobody measures how much a restore by the supplier loses.
+	Newest string `yaml:"newest"`
 }
+
+// DefaultProbe is how often a supplier is asked where the plan does not say.
+const DefaultProbe = "every 15m"
+
+// Probes returns how often the supplier is asked, and whether it is asked at all.
+func (d *Delegated) Probes() (every Recurrence, ok bool) {
+	if d == nil || len(d.Adapter) == 0 {
+		return Recurrence{}, false
+	}
+	if !d.ProbeEvery.IsZero() {
+		return d.ProbeEvery, true
+	}
+	every, err := calendar.ParseRecurrence(DefaultProbe)
+	return every, err == nil // the constant is one
+}
+
+// Tests returns how often a restore from the supplier is tried, and whether it is.
+func (d *Delegated) Tests() (every Recurrence, ok bool) {
+	if d == nil || len(d.Adapter) == 0 {
+		return Recurrence{}, false
+	}
+	return d.TestEvery, !d.TestEvery.IsZero()
+}
+
+// oldest is how old the newest copy of the supplier may be: as our own promise says, or
+// else the supplier's. 0: nobody says.
+func (d *Delegated) oldest(promise time.Duration) time.Duration {
+	if promise > 0 {
+		return promise
+	}
+	rpo, _ := d.RPO.Duration()
+	return rpo
+}
+
+// OldestAllowed returns how old the newest copy of a supplier of a store may be; 0: the
+// plan does not say.
+func (p *Plan) OldestAllowed(store string) time.Duration {
+	d := p.Stores[store].Delegated
+	if d == nil {
+		return 0
+	}
+	return d.oldest(p.Promise(store).RPO)
+}
+
+// Elsewhere reports whether only somebody else protects the store.
+func (s Store) Elsewhere() bool { return s.Protect == "" && s.Delegated != nil }
 
 // MySQLStore says how to reach a MySQL or MariaDB server.
 type MySQLStore struct {
