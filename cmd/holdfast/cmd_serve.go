@@ -142,7 +142,11 @@ func (c *cli) covered(v objective.Overview) error {
 		w := tabwriter.NewWriter(o, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "ITEM\tKIND\tCOVERAGE\tLAST GOOD POINT\tWHY")
 		for _, x := range v.Coverage.Items {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.ID, x.Kind, x.State, when(x.LastGood), x.Why)
+			state := string(x.State)
+			if x.Grade != "" {
+				state += ", " + string(x.Grade)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", x.ID, x.Kind, state, when(x.LastGood), x.Why)
 		}
 		w.Flush()
 	}); err != nil {
@@ -197,7 +201,9 @@ func printOverview(o io.Writer, v objective.Overview) {
 		if s.LastDrill != nil {
 			drilled = fmt.Sprintf("%s %s, %s ago", s.LastDrill.Rung, s.LastDrill.Outcome, holdfast.FormatDuration(v.At.Sub(s.LastDrill.At)))
 		}
-		if len(s.Exposures) == 0 {
+		if d := s.Delegated; d != nil {
+			fmt.Fprintf(w, "%s\t%s (%s)\t%s\t%s\t-\t%s\n", s.ID, d.To, d.Grade, wouldLose(s.Losses), when(d.Until), drilled)
+		} else if len(s.Exposures) == 0 {
 			fmt.Fprintf(w, "%s\t-\teverything\t-\t-\t%s\n", s.ID, drilled)
 		}
 		for i, e := range s.Exposures {

@@ -128,7 +128,7 @@ or waiting for approval.`,
 	})
 	root.AddCommand(c.initCmd(), c.checkCmd(), c.planCmd(), c.renderCmd(), c.importCmd(), c.peopleCmd(), c.serveCmd(), c.demoCmd(), c.statusCmd(), c.backupCmd(), c.pointsCmd(), c.timelineCmd(), c.undoCmd(), c.restoreCmd(), c.lsCmd(), c.findCmd(), c.drillCmd(),
 		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.encryptionCmd(), c.locationCmd())
-	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.objectivesCmd(), c.controlsCmd(), c.gatewayCmd(), c.agentCmd())
+	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.objectivesCmd(), c.controlsCmd(), c.gatewayCmd(), c.agentCmd(), c.adapterCmd())
 	root.AddCommand(c.verifyCmd(), c.pruneCmd(), c.repairCmd(), c.approveCmd())
 	root.AddCommand(c.jobCmd(), c.reviewCmd(), c.metricCmd(), c.riskCmd(), c.exceptionCmd(), c.storeCmd())
 	root.AddCommand(c.accessCmd(), c.offlineCmd(), c.oncallCmd(), c.messageCmd(), c.watchCmd())

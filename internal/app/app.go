@@ -244,6 +244,9 @@ func (a *App) Start(ctx context.Context) error {
 	if err := a.Backups.Start(ctx); err != nil {
 		return err
 	}
+	if err := a.lookNow(ctx); err != nil {
+		return err
+	}
 	a.carried = a.force.Load()
 	a.wg.Go(func() { a.watchPlan(ctx) })
 	a.wg.Go(func() { a.survey.run(ctx, a) })

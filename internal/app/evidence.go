@@ -120,6 +120,9 @@ func (a *App) slots(ctx context.Context, from, to time.Time) ([]evidence.Slot, e
 		if err != nil {
 			return nil, fmt.Errorf("plan %s: %w", v.Digest, err)
 		}
+		for _, sch := range delegatedSchedules(p) {
+			names[sch.Name] = true
+		}
 		for id := range p.Stores {
 			names[backupSchedule(id)] = true
 		}

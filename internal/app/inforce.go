@@ -200,6 +200,9 @@ func (a *App) carryOut(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
+	if err := a.lookNow(ctx); err != nil {
+		return err
+	}
 	a.survey.again(moved, func(store string) bool { return was.stores[store] == now.stores[store] })
 	a.carried = now
 	a.opt.Log.Info("another plan is in force", "version", now.plan.Plan.Version, "digest", now.plan.Digest())

@@ -74,6 +74,9 @@ func (a *App) observed(ctx context.Context) (objective.Facts, error) {
 	if err != nil {
 		return f, err
 	}
+	if f.Delegated, err = a.delegatedFacts(ctx); err != nil {
+		return f, err
+	}
 	if f.Copies, err = a.copyFacts(ctx, seen, ds); err != nil {
 		return f, err
 	}
@@ -369,17 +372,28 @@ func storeParts(r recovery.Run, s recovery.Done, inc incident.Incident) holdfast
 
 // nextDrills reads from the slots when each store is drilled next.
 func (a *App) nextDrills(ctx context.Context, f *objective.Facts) error {
-	for name, d := range a.Plan().Drills {
-		slots, err := a.Jobs.Slots(ctx, drillSchedule(name), f.Now, f.Now.AddDate(1, 0, 0))
-		if err != nil {
-			return err
-		}
+	next := func(schedule string, of ...string) error {
+		slots, err := a.Jobs.Slots(ctx, schedule, f.Now, f.Now.AddDate(1, 0, 0))
 		for _, s := range slots {
-			for _, st := range d.Of {
+			for _, st := range of {
 				if old := f.NextDrill[st]; old.IsZero() || s.Due.Before(old) {
 					f.NextDrill[st] = s.Due
 				}
 			}
+		}
+		return err
+	}
+	for name, d := range a.Plan().Drills {
+		if err := next(drillSchedule(name), d.Of...); err != nil {
+			return err
+		}
+	}
+	for id, st := range a.Plan().Stores {
+		if _, tested := st.Delegated.Tests(); !tested {
+			continue
+		}
+		if err := next(delegatedTest(id)+".test_every", id); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -160,7 +160,7 @@ func (a *App) schedules() []job.Schedule {
 		out = append(out, job.Schedule{Name: drillSchedule(id), Kind: drill.KindScheduled, Args: drill.ScheduledArgs{Drill: id}, Queue: "drill-slots",
 			Every: d.Every, Location: loc, Deadline: d.Every.Interval(), Missed: job.MissedOnce})
 	}
-	return append(out, challengeSchedules(a.Plan())...)
+	return slices.Concat(out, delegatedSchedules(a.Plan()), challengeSchedules(a.Plan()))
 }
 
 // subject is a store as a drill sees it.
@@ -170,12 +170,20 @@ func (a *App) subject(id string) (drill.Subject, error) {
 		return drill.Subject{}, holdfast.WithHint(fmt.Errorf("store %q is not in the plan: %w", id, holdfast.ErrUsage),
 			"the plan's stores are %s", strings.Join(slices.Sorted(maps.Keys(a.Plan().Stores)), ", "))
 	}
-	src, err := a.source(id)
-	if err != nil {
-		return drill.Subject{}, err
+	var sub drill.Subject
+	if st.Elsewhere() {
+		var err error
+		if sub, err = a.foreignSubject(id); err != nil {
+			return sub, err
+		}
+	} else {
+		src, err := a.source(id)
+		if err != nil {
+			return drill.Subject{}, err
+		}
+		b := a.Plan().Backups[st.Protect]
+		sub = drill.Subject{Kind: string(st.Kind), Owner: a.Plan().Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, Promise: a.Plan().Promise(id), FreshFor: freshSlack * b.Every.Interval()}
 	}
-	b := a.Plan().Backups[st.Protect]
-	sub := drill.Subject{Kind: string(st.Kind), Owner: a.Plan().Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, Promise: a.Plan().Promise(id), FreshFor: freshSlack * b.Every.Interval()}
 	last, _, err := a.Drills.LastPassed(context.Background(), id)
 	if err != nil {
 		return sub, err

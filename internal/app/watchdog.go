@@ -23,6 +23,7 @@ type trouble struct {
 	since                 time.Time
 	custody               string            // of a trouble with a key: the key and who holds it
 	severity              incident.Severity // of a trouble with a key
+	sure                  bool              // whoever it is about says so: it need not last to be one
 }
 
 func (t trouble) key() string {
@@ -103,7 +104,7 @@ func settle(now map[string]trouble, seen map[string]time.Time, at time.Time) {
 		if _, ok := seen[key]; !ok {
 			seen[key] = at
 		}
-		if at.Sub(seen[key]) < confirm[t.kind] {
+		if at.Sub(seen[key]) < confirm[t.kind] && !t.sure {
 			delete(now, key)
 		}
 	}
@@ -123,10 +124,12 @@ func (a *App) raise(ctx context.Context, now map[string]trouble, raised map[stri
 		for _, s := range ss {
 			over[trouble{kind: incident.KindKeyOverdue, custody: custodyOf(s)}.key()] = true
 		}
-		for _, p := range a.policies() {
+		for id := range a.Plan().Stores { // those that a supplier protects, too
 			for _, kind := range []string{incident.KindBackupFailed, incident.KindBackupMissed, incident.KindBackupStale} {
-				over[trouble{kind: kind, store: p.Store}.key()] = true
+				over[trouble{kind: kind, store: id}.key()] = true
 			}
+		}
+		for _, p := range a.policies() {
 			for _, l := range p.Locations {
 				over[trouble{kind: incident.KindLogGap, store: p.Store, location: l}.key()] = true
 			}
@@ -214,11 +217,16 @@ func (a *App) troubles(ctx context.Context) (map[string]trouble, error) {
 			add(t)
 		}
 	}
-	keys, err := a.keysOverdue(ctx)
-	for _, t := range keys {
-		add(t)
+	for _, look := range []func(context.Context) ([]trouble, error){a.delegatedTroubles, a.keysOverdue} {
+		ts, err := look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range ts {
+			add(t)
+		}
 	}
-	return out, err
+	return out, nil
 }
 
 // failedRun: the newest attempt of a backup failed.

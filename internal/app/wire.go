@@ -65,11 +65,11 @@ func (a *App) wire() {
 	a.Backups = backup.New(backup.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Line: a.Places.Line, May: a.mayHold, Recipients: a.recipients,
 		Writer: a.writerOf, Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),
-		Lost: a.storeLost, Found: a.storeFound, Gap: a.logGap, Failed: a.backupFailed, Clock: a.opt.Clock, Log: a.opt.Log,
+		Lost: a.storeLost, Found: a.storeFound, Gap: a.logGap, Failed: a.backupFailed, Foreign: a.foreign, Outside: a.outsideLook, Clock: a.opt.Clock, Log: a.opt.Log,
 	})
 	a.Drills = drill.New(drill.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Subject: a.subject, Place: a.Places.Open, Line: a.Places.Line, Identities: a.identities, Trusted: a.trusted,
-		Box: a.box, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, Period: a.quarter, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
+		Box: a.box, Outside: a.outside, Failed: a.drillFailed, Passed: a.drillPassed, Vault: a.vaultKeys, Declared: a.declared, Period: a.quarter, ReadWithin: readWithin, ReadBudget: readBudget, Clock: a.opt.Clock,
 	})
 	a.Vault = vault.New(vault.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Plan: a.Plan, Kept: a.anythingKept, Proposed: func() *plan.Plan { return a.force.Load().proposed }, Place: a.Places.Open, Copies: a.remembered, Removed: a.Backups.Forget, Damaged: a.damaged, Vetoed: a.vetoed,
@@ -424,6 +424,11 @@ func (a *App) drillPassed(ctx context.Context, tx *db.Tx, d drill.Drill) error {
 
 // declared is a drill of the plan.
 func (a *App) declared(name string) (drill.Declared, error) {
+	for id, st := range a.Plan().Stores {
+		if st.Elsewhere() && name == delegatedTest(id) {
+			return drill.Declared{Stores: []string{id}, Pick: string(plan.PickRandom), Goal: holdfast.L0}, nil
+		}
+	}
 	d, ok := a.Plan().Drills[name]
 	if !ok {
 		return drill.Declared{}, holdfast.WithHint(fmt.Errorf("drill %q is not in the plan: %w", name, holdfast.ErrUsage),

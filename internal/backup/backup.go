@@ -4,7 +4,7 @@
 // Snapshots are durable jobs. A snapshot goes to all reachable locations at
 // once; a location that missed it is caught up later from one that has it, as
 // ciphertext, without a key. The log of a store that has one is followed all the
-// time. The vault's part, checking that a copy is complete and countersigning it
+// time. What somebody else protects is asked for, and written down as their word. The vault's part, checking that a copy is complete and countersigning it
 // with its own time, is a job of its own with a key of its own.
 //
 // # Invariants
@@ -42,6 +42,7 @@ import (
 	"holdfast/internal/repo"
 	"holdfast/internal/seal"
 	"holdfast/internal/source"
+	"holdfast/internal/source/foreign"
 )
 
 //go:embed migrations/*.sql
@@ -124,8 +125,12 @@ type Config struct {
 	// missing at a location, or that an attempt of a backup failed.
 	Gap    func(ctx context.Context, tx *db.Tx, store string, f source.Frontier) error
 	Failed func(ctx context.Context, tx *db.Tx, store string, attempt int, why string) error
-	Clock  func() time.Time
-	Log    *slog.Logger
+	// Foreign opens the adapter of a store that a supplier protects, and Outside makes a
+	// sandbox for it, with the network. Nil: no supplier is asked.
+	Foreign func(store string) (*foreign.Adapter, error)
+	Outside func(ctx context.Context) (box foreign.Box, release func() error, err error)
+	Clock   func() time.Time
+	Log     *slog.Logger
 }
 
 // A Loss is a store that stopped answering.
@@ -155,6 +160,7 @@ func New(cfg Config) *Module {
 	cfg.Jobs.Handle(KindCopy, m.copy, job.HandlerOptions{Timeout: 24 * time.Hour, MaxAttempts: 1000, Backoff: copyBackoff,
 		Item: job.About(func(a copyArgs) string { return "stores." + a.Store })})
 	cfg.Jobs.Handle(KindReceive, m.receive, job.HandlerOptions{Timeout: time.Hour, MaxAttempts: 20})
+	cfg.Jobs.Handle(KindLook, m.look, job.HandlerOptions{Timeout: 10 * time.Minute, MaxAttempts: 5})
 	cfg.Jobs.Handle(KindReconcile, m.reconcile, job.HandlerOptions{Timeout: time.Hour, MaxAttempts: 3})
 	return m
 }

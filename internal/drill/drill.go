@@ -149,6 +149,7 @@ type Box interface {
 	source.Runner
 	Dir() string
 	Isolation() []string
+	Own(path string) error
 	Close() error
 }
 
@@ -169,7 +170,9 @@ type Subject struct {
 	Restorer   source.Restorer
 	Invariants []Invariant
 	Promise    holdfast.Objective
-	FreshFor   time.Duration // newest receipt older than this fails L0; 0: no promise
+	// Foreign is how a supplier restores it; nil where we protect it ourselves.
+	Foreign  *Foreign
+	FreshFor time.Duration // newest receipt older than this fails L0; 0: no promise
 }
 
 // Ledger is where facts go.
@@ -191,6 +194,8 @@ type Config struct {
 	Trusted    func() []seal.VerifyKey // who may sign manifests
 	Vault      func() []seal.VerifyKey // who may sign receipts; nil: Trusted
 	Box        func(ctx context.Context) (Box, error)
+	// Outside makes the sandbox of an adapter: with the network. Nil: no supplier is tried.
+	Outside func(ctx context.Context) (Box, error)
 	// Failed is called in the transaction that records a failed drill, Passed in
 	// the one that records a passed one. Passed may be nil.
 	Failed func(ctx context.Context, tx *db.Tx, d Drill) error
@@ -485,6 +490,12 @@ func (m *Module) choose(ctx context.Context, req Request, beside ...Drill) (Dril
 		return Drill{}, err
 	}
 	r := mathrand.New(mathrand.NewPCG(d.Seed, 0))
+	if sub.Foreign != nil {
+		d.Goal = min(d.Goal, holdfast.L0) // what a supplier keeps cannot be looked into
+		d = draw(d, offers, r)
+		d.Cell = nil // the cells are of our own locations
+		return d, nil
+	}
 	if d.Pick == "random" && m.cfg.Period != nil {
 		d.Aim = &Aim{}
 		d.Aim.From, d.Aim.To = m.cfg.Period(d.Planned)
@@ -571,6 +582,9 @@ func draw(d Drill, offers []holdfast.Window, r *mathrand.Rand) Drill {
 
 // offers lists the windows from which a drill may be drawn.
 func (m *Module) offers(ctx context.Context, sub Subject, req Request) ([]holdfast.Window, error) {
+	if sub.Foreign != nil {
+		return m.foreignOffers(ctx, sub, req)
+	}
 	var out []holdfast.Window
 	var away []error
 	for _, l := range sub.Locations {

@@ -35,6 +35,7 @@ func (b *box) Command(ctx context.Context, name string, args ...string) *exec.Cm
 	return exec.CommandContext(ctx, name, args...)
 }
 func (b *box) Dir() string         { return b.dir }
+func (b *box) Own(string) error    { return nil }
 func (b *box) Isolation() []string { return []string{"none: a test"} }
 func (b *box) Close() error        { return errors.Join(os.RemoveAll(b.dir), b.err) }
 

@@ -160,6 +160,9 @@ func (c *climb) all(ctx context.Context) (err error) {
 		return err
 	}
 	c.promise = sub.Promise
+	if sub.Foreign != nil {
+		return c.foreign(ctx, sub)
+	}
 	r, err := c.m.cfg.Place(ctx, c.d.Location)
 	if err != nil {
 		return fmt.Errorf("location %q: %w", c.d.Location, err)
@@ -449,6 +452,15 @@ func (c *climb) invariants(ctx context.Context, sub Subject, got source.Restored
 	if len(sub.Invariants) == 0 {
 		c.add(holdfast.L6, "invariants", holdfast.NotProven, c.m.cfg.Clock(), "the plan declares no invariant for %q", c.d.Store)
 	}
+	c.asked(ctx, sub, got)
+	c.d.Checks = append(c.d.Checks, holdfast.Check{Rung: holdfast.L6, Name: ownerConfirms, Outcome: holdfast.NotProven, Grade: holdfast.Attested,
+		Detail: "\"holdfast drill confirm " + c.d.ID + "\" by the owner"})
+}
+
+// asked asks the owner's questions.
+func (c *climb) asked(ctx context.Context, sub Subject, got interface {
+	Value(ctx context.Context, question string) (any, error)
+}) {
 	target := c.d.Report.DataUntil
 	for _, inv := range sub.Invariants {
 		began := c.m.cfg.Clock()
@@ -475,8 +487,6 @@ func (c *climb) invariants(ctx context.Context, sub Subject, got source.Restored
 			c.add(holdfast.L6, inv.Name, holdfast.Passed, began, "answer %v", value)
 		}
 	}
-	c.d.Checks = append(c.d.Checks, holdfast.Check{Rung: holdfast.L6, Name: ownerConfirms, Outcome: holdfast.NotProven, Grade: holdfast.Attested,
-		Detail: "\"holdfast drill confirm " + c.d.ID + "\" by the owner"})
 }
 
 // recordable is an answer as it can be written down: JSON knows neither NaN nor

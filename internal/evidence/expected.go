@@ -66,12 +66,19 @@ func SlotsOf(plans []Plan, reported []Slot, from, to, now time.Time) ([]Slot, er
 }
 
 // schedules are the parts of a plan that recur, by their place in it: each store
-// that a backup protects, since one backup may protect several, and each drill.
+// that a backup protects, since one backup may protect several, each drill, and what a
+// supplier is asked and tried.
 func schedules(p *plan.Plan) map[string]string {
 	all := map[string]string{}
 	for id, store := range p.Stores {
 		if b, ok := p.Backups[store.Protect]; ok {
 			all["stores."+id] = b.Every.String()
+		}
+		if every, ok := store.Delegated.Probes(); ok {
+			all["stores."+id+".delegated.probe_every"] = every.String()
+		}
+		if every, ok := store.Delegated.Tests(); ok {
+			all["stores."+id+".delegated.test_every"] = every.String()
 		}
 	}
 	for id, d := range p.Drills {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"holdfast"
 	"holdfast/internal/plan"
 )
 
@@ -31,6 +32,9 @@ type CoverageItem struct {
 	State    CoverageState `json:"state"`
 	Why      string        `json:"why"`
 	LastGood time.Time     `json:"last_good,omitzero"` // newest point to which it comes back
+	// Grade is, of what somebody else protects, whether that is claimed, or proved by a
+	// restore of our own.
+	Grade holdfast.Grade `json:"grade,omitempty"`
 }
 
 // A Coverage is the inventory with what protects it. The counts add up to Total.
@@ -73,7 +77,7 @@ func (k *known) storeCoverage(s *StoreOverview) CoverageItem {
 	w, waived := k.waivers.Of(plan.CodeUnprotected, "stores."+s.ID, k.now)
 	switch {
 	case !protected && st.Delegated != nil:
-		x.State, x.Why = Delegated, fmt.Sprintf("%q protects it, and claims so", st.Delegated.To)
+		x.State, x.Why, x.Grade = Delegated, s.Delegated.Why, s.Delegated.Grade
 	case !protected && waived:
 		x.State, x.Why = Excepted, w.String()
 	case !protected && st.NotProtected != "":

@@ -134,8 +134,9 @@ func Scenarios(p *plan.Plan) []Scenario {
 				losses = append(losses, l)
 			}
 		}
-		lost := append([]string{}, slices.Sorted(maps.Keys(p.Falls(losses...).Locations))...)
-		out = append(out, Scenario{ID: "plan:" + id, Title: id + " (the data" + and(lose) + ")", LostLocations: lost})
+		fallen := p.Falls(losses...)
+		out = append(out, Scenario{ID: "plan:" + id, Title: id + " (the data" + and(lose) + ")",
+			LostLocations: append([]string{}, slices.Sorted(maps.Keys(fallen.Locations))...), LostSuppliers: slices.Sorted(maps.Keys(fallen.Suppliers))})
 	}
 	return out
 }

@@ -12,16 +12,26 @@ import (
 type Facts struct {
 	Now       time.Time
 	Locations []LocationFact
-	Copies    []Copy               // one for each store and location that the plan declares
-	Proofs    []Proof              // drills and recoveries, in any order
-	NextDrill map[string]time.Time // by store: when the next drill is expected
-	Attested  []Attestation        // what people say that they did, oldest first
-	Owed      []Owed               // what they owe next
-	Answering []Answering          // the incidents that are open
-	States    map[string]string    // of stores, by their probes: [StateOK], [StateLost]
-	Figures   []Figure             // the newest value of each metric of the plan
-	Versions  []Version            // of the plan, oldest first; none: it was never another
-	Waivers   plan.Waivers         // exceptions that were approved beside those of the plan
+	Copies    []Copy                   // one for each store and location that the plan declares
+	Proofs    []Proof                  // drills and recoveries, in any order
+	Delegated map[string]DelegatedFact // by store: what a supplier that was asked said
+	NextDrill map[string]time.Time     // by store: when the next drill is expected
+	Attested  []Attestation            // what people say that they did, oldest first
+	Owed      []Owed                   // what they owe next
+	Answering []Answering              // the incidents that are open
+	States    map[string]string        // of stores, by their probes: [StateOK], [StateLost]
+	Figures   []Figure                 // the newest value of each metric of the plan
+	Versions  []Version                // of the plan, oldest first; none: it was never another
+	Waivers   plan.Waivers             // exceptions that were approved beside those of the plan
+}
+
+// A DelegatedFact is what a supplier was asked about the copies of a store, and said.
+type DelegatedFact struct {
+	At     time.Time // of the last look
+	Seen   time.Time // of the last one that was answered; zero: none was
+	Error  string    // why the last one was not
+	Points int       // how many recovery points it named
+	Until  time.Time // the newest instant that it gives back
 }
 
 // A LocationFact says whether a place could be looked at.

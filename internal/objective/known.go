@@ -90,6 +90,9 @@ func (k *known) term(store string) Term {
 			t.Interval = every
 		}
 	}
+	if d := k.p.Stores[store].Delegated; t.Fresh == 0 && k.p.Stores[store].Elsewhere() {
+		t = testTerm(d)
+	}
 	if t.Fresh == 0 {
 		t.Fresh = plan.DefaultFreshFor
 	}

@@ -115,12 +115,17 @@ func lookStore(c *clockwork, id string, scenarios []Scenario) StoreOverview {
 	}
 	rto, rpo, from := p.ObjectiveOf(id)
 	st.Losses = losses(p, s.Tier, rpo, scenarios, func(sc Scenario, target, limit time.Duration) Loss {
+		if s.Elsewhere() {
+			return c.lossElsewhere(id, s.Delegated, sc, target, limit)
+		}
 		return LossIn(sc, st.Exposures, target, limit)
 	})
 
 	term := c.term(id)
 	st.RPO = Assess(rpo, from, c.recoveryPoints(id), term, f.Now)
-	live(&st.RPO, st.Losses)
+	if !s.Elsewhere() {
+		live(&st.RPO, st.Losses)
+	}
 
 	limit, by := c.required(id)
 	st.Required, st.RequiredBy = Seconds(limit), by
@@ -136,11 +141,7 @@ func lookStore(c *clockwork, id string, scenarios []Scenario) StoreOverview {
 	switch d := s.Delegated; {
 	case protected:
 	case d != nil:
-		// Somebody else's word is no proof, also where a number stands beside it.
-		claim(&st.RPO, d.To, d.RPO)
-		claim(&st.RTO, d.To, d.RTO)
-		st.Unprotected = fmt.Sprintf("%q protects it, and claims so", d.To)
-		st.Posture = Worst(st.RTO.Posture, st.RPO.Posture)
+		c.elsewhere(&st, d)
 	case s.NotProtected != "":
 		st.Posture = holdfast.PostureExcepted
 		for _, o := range []*ObjectiveState{&st.RTO, &st.RPO} {

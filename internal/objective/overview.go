@@ -81,6 +81,7 @@ type Scenario struct {
 	ID            string   `json:"id"`    // "source", "host", "location:near", or one of the plan
 	Title         string   `json:"title"` // "the data alone", "this host and near", "near is lost too"
 	LostLocations []string `json:"lost_locations"`
+	LostSuppliers []string `json:"lost_suppliers,omitempty"` // whoever protects something for us is gone, too
 }
 
 // The scenarios that every plan has, in this order.
@@ -251,16 +252,17 @@ type StoreOverview struct {
 	RTO     ObjectiveState   `json:"rto"`
 	RPO     ObjectiveState   `json:"rpo"`
 	// Required is the recovery time that its consumers leave it, and who leaves least.
-	Required    Seconds    `json:"required_rto_seconds,omitempty"`
-	RequiredBy  string     `json:"required_by,omitempty"`
-	Restore     Prediction `json:"restore"`
-	Losses      []Loss     `json:"losses"`
-	Exposures   []Exposure `json:"exposures"`
-	LastDrill   *DrillView `json:"last_drill,omitempty"`
-	NextDrill   time.Time  `json:"next_drill,omitzero"`
-	LastGood    time.Time  `json:"last_good,omitzero"` // newest recovery point that counts, anywhere
-	DrillNames  []string   `json:"drills"`
-	Unprotected string     `json:"unprotected,omitempty"` // why nothing protects it
+	Required    Seconds     `json:"required_rto_seconds,omitempty"`
+	RequiredBy  string      `json:"required_by,omitempty"`
+	Restore     Prediction  `json:"restore"`
+	Losses      []Loss      `json:"losses"`
+	Exposures   []Exposure  `json:"exposures"`
+	LastDrill   *DrillView  `json:"last_drill,omitempty"`
+	NextDrill   time.Time   `json:"next_drill,omitzero"`
+	LastGood    time.Time   `json:"last_good,omitzero"` // newest recovery point that counts, anywhere
+	DrillNames  []string    `json:"drills"`
+	Unprotected string      `json:"unprotected,omitempty"` // why nothing protects it
+	Delegated   *Delegation `json:"delegated,omitempty"`   // what is known of somebody else's copies
 }
 
 // A DrillView is one drill as the overview shows it.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,23 +138,20 @@ func matches(text, parts string) bool {
 // An adapter that hangs is ended with everything that it started.
 func TestHang(t *testing.T) {
 	b := box(t)
-	pid := filepath.Join(b.Dir(), "began")
-	a := script(t, `sleep 600 & echo $! > began; echo '`+point+`'; wait`)
+	a := script(t, `sleep 600 & echo '{"type":"progress","stage":"began"}'; wait`)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	go func() {
-		for {
-			if _, err := os.Stat(pid); err == nil || t.Context().Err() != nil {
-				cancel(errors.New("that was too long"))
-				return
-			}
-			time.Sleep(time.Millisecond) // until the script has begun
-		}
-	}()
-	if _, err := a.List(ctx, b); err == nil || !strings.Contains(err.Error(), "that was too long") {
+	began := func(holdfast.Progress) { cancel(errors.New("that was too long")) }
+	if _, err := a.Restore(ctx, b, Point{ID: "a", Kind: Snapshot}, noon, 0, began); err == nil || !strings.Contains(err.Error(), "that was too long") {
 		t.Errorf("got %v", err)
 	}
-	if out, err := exec.Command("pgrep", "-f", b.Dir()).Output(); err == nil {
-		t.Errorf("still there: %s", out)
+	procs, err := filepath.Glob("/proc/[0-9]*/cwd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range procs {
+		if at, err := os.Readlink(p); err == nil && strings.HasPrefix(at, b.Dir()) {
+			t.Errorf("%s is still there", p)
+		}
 	}
 }
 

@@ -393,7 +393,13 @@ func (g *restored) Value(ctx context.Context, question string) (any, error) {
 	if g.server == nil {
 		return nil, errors.New("no engine was started")
 	}
-	v, err := Invariant(ctx, g.server.ConnStringTo(g.database), question)
+	return ask(ctx, g.server.ConnStringTo(g.database), question)
+}
+
+// ask asks a restored engine one question, and tells what did not come back from what
+// could not be asked.
+func ask(ctx context.Context, connString, question string) (any, error) {
+	v, err := Invariant(ctx, connString, question)
 	switch code := sqlState(err); code {
 	case "3F000", "42P01", "42703", "42883": // schema, table, column, function
 		err = fmt.Errorf("%w: %w", source.ErrWanting, err)
