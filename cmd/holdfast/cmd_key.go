@@ -149,21 +149,20 @@ type madeShare struct {
 	Recipient string `json:"recipient"` // for challenges; may be published
 }
 
-// writeShares writes one file for each share. A crash in the middle leaves some shares
-// of a set that nobody was told of: they are deleted, and the key is split again.
-func (c *cli) writeShares(to string, id seal.Identity, shares []seal.Share) error {
+// shareFiles writes one file for each share into a folder. beside is called after each, to
+// put something beside it; nil puts nothing.
+func shareFiles(to string, shares []seal.Share, beside func(path, text string) error) (made []madeShare, err error) {
 	if err := os.MkdirAll(to, 0o700); err != nil {
-		return err
+		return nil, err
 	}
-	var made []madeShare
 	for _, s := range shares {
 		text, err := s.Text()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		own, err := s.Identity()
 		if err != nil {
-			return err
+			return nil, err
 		}
 		name := fmt.Sprintf("%s-%d", s.SetText(), s.Index)
 		if part := fileName(s.Holder); part != "" {
@@ -171,9 +170,24 @@ func (c *cli) writeShares(to string, id seal.Identity, shares []seal.Share) erro
 		}
 		path := filepath.Join(to, name+".txt")
 		if err := seal.WriteKeyFile(path, text); err != nil {
-			return err
+			return nil, err
+		}
+		if beside != nil {
+			if err := beside(path, text); err != nil {
+				return nil, err
+			}
 		}
 		made = append(made, madeShare{path, s.Holder, own.Recipient().String()})
+	}
+	return made, nil
+}
+
+// writeShares writes one file for each share. A crash in the middle leaves some shares
+// of a set that nobody was told of: they are deleted, and the key is split again.
+func (c *cli) writeShares(to string, id seal.Identity, shares []seal.Share) error {
+	made, err := shareFiles(to, shares, nil)
+	if err != nil {
+		return err
 	}
 	out := map[string]any{"set": shares[0].SetText(), "needed": shares[0].Threshold, "recipient": id.Recipient(), "shares": made}
 	return c.print(out, func(o io.Writer) {
@@ -222,26 +236,9 @@ Exit status: 0 written, 1 error.`,
 		Example: "  $ holdfast key join --to recovery.age mia.txt notary.txt\n  age1…",
 		Args:    args(cobra.MinimumNArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
-			var shares []seal.Share
-			var id seal.Identity
-			for _, path := range a {
-				s, err := readSheet(path, cmd.InOrStdin())
-				switch {
-				case err != nil:
-					return err
-				case !s.Key.IsZero() && len(a) > 1:
-					return holdfast.WithHint(fmt.Errorf("%s is a whole key, not a share", path), "name it alone")
-				case !s.Key.IsZero():
-					id = s.Key
-				default:
-					shares = append(shares, s.Share)
-				}
-			}
-			if id.IsZero() {
-				var err error
-				if id, err = seal.Join(shares...); err != nil {
-					return joinHint(err)
-				}
+			id, err := joined(a, cmd.InOrStdin())
+			if err != nil {
+				return err
 			}
 			if err := writeKey(to, id); err != nil {
 				return err

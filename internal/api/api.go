@@ -94,6 +94,7 @@ type Config struct {
 	People     People
 	Custody    Custody
 	Offline    Offline
+	Kit        RecoveryKit
 	Jobs       *job.Engine
 	Drills     *drill.Module
 	Incidents  *incident.Module
@@ -149,6 +150,7 @@ func build(cfg Config) (*http.ServeMux, huma.API) {
 	acts(a, cfg)
 	custody(a, cfg.Custody)
 	offline(a, cfg.Offline)
+	recoveryKit(a, cfg.Kit)
 	vaultOperations(a, cfg)
 	governance(a, cfg.Governance)
 	undoOperations(a, cfg.WritesBack)

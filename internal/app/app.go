@@ -65,6 +65,8 @@ type App struct {
 	Keys   Keys
 	Places *Places
 
+	kitSeen atomic.Pointer[kitLook] // what was last found of the kit's key on this server
+
 	DB         *db.DB
 	Jobs       *job.Engine
 	Ledger     *ledger.Log

@@ -98,6 +98,12 @@ func (a *App) remind(ctx context.Context, tx *db.Tx, f ledger.Fact) error {
 		c.Title = when + d.Due.In(p.Location()).Format(time.DateOnly) + ": " + d.What
 		c.Key, c.Detail = f.Type+" "+d.Duty, fmt.Sprintf("%s. \"holdfast review show %s\" says what to do.", d.Cause, d.Duty)
 		who = append(d.By, d.Owner)
+		if f.Type == govern.FactOverdue && f.Subject == "recovery_kit" {
+			// It tells, and opens nothing: what opens the kit is in the hands of people only.
+			c.Title = "nobody of the company has said since " + d.Due.In(p.Location()).Format(time.DateOnly) + " that they are there"
+			c.Detail = fmt.Sprintf("You hold a share of the key of the recovery kit. Try to reach them; if you cannot, call the other holders (%s): README.txt beside the kit says how it is opened. This message opens nothing. Whoever is there ends it with \"holdfast review done %s\".", strings.Join(p.KitHolders(), ", "), d.Duty)
+			who = append(who, p.KitHolders()...)
+		}
 	case survive.FactAsked:
 		var q survive.Challenge
 		if err := json.Unmarshal(f.Data, &q); err != nil {

@@ -59,6 +59,11 @@ func (a *App) KeyHolders(ctx context.Context) (api.Keys, error) {
 		return api.Keys{}, err
 	}
 	k := api.Keys{Holders: ss, Findings: survive.Findings(ss, func(key string) bool { return !a.Plan().Keys[key].Challenge.IsZero() })}
+	kit, err := a.kitFindings(ctx)
+	if err != nil {
+		return k, err
+	}
+	k.Findings = append(k.Findings, kit...)
 	if k.Register, err = a.Custody.Lives(ctx); err != nil {
 		return api.Keys{}, err
 	}

@@ -112,24 +112,33 @@ func (a *App) DraftOfflineCopy(ctx context.Context, person string) (out api.Offl
 		return out, holdfast.WithHint(fmt.Errorf("%q has left, and gets no copy: %w", person, holdfast.ErrRefused), "take them out of the plan")
 	}
 	p, now := a.Plan(), a.opt.Clock().UTC().Truncate(time.Second)
-	o := render.Offline{ID: survive.NewCopyID(now), Person: person, Code: seal.NewPassphrase(), Made: now, Program: program(), Proven: map[string]string{}, Repository: repo.Note}
-	if o.Verified, err = a.Duties.LastReviewed(ctx, "suppliers."); err != nil {
+	id, code := survive.NewCopyID(now), seal.NewPassphrase()
+	page, err := a.offlinePage(ctx, id, person, code, now)
+	if err != nil {
 		return out, err
+	}
+	return api.OfflineDraft{Statement: survive.Statement{Copy: id, Person: person, Plan: p.Plan.ID, Version: p.Plan.Version, Digest: p.Digest(), Made: now}, Code: code, Page: string(page)}, nil
+}
+
+// offlinePage writes the plan in force for one person, or, with neither person nor code, for
+// a recovery kit.
+func (a *App) offlinePage(ctx context.Context, id, person, code string, now time.Time) ([]byte, error) {
+	p := a.Plan()
+	o := render.Offline{ID: id, Person: person, Code: code, Made: now, Program: program(), Proven: map[string]string{}, Repository: repo.Note}
+	var err error
+	if o.Verified, err = a.Duties.LastReviewed(ctx, "suppliers."); err != nil {
+		return nil, err
 	}
 	for id := range p.Stores {
 		d, ok, err := a.Drills.LastPassed(ctx, id)
 		if err != nil {
-			return out, err
+			return nil, err
 		}
 		if ok {
 			o.Proven[id] = fmt.Sprintf("restored from %s in %s on %s, as a drill (%s)", d.Location, holdfast.FormatDuration(d.Parts.Sum()), d.Finished.Format(time.DateOnly), d.Rung)
 		}
 	}
-	page, err := render.MakeOffline(p, o)
-	if err != nil {
-		return out, err
-	}
-	return api.OfflineDraft{Statement: survive.Statement{Copy: o.ID, Person: person, Plan: p.Plan.ID, Version: p.Plan.Version, Digest: p.Digest(), Made: now}, Code: o.Code, Page: string(page)}, nil
+	return render.MakeOffline(p, o)
 }
 
 // program names this program, so that who must get it again can tell that it is the one.

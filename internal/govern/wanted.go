@@ -32,6 +32,15 @@ type want struct {
 	after   []string // events after which it is due again
 }
 
+// checkInWithin is how long people have to say that they are there, where the plan does not.
+var checkInWithin = func() plan.Period {
+	p, err := calendar.ParsePeriod("7d")
+	if err != nil {
+		panic(err) // a constant
+	}
+	return p
+}()
+
 // either is a role that one of several roles or people can stand for.
 const either = " or "
 
@@ -119,6 +128,13 @@ func wanted(p *plan.Plan) []want {
 		if every := p.People[id].OfflineCopy; !every.IsZero() {
 			add(want{name: "offline." + id, kind: OfflineCopy, subject: "people." + id, what: "hold an offline copy of the plan in force, and show that it opens", every: "every " + every.String(), by: []string{id}})
 		}
+	}
+	if kit := p.RecoveryKit; kit != nil && kit.CheckIn != nil {
+		w := want{name: "recovery_kit.check_in", kind: Review, subject: "recovery_kit", what: "say that you are there; else the holders of the recovery kit are told", every: kit.CheckIn.Every.String(), grace: kit.CheckIn.Within, by: []string{strings.Join(kit.CheckIn.By, either)}}
+		if w.grace.IsZero() {
+			w.grace = checkInWithin
+		}
+		add(w)
 	}
 	for _, w := range registers(p) {
 		add(w)

@@ -32,6 +32,7 @@ func Check(p *Plan, now time.Time, approved ...Waiver) []holdfast.Finding {
 	l.impact()
 	l.copies()
 	l.keys()
+	l.kit()
 	l.supply()
 	l.people()
 	l.team()

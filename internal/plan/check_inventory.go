@@ -119,6 +119,9 @@ func (l *linter) orphans() {
 		use("nodes", loc.Supplier, loc.Facility, loc.Provider)
 	}
 	use("keys", p.Repository.EncryptTo...)
+	if kit := p.RecoveryKit; kit != nil {
+		use("keys", kit.Key)
+	}
 	for _, scope := range p.Plan.Scope {
 		use("scope", scope.Of...)
 	}

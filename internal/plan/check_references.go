@@ -198,6 +198,13 @@ func (l *linter) protectionReferences(k known) {
 			}
 		}
 	}
+	if kit := p.RecoveryKit; kit != nil {
+		l.need("recovery_kit.key", "the key", kit.Key, sorted(p.Keys))
+		l.needAll("recovery_kit.outside", "the person", kit.Outside, k.people)
+		if kit.CheckIn != nil {
+			l.needAll("recovery_kit.check_in.by", actor, kit.CheckIn.By, k.actors)
+		}
+	}
 	l.needAll("repository.encrypt_to", "the key", p.Repository.EncryptTo, sorted(p.Keys))
 	if a := p.Repository.Approved; a != nil {
 		l.needAll("repository.approved.locations", "the location", a.Locations, l.locations)

@@ -19,7 +19,17 @@ var checkTime = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 const (
 	recipientA = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p"
 	recipientB = "age1zvkyg2lqzraa2lnjvqej32nkuu0ues2s82hzrye869xeexvn73equnujwj"
+	recipientC = "age1s9ld6dmwmgxd0ew4zxjrm3n98guwd9wyzsk3ph93j4acp0pkzc0qnxy0wp"
 )
+
+// withKit are the replacements that give the clean plan a recovery kit, with something of it
+// said otherwise.
+func withKit(old, new string) []string {
+	kit := "\n  kit: {recipient: " + recipientC + ", offline: true, shares: {needed: 2, holders: {founder-a: " + recipientA + ", notary: " + recipientB + ", auditor: " + recipientC + "}}}\n" +
+		"recovery_kit: {key: kit, outside: [notary, auditor], check_in: {every: every 1mo, by: [founder-a]}}\n"
+	const founder = "  founder-b: {name: \"Founder B\"}\n"
+	return []string{"holders: [founder-b], offline: true}\n", "holders: [founder-b], offline: true}" + strings.Replace(kit, old, new, 1), founder, founder + "  notary: {name: N}\n  auditor: {name: A}\n"}
+}
 
 // The form of two post-quantum recipients.
 var quantumA, quantumB = "age1pq1" + strings.Repeat("q", 1952), "age1pq1" + strings.Repeat("p", 1952)
@@ -154,6 +164,13 @@ func TestCheck(t *testing.T) {
 		{"shares-all-needed", codeKeys, []string{"holders: [founder-b]", "shares: {needed: 2, holders: {founder-a: " + recipientA + ", founder-b: " + recipientB + "}}"}},
 		{"share-twice", codeKeys, []string{"holders: [founder-b]", "shares: {needed: 2, holders: {founder-a: " + recipientA + ", founder-b: " + recipientA + "}}"}},
 		{"share-no-recipient", codeKeys, []string{"holders: [founder-b]", "shares: {needed: 2, holders: {founder-a: x, founder-b: " + recipientA + "}}"}},
+		{"kit", "", withKit("", "")},
+		{"kit-not-split", codeKeys, withKit("key: kit,", "key: key-b,")},
+		{"kit-nobody-outside", codeKeys, withKit("outside: [notary, auditor]", "outside: []")},
+		{"kit-held-whole", codeKeys, withKit("kit: {recipient", "kit: {holders: [founder-a], recipient")},
+		{"kit-too-few-outside", codeKeys, withKit("outside: [notary, auditor]", "outside: [notary]")},
+		{"kit-no-check-in", codeKeys, withKit(", check_in: {every: every 1mo, by: [founder-a]}", "")},
+		{"kit-undeclared", codeUndeclared, withKit("key: kit,", "key: kti,")},
 		{"share-of-nobody", codeUndeclared, []string{"holders: [founder-b]", "shares: {needed: 2, holders: {founder-c: " + recipientB + ", founder-b: " + recipientA + "}}"}},
 		{"no-offline-key", codeKeys, []string{", offline: true", ""}},
 		{"no-keys", codeKeys, []string{"encrypt_to: [key-a, key-b]", "encrypt_to: []"}},

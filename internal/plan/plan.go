@@ -111,6 +111,9 @@ type Plan struct {
 	// Keys are the public halves of the keys that can read the backups.
 	Keys map[string]Key `yaml:"keys"`
 
+	// RecoveryKit is what brings the company back without those who run it.
+	RecoveryKit *RecoveryKit `yaml:"recovery_kit"`
+
 	// Credentials are what people need on the bad day: break-glass accounts, codes.
 	Credentials map[string]Credential `yaml:"credentials"`
 

@@ -19,7 +19,7 @@ import (
 type Offline struct {
 	ID     string // of the copy
 	Person string // for whom it is
-	Code   string // with which the person says that the copy opens
+	Code   string // with which the person says that the copy opens; "" in a recovery kit
 	Made   time.Time
 	// Program names the program that made the copy, and its digest.
 	Program string
@@ -67,7 +67,7 @@ func MakeOffline(p *plan.Plan, o Offline) ([]byte, error) {
 	for _, s := range Make(p, Options{}).Sections {
 		all = append(all, Section{ID: "policy-" + s.ID, Title: s.Title, Body: s.Body})
 	}
-	v := offlinePage{Title: "Offline copy of the continuity plan" + prefixed(" of ", plainLine(p.Org.Name)), Stamp: Plain(w.stamp()), Digest: p.Digest(), Person: Plain(w.who(o.Person)),
+	v := offlinePage{Title: "Offline copy of the continuity plan" + prefixed(" of ", plainLine(p.Org.Name)), Stamp: Plain(w.stamp()), Digest: p.Digest(), Person: w.orText(Plain(w.who(o.Person)), "the holders of the recovery kit"),
 		ID: o.ID, Code: o.Code, Made: o.Made.UTC().Format("2006-01-02 15:04 UTC"), Repository: o.Repository, Source: string(p.Source())}
 	// Only letters that mean nothing in CSS: an id of ours, and hexadecimal digits.
 	v.CSS = template.CSS(pageStyle + fmt.Sprintf("\n@page { @bottom-left { content: \"%s, %s\"; } }\n", o.ID, shortDigest(p.Digest())))
@@ -95,7 +95,7 @@ func (w *writer) numbered(steps []string) {
 func (w *writer) offlineFirst(o Offline) {
 	p := w.plan
 	w.para("This is everything that you need to bring %s back when nothing works: no network, no server, no Holdfast, nobody who explains it. It is for %s, and holds no password and no key. Keep it where you will find it, and let nobody read it who need not.",
-		w.orText(w.text(p.Org.Name), "the company"), w.orNobody(w.who(o.Person)))
+		w.orText(w.text(p.Org.Name), "the company"), w.orText(w.who(o.Person), "the holders of the recovery kit"))
 	w.numbered([]string{
 		"**Write down the time.** What happened, and since when, is asked for later, by customers and by law.",
 		"**Call somebody.** Section 2 has the numbers. Who may decide to recover: " + w.orNobody(w.deciders()) + ".",
@@ -106,6 +106,10 @@ func (w *writer) offlineFirst(o Offline) {
 	})
 	if p.Activation.Stated != "" {
 		w.para("The policy says about starting a recovery: %s", w.quoted(p.Activation.Stated))
+	}
+	if o.Code == "" {
+		w.para("This is part of the recovery kit of %s, made from version %s of the plan. Whoever reads it has brought a key together to do so.", o.Made.UTC().Format(time.DateOnly), w.orText(w.text(p.Plan.Version), "without a number"))
+		return
 	}
 	w.para("Is this copy still right? It was made on %s from version %s of the plan. The digest at the top names that version exactly; a newer copy has another one. Once you have opened this copy, say so, so that it counts as yours: give the code at the top on the page \"Offline copies\" of Holdfast, or with %s.",
 		o.Made.UTC().Format(time.DateOnly), w.orText(w.text(p.Plan.Version), "without a number"), w.code("holdfast offline confirm "+o.ID+" CODE --by "+o.Person))
