@@ -1,7 +1,9 @@
 package app
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -16,6 +18,7 @@ import (
 	"holdfast/internal/objective"
 	"holdfast/internal/plan"
 	"holdfast/internal/recovery"
+	"holdfast/internal/vault"
 )
 
 // Overview answers the first question, from the plan and everything observed.
@@ -213,6 +216,15 @@ func (a *App) copyFacts(ctx context.Context, seen map[string]located, ds []drill
 		return nil, err
 	}
 	read := drill.LastReads(ds)
+	known, err := a.Vault.Damaged(ctx)
+	if err != nil {
+		return nil, err
+	}
+	damaged := map[backup.Spot][]vault.Damage{}
+	for _, d := range known {
+		at := backup.Spot{Store: d.Store, Location: d.Location}
+		damaged[at] = append(damaged[at], d)
+	}
 	var out []objective.Copy
 	for _, p := range a.policies() {
 		for _, name := range p.Locations {
@@ -232,10 +244,35 @@ func (a *App) copyFacts(ctx context.Context, seen map[string]located, ds []drill
 					c.Frontier.Gap = fr.Gap
 				}
 			}
+			for _, d := range damaged[at] {
+				harm(&c, d)
+			}
 			out = append(out, c)
 		}
 	}
 	return out, nil
+}
+
+// harm takes from a copy what a known damage makes useless. A window counts only as long as
+// its newest base is whole, since a recovery begins there; and behind a damaged piece of log
+// nothing comes back that a newer base does not hold.
+func harm(c *objective.Copy, d vault.Damage) {
+	had := len(c.Windows)
+	if strings.HasPrefix(d.Object, "logs/") {
+		for i, w := range c.Windows {
+			if !w.NewestAt.IsZero() && w.NewestAt.Before(d.Found) && w.To.After(w.NewestAt) {
+				c.Windows[i].To = w.NewestAt
+			}
+		}
+		if f := c.Frontier; f != nil && f.Gap == "" && !slices.ContainsFunc(c.Windows, func(w holdfast.Window) bool { return w.NewestAt.After(d.Found) }) {
+			f.Gap = fmt.Sprintf("%s is %s", d.Object, d.What)
+		}
+		return
+	}
+	c.Windows = slices.DeleteFunc(c.Windows, func(w holdfast.Window) bool { return slices.Contains(d.Snapshots, cmp.Or(w.Newest, w.Snapshot)) })
+	if had > 0 && len(c.Windows) == 0 {
+		c.Damage = fmt.Sprintf("%s is %s, found %s", d.Object, d.What, d.Found.UTC().Format(time.RFC3339))
+	}
 }
 
 // drillProof is what a finished drill proved.

@@ -556,6 +556,33 @@ func (m *Module) known(ctx context.Context, location string) (map[string]target,
 	return out, err
 }
 
+// Damaged are the damages that are known at all locations, from the state alone: what is
+// wrongly sealed or foreign is none, since it can be read.
+func (m *Module) Damaged(ctx context.Context) (out []Damage, err error) {
+	err = m.cfg.DB.View(ctx, func(tx *db.Tx) error {
+		out = nil
+		rows, err := tx.Query(ctx, `SELECT location, object, store, damage, found, snapshots FROM vault_reads WHERE damage <> '' ORDER BY location, object`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var t target
+			var location, needed string
+			var found int64
+			if err := rows.Scan(&location, &t.object, &t.store, &t.damage, &found, &needed); err != nil {
+				return err
+			}
+			t.found, t.needed = db.Time(found), strings.Fields(needed)
+			if d := t.report(location); d.Code == CodeDamage && !strings.HasPrefix(d.Object, "keys/") {
+				out = append(out, d)
+			}
+		}
+		return rows.Err()
+	})
+	return out, err
+}
+
 // keep notes what was read.
 func (m *Module) keep(ctx context.Context, location string, targets []*target) error {
 	return m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
@@ -569,9 +596,13 @@ func (m *Module) keep(ctx context.Context, location string, targets []*target) e
 }
 
 func (m *Module) keepOne(ctx context.Context, tx *db.Tx, location string, t *target) error {
-	_, err := tx.Exec(ctx, `INSERT INTO vault_reads (location, store, object, size, held, at, damage, found) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-		ON CONFLICT (location, object) DO UPDATE SET store = excluded.store, size = excluded.size, held = excluded.held, at = excluded.at, damage = excluded.damage, found = excluded.found`,
-		location, t.store, t.object, t.size, t.held, db.Micros(t.at), t.damage, db.Micros(t.found))
+	needed := ""
+	if t.damage != "" {
+		needed = strings.Join(t.needed, " ")
+	}
+	_, err := tx.Exec(ctx, `INSERT INTO vault_reads (location, store, object, size, held, at, damage, found, snapshots) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+		ON CONFLICT (location, object) DO UPDATE SET store = excluded.store, size = excluded.size, held = excluded.held, at = excluded.at, damage = excluded.damage, found = excluded.found, snapshots = excluded.snapshots`,
+		location, t.store, t.object, t.size, t.held, db.Micros(t.at), t.damage, db.Micros(t.found), needed)
 	return err
 }
 
