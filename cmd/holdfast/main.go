@@ -22,14 +22,21 @@ import (
 	"holdfast/internal/source/postgres"
 )
 
-// restoreCommand is how PostgreSQL calls us during a replay.
-const restoreCommand = "restore-command"
+// restoreCommand is how PostgreSQL calls us during a replay, and archiveCommand how it
+// hands us a log file.
+const (
+	restoreCommand = "restore-command"
+	archiveCommand = "archive-command"
+)
 
 func main() {
 	// PostgreSQL calls us for every piece of log during a replay; that path
 	// must not depend on anything but its arguments.
 	if len(os.Args) > 1 && os.Args[1] == restoreCommand {
 		os.Exit(postgres.RestoreCommandMain(os.Args[2:]))
+	}
+	if len(os.Args) > 1 && os.Args[1] == archiveCommand {
+		os.Exit(postgres.ArchiveCommandMain(os.Args[2:]))
 	}
 	collectLate()
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))

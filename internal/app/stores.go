@@ -84,8 +84,12 @@ func OpenStore(p *plan.Plan, id, spool string, opt Options) (source.Store, error
 		if err != nil {
 			return nil, fmt.Errorf("store %q: %w", id, err)
 		}
+		inbox, timeout := "", time.Duration(0)
+		if x := st.Postgres.Archive; x != nil {
+			inbox, timeout = p.Resolve(x.Inbox), x.Timeout.Approx()
+		}
 		return postgres.Open(postgres.StoreConfig{
-			Config: postgres.Config{Store: id, ConnString: dsn, Slot: st.Postgres.Slot, SpoolDir: spool, UnboundedSlot: st.Postgres.AcceptUnboundedSlot,
+			Config: postgres.Config{Store: id, ConnString: dsn, Slot: st.Postgres.Slot, SpoolDir: spool, Inbox: inbox, ArchiveTimeout: timeout, UnboundedSlot: st.Postgres.AcceptUnboundedSlot,
 				MaxRate: int64(st.Postgres.ReadMBPerSecond) * 1_000_000, Clock: opt.Clock, Log: opt.Log},
 			BinDir:     p.Resolve(st.Postgres.BinDir),
 			Durability: string(st.Postgres.Durability),

@@ -171,6 +171,10 @@ func (l *linter) schedules() {
 				"%q is declared, not protected by this version: stores of kind %s cannot be backed up yet", id, s.Kind)
 			continue
 		}
+		if s.Postgres != nil && s.Postgres.Archive != nil && b.Log != nil && s.Postgres.Archive.Timeout.Approx() > b.Log.MaxLag.Approx() {
+			l.fail(codeSchedule, "stores."+id+".postgres.archive.timeout", fmt.Sprintf("set archive_timeout to %s or less, stream the log instead of archiving it, or write log: {max_lag: %s} and promise less", b.Log.MaxLag, edit(s.Postgres.Archive.Timeout.Approx())),
+				"the server archives the log of %q after up to %s, and the backup %q counts on at most %s: archiving alone cannot reach it", id, s.Postgres.Archive.Timeout, s.Protect, b.Log.MaxLag)
+		}
 		if b.Log != nil && s.Kind != KindPostgres {
 			l.fail(codeSchedule, "stores."+id+".protect", "give it a backup without log", "a store of kind %s has no transaction log, and the backup %q counts on one", s.Kind, s.Protect)
 			continue

@@ -288,6 +288,9 @@ type PostgresStore struct {
 	//
 	// Defaults to "local".
 	Durability Durability `yaml:"durability"`
+	// Archive takes the log from the server's archive_command where no replication slot may
+	// be had. Without it the log is streamed.
+	Archive *ArchivedLog `yaml:"archive"`
 	// AcceptUnboundedSlot acknowledges that the server sets no
 	// max_slot_wal_keep_size: while Holdfast is away for long, kept log can then
 	// fill the server's disk and stop it.
@@ -299,6 +302,16 @@ type PostgresStore struct {
 	//
 	// Defaults to 0: as fast as it can.
 	ReadMBPerSecond int `yaml:"read_mb_per_second"`
+}
+
+// ArchivedLog says how the log comes by archive_command.
+type ArchivedLog struct {
+	// Inbox is the folder into which "holdfast archive-command" puts log files, on the
+	// machine of the server: its account must be able to write there, and Holdfast to read.
+	Inbox string `yaml:"inbox" plan:"required,path"`
+	// Timeout is the server's archive_timeout: until a log file is full, so much may be in
+	// none. It counts into the backup's log.max_lag.
+	Timeout Period `yaml:"timeout" plan:"required"`
 }
 
 // Durability says when received log counts as safe.

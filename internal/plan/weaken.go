@@ -84,6 +84,8 @@ func weakenings() []diffRule {
 		{"stores.*.git.url", anyChange, "another repository is backed up", nil},
 		{"stores.*.files.exclude", wider, "more is left out", nil},
 		{"stores.*.files.one_file_system", verified, "what is mounted below is left out", nil},
+		{"stores.*.postgres.archive", added, "the log is as old as a log file takes to be full", nil},
+		{"stores.*.postgres.archive.timeout", longer, "more is lost", nil},
 		{"stores.*.postgres.durability", durability, "received log counts as safe sooner", nil},
 		{"stores.*.invariants.*", gone, "restored data is asked one question less", nil},
 		{"stores.*.invariants.*.sql", anyChange, "nobody can tell whether the new question asks as much", nil},

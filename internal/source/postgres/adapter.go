@@ -135,7 +135,10 @@ func (s *Store) Snapshot(ctx context.Context, w *repo.Writer, progress func(hold
 	if s.cfg.NoLog {
 		return s.Source.Snapshot(ctx, w, progress)
 	}
-	alone := s.awaitStream(ctx, "before the base backup", func(f Frontier) bool { return f.LSN > 0 && f.Err == "" })
+	var alone error
+	if s.Source.cfg.Inbox == "" { // what is archived comes by whole segments: none need be here before
+		alone = s.awaitStream(ctx, "before the base backup", func(f Frontier) bool { return f.LSN > 0 && f.Err == "" })
+	}
 	if alone != nil && !errors.Is(alone, source.ErrIncomplete) {
 		return alone
 	}

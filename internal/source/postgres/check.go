@@ -32,6 +32,7 @@ const (
 	CodeNotStarted   = "HF-PG15" // the server starts, stops or has no room for a connection
 	CodeRemoteApply  = "HF-PG16" // synchronous_commit=remote_apply waits for a replay that never comes
 	CodeSync         = "HF-PG17" // what it means that the server waits for us
+	CodeArchive      = "HF-PG18" // the server does not archive as the plan says
 	CodeOther        = "HF-PG99" // anything else that the server or the network says
 )
 
@@ -87,7 +88,7 @@ func (s *Source) check(ctx context.Context) []holdfast.Finding {
 	if settings["wal_level"] == "minimal" {
 		add(CodeWALLevel, bad, walLevelHint, "wal_level is minimal: the log does not say enough to recover from")
 	}
-	if settings["max_slot_wal_keep_size"] == "-1" {
+	if settings["max_slot_wal_keep_size"] == "-1" && s.cfg.Inbox == "" {
 		sev, text := bad, "a replication slot may fill the server's disk and stop the database: max_slot_wal_keep_size is -1"
 		if s.cfg.UnboundedSlot {
 			sev, text = warn, text+"; this was acknowledged"
@@ -105,8 +106,12 @@ func (s *Source) check(ctx context.Context) []holdfast.Finding {
 	if settings["data_checksums"] == "off" {
 		add(CodeNoChecksums, warn, "stop the server in a maintenance window and run pg_checksums --enable", "page checksums are off: damage on the server's disk would be copied unnoticed")
 	}
-	fs = append(fs, s.checkSync(settings)...)
-	fs = append(fs, s.checkSlot(ctx, c, settings)...)
+	if s.cfg.Inbox != "" {
+		fs = append(fs, s.checkArchive(ctx, c)...)
+	} else {
+		fs = append(fs, s.checkSync(settings)...)
+		fs = append(fs, s.checkSlot(ctx, c, settings)...)
+	}
 	rows, err := s.query(ctx, "SELECT count(*) FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'")
 	if err == nil && len(rows) == 1 && rows[0][0] != "0" {
 		add(CodeUnlogged, note, "ALTER TABLE … SET LOGGED for those that matter", "%s unlogged tables in this database are not protected: they come back empty", rows[0][0])

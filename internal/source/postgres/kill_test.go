@@ -95,7 +95,7 @@ func init() {
 	fail(err)
 	signer, err := seal.ParseSigningKey(os.Getenv("HOLDFAST_TEST_SIGNER"))
 	fail(err)
-	src, err := New(Config{Store: "db", ConnString: conn, SpoolDir: filepath.Join(dir, "spool")})
+	src, err := New(Config{Store: "db", ConnString: conn, SpoolDir: filepath.Join(dir, "spool"), Inbox: os.Getenv("HOLDFAST_TEST_INBOX")})
 	fail(err)
 	fail(src.Stream(context.Background(), StreamConfig{
 		Places: []repo.Place{{Name: "near", Repo: rp}}, PieceEvery: 50 * time.Millisecond,
@@ -106,8 +106,10 @@ func init() {
 // TestStreamKilled kills the receiving process with SIGKILL at random moments while
 // rows are committed. Its successor goes on: pieces abut, and no acknowledged commit
 // is missing.
-func TestStreamKilled(t *testing.T) {
-	c := streamCluster(t)
+func TestStreamKilled(t *testing.T) { killed(t, streamCluster(t), "") }
+
+// killed is the same for log that is streamed, and for log that is archived into an inbox.
+func killed(t *testing.T, c *testCluster, inbox string) {
 	dir := t.TempDir()
 	place := folderStore(filepath.Join(dir, "place"))
 	if err := os.Mkdir(string(place), 0o700); err != nil {
@@ -141,7 +143,7 @@ func TestStreamKilled(t *testing.T) {
 	var receiver *exec.Cmd
 	spawn := func() {
 		receiver = exec.Command(os.Args[0])
-		receiver.Env = append(os.Environ(), "HOLDFAST_TEST_STREAM="+c.connString("repl", "secret"), "HOLDFAST_TEST_DIR="+dir,
+		receiver.Env = append(os.Environ(), "HOLDFAST_TEST_STREAM="+c.connString("repl", "secret"), "HOLDFAST_TEST_DIR="+dir, "HOLDFAST_TEST_INBOX="+inbox,
 			"HOLDFAST_TEST_RECIPIENT="+id.Recipient().String(), "HOLDFAST_TEST_SIGNER="+signer.String())
 		receiver.Stderr = os.Stderr
 		if err := receiver.Start(); err != nil {
@@ -167,6 +169,9 @@ func TestStreamKilled(t *testing.T) {
 	acknowledged := stop()
 	spawn()
 	end := c.lsn("SELECT pg_current_wal_flush_lsn()")
+	if inbox != "" {
+		c.sql("SELECT pg_switch_wal()")
+	}
 	eventually(t, "everything is shipped", func() error {
 		if at, _ := held(); at < end {
 			return fmt.Errorf("%s of %s", FormatLSN(at), FormatLSN(end))

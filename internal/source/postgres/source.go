@@ -2,7 +2,9 @@
 //
 // Protection has two halves. The stream (Source.Stream) follows the write-ahead
 // log over the replication protocol, checks it record by record, keeps it in a
-// local spool and ships it sealed, in pieces of about a second, to every place.
+// local spool and ships it sealed, in pieces of about a second, to every place. Where no
+// slot may be had, the server's archive command puts whole files into an inbox, and the
+// stream takes them from there into the same spool.
 // The base backup (Source.Snapshot) copies the data directory over the same
 // protocol. Recovery puts a base and the log after it together again and lets the
 // real engine replay them to an explicit target.
@@ -62,6 +64,13 @@ type Config struct {
 	//
 	// Defaults to "holdfast_" and the store's name.
 	Slot string
+
+	// Inbox is the folder into which the server's archive_command puts its log: then no
+	// replication slot is used, and the log is as old as archive_timeout lets it be.
+	// Empty: the log is streamed.
+	Inbox string
+	// ArchiveTimeout is what the server's archive_timeout is to be at most, with an Inbox.
+	ArchiveTimeout time.Duration
 
 	// SpoolDir holds the log that not every place has yet. It needs a durable local
 	// disk. Required by Stream only.

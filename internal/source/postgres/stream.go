@@ -187,7 +187,11 @@ func (st *stream) run(parent context.Context) error {
 		}
 	}
 	st.wg.Go(func() { st.reportLoop(ctx) })
-	err := st.receiveLoop(ctx)
+	receive := st.receiveLoop
+	if dir := st.src.cfg.Inbox; dir != "" {
+		receive = func(ctx context.Context) error { return st.archiveLoop(ctx, dir) }
+	}
+	err := receive(ctx)
 	cancel()
 	st.wg.Wait()
 	if parent.Err() != nil {
