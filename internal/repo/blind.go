@@ -65,9 +65,11 @@ func (b blindStore) Delete(context.Context, string) error { return ErrBlind }
 
 // blindName is the file that remembers the newest snapshot that a writer completed at a
 // blind place.
-func (c *cache) blindName(place string) string {
+func (c *cache) blindName(place string) string { return filepath.Join(c.dir, blindFile(place)) }
+
+func blindFile(place string) string {
 	h := seal.Hash([]byte(place))
-	return filepath.Join(c.dir, fmt.Sprintf("blind-1-%x", h[:8]))
+	return fmt.Sprintf("%s%x", blindPrefix, h[:8])
 }
 
 // completed returns the newest snapshot that this writer completed at a blind place, nil
@@ -76,7 +78,25 @@ func (c *cache) completed(place string, signer seal.VerifyKey) *Manifest {
 	if c == nil {
 		return nil
 	}
-	f, err := os.Open(c.blindName(place))
+	return rememberedAt(c.blindName(place), signer)
+}
+
+// completedBefore is the newest one that was completed for other recipients, or in another
+// epoch of the key that names chunks. The chain goes on from it; nothing is built on it.
+func (c *cache) completedBefore(place string, signer seal.VerifyKey) (newest *Manifest) {
+	if c == nil {
+		return nil
+	}
+	for _, dir := range c.siblings() {
+		if m := rememberedAt(filepath.Join(dir, blindFile(place)), signer); m != nil && (newest == nil || m.ID > newest.ID) {
+			newest = m
+		}
+	}
+	return newest
+}
+
+func rememberedAt(name string, signer seal.VerifyKey) *Manifest {
+	f, err := os.Open(name)
 	if err != nil {
 		return nil
 	}
@@ -108,11 +128,16 @@ func (c *cache) complete(place string, m *Manifest) {
 // name of its newest snapshot.
 func (p *placeState) recollect(w *Writer) string {
 	p.have = map[packID]int64{}
-	p.memory = w.cache.completed(p.Name, w.cfg.Signer.Public())
-	if p.memory == nil || p.memory.Scope != w.cfg.Scope || p.memory.Repository != w.repoID {
+	ours := func(m *Manifest) bool { return m != nil && m.Scope == w.cfg.Scope && m.Repository == w.repoID }
+	if p.memory = w.cache.completed(p.Name, w.cfg.Signer.Public()); !ours(p.memory) {
 		p.memory = nil
-		return ""
+		if p.chain = w.cache.completedBefore(p.Name, w.cfg.Signer.Public()); !ours(p.chain) {
+			p.chain = nil
+			return ""
+		}
+		return p.chain.Object()
 	}
+	p.chain = p.memory
 	for _, ref := range p.memory.Packs {
 		if id, err := parsePackID(ref.ID); err == nil {
 			p.have[id] = ref.Size

@@ -60,6 +60,9 @@ const (
 	cacheBefore  = "entries-1-" // of writers that vouched for attributes which they had not read
 	cacheLast    = "last"
 
+	recipientsPrefix = "to-"      // of the folder of a cache
+	blindPrefix      = "blind-1-" // of what is remembered of a blind place
+
 	maxFrame    = 256 << 20
 	frameHeader = 4 + 32
 	frameFixed  = 16 + 8 + 32 + 4
@@ -73,12 +76,17 @@ const (
 //
 // Each set of recipients has a cache of its own. A snapshot that built on packs of
 // another set could not be read with a new key, and could still be read with one that was
-// taken out: after a rotation everything is stored anew, once.
-func openCache(dir, repository, scope string, to []seal.Recipient) (*cache, error) {
+// taken out: after a rotation everything is stored anew, once. So has each epoch of the key
+// that names chunks.
+func openCache(dir, repository, scope string, to []seal.Recipient, epoch string) (*cache, error) {
 	if dir == "" {
 		return nil, nil
 	}
-	c := &cache{dir: filepath.Join(dir, repository, scope, recipientSet(to))}
+	name := recipientSet(to)
+	if epoch != "" {
+		name += "." + epoch
+	}
+	c := &cache{dir: filepath.Join(dir, repository, scope, name)}
 	if err := os.MkdirAll(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("cache: %w", err)
 	}
@@ -105,7 +113,7 @@ func recipientSet(to []seal.Recipient) string {
 	}
 	slices.Sort(names)
 	h := seal.Hash([]byte(strings.Join(slices.Compact(names), "\n")))
-	return "to-" + hex.EncodeToString(h[:8])
+	return recipientsPrefix + hex.EncodeToString(h[:8])
 }
 
 func (c *cache) lastSnapshot() lastSnapshot {
@@ -316,6 +324,40 @@ func (c *cache) commit(m *Manifest, sorted bool) {
 		return // the next run remembers less and is right
 	}
 	c.sweep(m.ID)
+	c.sweepBefore()
+}
+
+// sweepBefore empties the caches of other recipients and epochs: what a captured key names
+// must not lie about, and nothing is built on it any more. What they remember of blind
+// places stays, for the chain. One that is in use is left for the next time.
+func (c *cache) sweepBefore() {
+	for _, dir := range c.siblings() {
+		lock, err := durable.Lock(filepath.Join(dir, "lock"))
+		if err != nil {
+			continue
+		}
+		des, _ := os.ReadDir(dir) // what cannot be listed stays
+		for _, de := range des {
+			if name := de.Name(); name != "lock" && !strings.HasPrefix(name, blindPrefix) {
+				_ = os.Remove(filepath.Join(dir, name))
+			}
+		}
+		_ = lock.Unlock()
+	}
+}
+
+// siblings are the folders of the other caches of the scope.
+func (c *cache) siblings() (out []string) {
+	des, err := os.ReadDir(filepath.Dir(c.dir))
+	if err != nil {
+		return nil // nothing is known of them
+	}
+	for _, de := range des {
+		if de.IsDir() && strings.HasPrefix(de.Name(), recipientsPrefix) && de.Name() != filepath.Base(c.dir) {
+			out = append(out, filepath.Join(filepath.Dir(c.dir), de.Name()))
+		}
+	}
+	return out
 }
 
 // sweep removes what is of other snapshots than keep. The lock is held: nobody else

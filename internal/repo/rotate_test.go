@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"errors"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -266,4 +267,85 @@ func (b *bed) flip(name string, at int) {
 	got := slices.Clone(b.store.Bytes(name))
 	got[at] ^= 1
 	b.store.Set(name, got)
+}
+
+// After a change of the key that names chunks everything is stored anew, once: nothing new
+// rests on a chunk that the old key names, and nothing of what the old key named stays in
+// the cache. Old snapshots stay readable and the chain holds, also at a place that can only
+// be written to. Whatever put fails on the way, the next run ends it.
+func TestEpochIsStoredAnewOnce(t *testing.T) {
+	for _, blindly := range []bool{false, true} {
+		for n := 0; ; n++ {
+			ctx := t.Context()
+			b := newBed(t)
+			faulty := &repotest.Faulty{Store: b.store, Landed: n%2 == 0}
+			place := repo.Place{Name: "there", Repo: b.repo}
+			if blindly {
+				place.Repo = blind(t, faulty)
+			} else {
+				var err error
+				if place.Repo, err = repo.Open(ctx, faulty); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cfg := b.config(place)
+			cfg.CacheDir, cfg.Workers, cfg.PackSize = t.TempDir(), 1, 64<<10
+			first, _, err := write(ctx, cfg, smallTree())
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.MAC, cfg.Epoch = seal.NewMACKey(), "e2"
+			if n > 0 {
+				faulty.N = faulty.Calls() + n
+			}
+			second, _, err := write(ctx, cfg, smallTree())
+			if err != nil && !faulty.Tripped() {
+				t.Fatal(err)
+			}
+			faulty.N = 0
+			if err != nil {
+				if second, _, err = write(ctx, cfg, smallTree()); err != nil {
+					t.Fatalf("blind %t, call %d: the clean run: %v", blindly, n, err)
+				}
+			}
+			for _, p := range second.Packs {
+				if slices.Contains(first.Packs, p) {
+					t.Errorf("blind %t, call %d: the new epoch rests on pack %s of the old one", blindly, n, p.ID)
+				}
+			}
+			ms, err := b.repo.Manifests(ctx, "files")
+			if err != nil {
+				t.Fatal(err)
+			}
+			before := ""
+			for _, m := range ms {
+				if m.Previous != before {
+					t.Errorf("blind %t, call %d: %s is chained to %q, not to %q", blindly, n, m.ID, m.Previous, before)
+				}
+				before = m.Hash()
+				if err := b.repo.Check(ctx, m); err != nil {
+					t.Error(err)
+				}
+				sameFiles(t, restored(ctx, t, b.repo, m, b.keys.Identity), smallTree())
+			}
+			left, err := filepath.Glob(filepath.Join(cfg.CacheDir, "r1", "files", "to-*", "*-1*"))
+			if err != nil || slices.ContainsFunc(left, func(f string) bool { return strings.Contains(f, "chunks") && !strings.Contains(f, ".e2") }) {
+				t.Errorf("blind %t, call %d: what the old key named lies in the cache: %q, %v", blindly, n, left, err)
+			}
+			w, err := repo.NewWriter(ctx, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w.Anew() {
+				t.Errorf("blind %t, call %d: a second time anew", blindly, n)
+			}
+			w.Abort()
+			if n > 0 && !faulty.Tripped() {
+				if n < 4 {
+					t.Errorf("only %d calls were broken", n)
+				}
+				break
+			}
+		}
+	}
 }

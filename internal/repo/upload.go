@@ -17,7 +17,8 @@ import (
 // A placeState is what a writer knows of one place during a run.
 type placeState struct {
 	Place
-	memory *Manifest        // at a blind place: the newest snapshot that we completed there
+	memory *Manifest        // at a blind place: the newest snapshot that we completed there, to build on
+	chain  *Manifest        // the same, to chain to: also one for other recipients
 	have   map[packID]int64 // packs there when the run began, and those put since; while uploaders run, mu's
 	// doomed are packs that are there and may be deleted while we run: as good as gone.
 	doomed map[packID]bool
@@ -57,7 +58,7 @@ func (w *Writer) survey(ctx context.Context) error {
 	newest := "" // object name
 	at := []*placeState{}
 	var err error
-	if w.cache, err = openCache(w.cfg.CacheDir, w.repoID, w.cfg.Scope, w.cfg.Recipients); err != nil {
+	if w.cache, err = openCache(w.cfg.CacheDir, w.repoID, w.cfg.Scope, w.cfg.Recipients, w.cfg.Epoch); err != nil {
 		return err
 	}
 	for _, pl := range w.cfg.Places {
@@ -168,8 +169,8 @@ func (w *Writer) findPrevious(ctx context.Context, newest string, at []*placeSta
 	}
 	var errs []error
 	for _, p := range at {
-		if p.memory != nil {
-			w.before = p.memory.Hash()
+		if p.chain != nil {
+			w.before = p.chain.Hash()
 			return nil
 		}
 		m, err := p.Repo.newestWhole(ctx, w.cfg.Scope)

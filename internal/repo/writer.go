@@ -38,6 +38,11 @@ type WriterConfig struct {
 	Signer seal.SigningKey
 	MAC    seal.MACKey // scoped to the source: names chunks and places cuts
 
+	// Epoch names the time in which MAC is used. What the cache remembers of another
+	// epoch is not built on: after a change of the key everything is stored anew, once,
+	// and nothing new rests on chunks that the old key names. Empty: the first.
+	Epoch string
+
 	// CacheDir holds what the writer remembers between runs: which chunks are
 	// stored, and the entries of its last snapshot. It may be lost at any time,
 	// which costs time and space and nothing else. Empty: nothing is remembered.
@@ -195,6 +200,11 @@ func (c *WriterConfig) check() error {
 	if err := checkPart("scope", c.Scope); err != nil {
 		return err
 	}
+	if c.Epoch != "" {
+		if err := checkPart("epoch", c.Epoch); err != nil {
+			return err
+		}
+	}
 	if err := c.Codec.check(); err != nil {
 		return err
 	}
@@ -228,6 +238,11 @@ func (w *Writer) ID() string { return w.id }
 
 // Parent returns the snapshot that AddExtents, Overlay and Previous refer to, or nil.
 func (w *Writer) Parent() *Manifest { return w.parent }
+
+// Anew reports whether the scope has snapshots and nothing of them is built on: the
+// recipients or the epoch of the key that names chunks are others than before, or what the
+// writer remembers was lost.
+func (w *Writer) Anew() bool { return w.before != "" && w.cache.lastSnapshot().ID == "" }
 
 // Stats returns what the writer did so far.
 func (w *Writer) Stats() Stats {
