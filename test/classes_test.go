@@ -1,6 +1,7 @@
 package test
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -16,9 +17,9 @@ func TestClassRows(t *testing.T) {
 	t.Parallel()
 	t.Run("STO-06 another time than the standard is justified in writing", func(t *testing.T) {
 		w := filesOnly(t)
-		edit(t, w.plan(), func(s string) string {
-			return strings.Replace(s, "repository:\n", "repository:\n  standard_retention: 30d\n", 1)
-		})
+		if p, err := os.ReadFile(w.plan()); err != nil || !strings.Contains(string(p), "  standard_retention: 30d\n") {
+			t.Fatalf("init writes no standard: %v", err)
+		}
 		if fs := w.keeping(t); len(fs) != 0 {
 			t.Fatalf("as long as the standard: %+v", fs)
 		}
@@ -46,7 +47,7 @@ func TestClassRows(t *testing.T) {
 	t.Run("STO-07 the class of the data decides, also over what is stored", func(t *testing.T) {
 		w, keys := vaultWorkspace(t)
 		edit(t, w.plan(), func(s string) string {
-			s = strings.Replace(s, "    keep: 30d\n", "    keep: 10d\n", 1)
+			s = strings.Replace(s, "    keep: 30d\n", "    keep: 10d\n    retention: {why: \"it is made again from the mail\"}\n", 1)
 			return s + "\nclasses:\n  confidential: {keep_min: 60d}\n  brief: {keep_max: 10d, owner: founder-b}\n"
 		})
 		if fs := w.keeping(t); len(fs) != 1 || !strings.Contains(fs[0].Message, "60d") || !strings.Contains(fs[0].Message, "10d") {
@@ -95,6 +96,9 @@ func TestClassRows(t *testing.T) {
 		}
 		if len(p.Findings) != 2 || p.Findings[0].Code != "HF-V16" || !strings.Contains(p.Findings[0].Message, "owner: founder-b") || !strings.Contains(p.Findings[0].Message, "case-7") {
 			t.Errorf("nobody is told of what stays: %+v", p.Findings)
+		}
+		if out := w.run(t, "review", "list").out; !strings.Contains(out, "keeping.stores.uploads") {
+			t.Errorf("nobody owes a decision about what stays:\n%s", out)
 		}
 	})
 }

@@ -105,7 +105,10 @@ func (a *App) governed(ctx context.Context) (govern.Observed, error) {
 	if out.Copies, err = a.openedCopies(ctx); err != nil {
 		return out, err
 	}
-	out.Left, err = a.restsOnLeavers(ctx)
+	if out.Left, err = a.restsOnLeavers(ctx); err != nil {
+		return out, err
+	}
+	out.Kept, err = a.keptPast(ctx)
 	return out, err
 }
 

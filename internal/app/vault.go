@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"holdfast/internal/db"
 	"holdfast/internal/incident"
 	"holdfast/internal/job"
+	"holdfast/internal/ledger"
 	"holdfast/internal/plan"
 	"holdfast/internal/seal"
 	"holdfast/internal/vault"
@@ -98,6 +100,38 @@ func (a *App) vetoed(ctx context.Context, tx *db.Tx, s vault.Shelf) error {
 	_, err := a.Incidents.Signal(ctx, tx, incident.Signal{Source: "vault", Dedup: "veto:" + s.Store, Store: s.Store,
 		Title: "The retention guard stopped a deletion of copies of " + s.Store, Kind: "retention-veto", At: a.opt.Clock(), Detail: s.Vetoes[0].Code + ": " + s.Vetoes[0].Message})
 	return err
+}
+
+// factOverdue says which copies stay past their maximum, as a run of the vault over all
+// stores and locations saw it. It is written when that changes.
+const factOverdue = "vault.overdue"
+
+// overdue keeps what the vault says of copies past their maximum: their owners owe a
+// decision about them.
+func (a *App) overdue(ctx context.Context, tx *db.Tx, kept []holdfast.Finding) error {
+	now := map[string]string{}
+	for _, f := range kept {
+		store := strings.TrimPrefix(f.Subject, "stores.")
+		now[store] = strings.TrimPrefix(now[store]+"; "+f.Message, "; ")
+	}
+	was, err := a.keptPast(ctx)
+	if err != nil || maps.Equal(was, now) {
+		return err
+	}
+	return a.fact(ctx, tx, factOverdue, "vault", map[string]any{"stores": now})
+}
+
+// keptPast are the stores of which copies stay past their maximum, with why.
+func (a *App) keptPast(ctx context.Context) (map[string]string, error) {
+	fs, err := a.Ledger.Find(ctx, ledger.Query{Type: factOverdue, Limit: 1, Newest: true})
+	if err != nil || len(fs) == 0 {
+		return nil, err
+	}
+	var f struct {
+		Stores map[string]string `json:"stores"`
+	}
+	err = decodeFact(fs[0], &f)
+	return f.Stores, err
 }
 
 // Prune says what would be deleted, or asks for it to be done. What needs signatures

@@ -3,6 +3,7 @@ package govern
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"holdfast/internal/ledger"
 )
@@ -57,6 +58,36 @@ func TestOfflineCopiesAreOwed(t *testing.T) {
 
 // What rests on somebody who has left is owed until a plan in force gives it to somebody
 // else (ACC-12).
+// Copies that stay past their maximum are somebody's duty: by their word it rests for a
+// quarter and comes again; it ends by itself when nothing is past its maximum any more.
+func TestKeepingIsDecided(t *testing.T) {
+	each(t, func(t *testing.T, r *rig) {
+		r.obs.Kept = map[string]string{"db": "held: case-7", "gone": "of a store that the plan does not have"}
+		d := r.state("keeping.stores.db", Expected)
+		if !d.Due.Equal(noon.Add(keepingDue)) || !strings.Contains(d.Cause, "case-7") {
+			t.Fatalf("%+v", d)
+		}
+		if _, there := r.list()["keeping.stores.gone"]; there {
+			t.Error("a duty about a store that nobody declares")
+		}
+		r.now = noon.Add(keepingDue)
+		r.state("keeping.stores.db", Overdue)
+		if _, err := r.word("keeping.stores.db", d.Owner, d.Owner, "the case goes on"); err != nil {
+			t.Fatal(err)
+		}
+		r.now = r.now.Add(keepingAgain - time.Hour)
+		if _, there := r.list()["keeping.stores.db"]; there {
+			t.Error("asked again at once")
+		}
+		r.now = r.now.Add(2 * time.Hour)
+		r.state("keeping.stores.db", Expected)
+		r.obs.Kept = nil
+		if _, there := r.list()["keeping.stores.db"]; there {
+			t.Error("it did not end by itself")
+		}
+	})
+}
+
 func TestHandovers(t *testing.T) {
 	each(t, func(t *testing.T, r *rig) {
 		r.obs.Left = map[string][]Rests{"ana": {{Path: "keys.a", What: "holds it; name another holder"}}}

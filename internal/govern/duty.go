@@ -27,6 +27,7 @@ const (
 	Action      Kind = "action" // what a failure taught is mended
 	OfflineCopy Kind = "offline-copy"
 	Handover    Kind = "handover" // what rested on somebody who has left gets somebody else
+	Keeping     Kind = "keeping"  // somebody decides about copies that stay past their maximum
 )
 
 // States of a duty. Only the outcomes are stored; the others follow from the time.

@@ -125,6 +125,7 @@ type Observed struct {
 	Findings  []holdfast.Finding  // of the plan in force, as the linter sees it now
 	Copies    map[string][]Opened // offline copies that their person has opened and still has, by person
 	Left      map[string][]Rests  // what still rests on people who have left, by person
+	Kept      map[string]string   // copies that stay past their maximum, in words, by store
 }
 
 // Config is what the package stands on. All fields are required.

@@ -49,6 +49,7 @@ func (m *Module) Settle(ctx context.Context) error {
 		s := &settling{Module: m, ctx: ctx, tx: tx, now: m.cfg.Clock().UTC().Truncate(time.Microsecond), p: p, loc: p.Location(), obs: obs,
 			wants: wanted(p), byName: map[string]want{}, open: map[string]*Duty{}}
 		s.wants = append(s.wants, handovers(p, obs.Left)...)
+		s.wants = append(s.wants, keepings(p, obs.Kept)...)
 		for _, w := range s.wants {
 			s.byName[w.name] = w
 		}
@@ -63,7 +64,7 @@ func (m *Module) Settle(ctx context.Context) error {
 			return err
 		}
 		s.first = s.seen["plan"] == ""
-		for _, step := range []func() error{s.withdraw, s.recur, s.changes, s.launched, s.failures, s.people, s.proofs, s.remind, s.risks} {
+		for _, step := range []func() error{s.withdraw, s.recur, s.changes, s.launched, s.failures, s.people, s.keepings, s.proofs, s.remind, s.risks} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -102,7 +103,14 @@ func (s *settling) withdraw() error {
 	for _, name := range sorted(s.open) {
 		d := s.open[name]
 		_, asked := s.byName[name]
-		if asked || d.Every == "" && d.Kind != Objective && d.Kind != Handover && s.declared(d.Subject) {
+		if asked || d.Every == "" && d.Kind != Objective && d.Kind != Handover && d.Kind != Keeping && s.declared(d.Subject) {
+			continue
+		}
+		if d.Kind == Keeping {
+			d.DoneOn = s.now
+			if err := s.end(d, Done, FactDone, "no copy of it is past its maximum any more"); err != nil {
+				return err
+			}
 			continue
 		}
 		if d.Kind == Handover {

@@ -102,7 +102,13 @@ func (m *Module) prune(ctx context.Context, w *job.Work) error {
 	if err != nil {
 		return holdfast.Tell(err)
 	}
-	return w.Done(ctx, rep, nil)
+	return w.Done(ctx, rep, func(tx *db.Tx) error {
+		if m.cfg.Overdue == nil || q.Store != "" || q.Location != "" {
+			return nil
+		}
+		kept := slices.DeleteFunc(slices.Clone(rep.Findings), func(f holdfast.Finding) bool { return f.Code != CodeOverdue })
+		return m.cfg.Overdue(ctx, tx, kept)
+	})
 }
 
 func (m *Module) run(ctx context.Context, q PruneRequest) (Report, error) {

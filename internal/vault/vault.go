@@ -115,6 +115,9 @@ type Config struct {
 	// Vetoed is told that the guard stopped a deletion, in the transaction that records
 	// it.
 	Vetoed func(ctx context.Context, tx *db.Tx, s Shelf) error
+	// Overdue is told, after each run over all stores and locations, which copies stay past
+	// their maximum, in the transaction that records the run. nil: nobody asks.
+	Overdue func(ctx context.Context, tx *db.Tx, kept []holdfast.Finding) error
 	// Proven returns the snapshot of a store that the newest passed drill restored.
 	Proven func(ctx context.Context, store string) (snapshot string, at time.Time, err error)
 	// Anchors deletes heads of the ledger for which later ones stand, if they are older than
