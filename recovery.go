@@ -72,6 +72,7 @@ type Window struct {
 	Newest   string    `json:"newest,omitempty"`   // the last base of the window
 	NewestAt time.Time `json:"newest_at,omitzero"` // where that is complete
 	Hole     string    `json:"hole,omitempty"`     // why the window ends before the newest state
+	Sealed   string    `json:"sealed,omitempty"`   // which of its snapshots no key of the plan opens
 }
 
 // Progress says how far a long operation is. Total is 0 while it is unknown.

@@ -52,8 +52,10 @@ no key are needed. What the names and lengths of objects say is believed; --read
 the log of a database first, which takes as long as that takes, and offers no span of
 which a piece is damaged.
 
+A snapshot that is sealed to no key of the plan is named: somebody else put it there.
+
 Exit status: 0 listed, 1 error (also when no location can be asked), 3 a location
-could not be asked or holds nothing.`,
+could not be asked or holds nothing, or holds a snapshot that no key of the plan opens.`,
 		Example: "  $ holdfast points db --read\n  LOCATION  FROM                  TO                    BASES  …",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, a []string) error {
@@ -72,7 +74,7 @@ could not be asked or holds nothing.`,
 			if err := c.print(map[string]any{"store": a[0], "windows": notNil(ws), "away": away}, func(o io.Writer) { printWindows(o, ws, away) }); err != nil {
 				return err
 			}
-			if len(away) > 0 || len(ws) == 0 {
+			if len(away) > 0 || len(ws) == 0 || slices.ContainsFunc(ws, func(x holdfast.Window) bool { return x.Sealed != "" }) {
 				c.reported = true
 				return holdfast.ErrMissed
 			}
@@ -92,6 +94,11 @@ func printWindows(o io.Writer, ws []holdfast.Window, away map[string]string) {
 	w.Flush()
 	if len(ws) == 0 {
 		fmt.Fprintln(o, "nothing: no location holds a recovery point")
+	}
+	for _, x := range ws {
+		if x.Sealed != "" {
+			fmt.Fprintf(o, "%s: %s; \"holdfast verify --all\" names what is wrongly sealed\n", x.Location, x.Sealed)
+		}
 	}
 	for _, l := range sortedKeys(away) {
 		fmt.Fprintf(o, "%s could not be asked: %s\n", l, away[l])

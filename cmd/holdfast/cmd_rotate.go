@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +29,8 @@ type rotateOptions struct {
 	location string
 	purpose  string
 	apply    bool
+	dedup    bool
+	stores   []string
 }
 
 func (c *cli) keyRotateCmd() *cobra.Command {
@@ -50,15 +53,32 @@ force. The old private key is needed until a run with --rewrap leaves nothing.
 It may be stopped anywhere and run again. A location that refuses is named, and the
 others go on.
 
+--dedup is about the key that names chunks, on this machine: a server's, or an agent's.
+Whoever has it and sees a location's objects can find out whether content that he knows
+is among them, and no more. With --apply each store gets a new one; its next backup
+stores all content anew, once, and older snapshots stay as readable as they were.
+repository.dedup_epoch does so by itself. It needs no server.
+
 Exit status: 0 done or shown, 1 error, 2 usage, 3 something could not be moved,
 4 a change of keys waits for signatures.`,
 		Example: `  $ holdfast key rotate --replace key-b=age1… --apply
   $ holdfast key rotate
   STORE    LOCATION  NEWEST FOR THESE KEYS  OBJECTS  READABLE  LEFT
   uploads  near      no                     12       0         12
-  $ holdfast key rotate --rewrap --key old.age --apply --purpose "ticket 381"`,
+  $ holdfast key rotate --rewrap --key old.age --apply --purpose "ticket 381"
+  $ holdfast key rotate --dedup --store uploads --apply
+  uploads: named by a new key; its next backup stores all content anew, once`,
 		Args: args(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if len(opt.stores) > 0 && !opt.dedup {
+				return &usageError{holdfast.WithHint(errors.New("--store is for --dedup"), "add --dedup")}
+			}
+			if opt.dedup {
+				if len(opt.replace) > 0 || opt.rewrap || len(opt.keys) > 0 || opt.location != "" {
+					return &usageError{holdfast.WithHint(errors.New("--dedup stands alone: it changes no key that reads backups"), "run it without the other flags")}
+				}
+				return c.renameChunks(opt)
+			}
 			if len(opt.keys) > 0 && !opt.rewrap {
 				return &usageError{holdfast.WithHint(errors.New("--key is for --rewrap"), "add --rewrap")}
 			}
@@ -77,8 +97,60 @@ Exit status: 0 done or shown, 1 error, 2 usage, 3 something could not be moved,
 	f.StringArrayVar(&opt.keys, "key", nil, "private key that opens older objects; may be repeated (default: the workspace's keys/runner.age)")
 	f.StringVar(&opt.location, "location", "", "only at this location")
 	f.StringVar(&opt.purpose, "purpose", os.Getenv("HOLDFAST_PURPOSE"), "what the read key is used for, for --rewrap (default: $HOLDFAST_PURPOSE)")
+	f.BoolVar(&opt.dedup, "dedup", false, "change the key that names chunks, and no key that reads backups")
+	f.StringArrayVar(&opt.stores, "store", nil, "with --dedup: only of this store; may be repeated (default: every protected store)")
 	f.BoolVar(&opt.apply, "apply", false, "do it")
 	return cmd
+}
+
+// A naming is what --dedup prints of one store.
+type naming struct {
+	Store string    `json:"store"`
+	Since time.Time `json:"since"` // when the key came into use; with --apply, the new one
+}
+
+// renameChunks begins a new epoch of the keys that name chunks. It needs neither state nor
+// server: a backup reads the key when it begins.
+func (c *cli) renameChunks(o rotateOptions) error {
+	opt, p, err := c.workspacePlan()
+	if err != nil {
+		return err
+	}
+	stores := slices.Compact(slices.Sorted(slices.Values(o.stores)))
+	for _, id := range stores {
+		if p.Stores[id].Protect == "" {
+			return &usageError{holdfast.WithHint(fmt.Errorf("store %q is not in the plan, or nothing protects it", id), "\"holdfast store list\" lists the stores")}
+		}
+	}
+	if len(stores) == 0 {
+		stores = slices.DeleteFunc(sortedKeys(p.Stores), func(id string) bool { return p.Stores[id].Protect == "" })
+	}
+	in := app.Namings
+	if o.apply {
+		in = func(w app.Workspace, stores []string) (map[string]backup.Naming, error) {
+			return app.RenameChunks(w, stores, opt.Clock())
+		}
+	}
+	ns, err := in(opt.Workspace, stores)
+	if err != nil {
+		return err
+	}
+	out := []naming{}
+	for _, id := range stores {
+		out = append(out, naming{Store: id, Since: ns[id].Since})
+	}
+	return c.print(map[string]any{"stores": out, "applied": o.apply}, func(w io.Writer) {
+		for _, n := range out {
+			if o.apply {
+				fmt.Fprintf(w, "%s: named by a new key; its next backup stores all content anew, once\n", n.Store)
+				continue
+			}
+			fmt.Fprintf(w, "%s: named by one key since %s\n", n.Store, when(n.Since))
+		}
+		if !o.apply {
+			fmt.Fprintln(w, "\nNothing was changed. With --apply the next backup of each stores all content anew, once.")
+		}
+	})
 }
 
 // A replacedKey is a recipient that took the place of another.

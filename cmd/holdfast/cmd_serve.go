@@ -373,6 +373,9 @@ func (c *cli) printBackup(store string, f backup.SnapshotFact) error {
 		for _, m := range missing {
 			fmt.Fprintln(o, m)
 		}
+		if f.Anew != "" {
+			fmt.Fprintf(o, "  all content was stored anew, once: %s\n", f.Anew)
+		}
 		if f.Incomplete != "" {
 			fmt.Fprintf(o, "  incomplete: %s\n", f.Incomplete)
 		}

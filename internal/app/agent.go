@@ -100,7 +100,6 @@ type SourceAgent struct {
 	opt        Options
 	plan       *plan.Plan
 	signer     seal.SigningKey
-	dedup      seal.MACKey
 	places     *Places
 	recipients []seal.Recipient
 	lock       *durable.FileLock
@@ -117,6 +116,8 @@ type Made struct {
 	Bytes    int64             `json:"bytes"`
 	Stored   int64             `json:"stored_bytes"`
 	Places   map[string]string `json:"locations"` // "put", or why not
+	// Anew says why all content was stored anew, although there are snapshots before.
+	Anew string `json:"anew,omitempty"`
 	// Lines says how the copies that were put travelled.
 	Lines map[string]location.Line `json:"lines,omitempty"`
 	Err   error                    `json:"-"`
@@ -138,12 +139,8 @@ func OpenAgent(opt Options) (_ *SourceAgent, err error) {
 	if a.signer, err = readSigningKey(opt.Workspace.Key(KeySource)); err != nil {
 		return nil, holdfast.WithHint(err, "\"holdfast agent init NAME\" makes the keys of an agent")
 	}
-	text, err := readKey(opt.Workspace.Key(KeyDedup))
-	if err != nil {
+	if _, err := readNamings(opt.Workspace); err != nil {
 		return nil, holdfast.WithHint(err, "\"holdfast agent init NAME\" makes the keys of an agent")
-	}
-	if a.dedup, err = seal.ParseMACKey(text); err != nil {
-		return nil, fmt.Errorf("%s: %w", opt.Workspace.Key(KeyDedup), err)
 	}
 	if a.recipients, err = recipientsOf(a.plan); err != nil {
 		return nil, err
@@ -231,13 +228,18 @@ func (a *SourceAgent) Snapshot(ctx context.Context, store string) (m Made, err e
 	for name, err := range away {
 		m.Places[name] = err.Error()
 	}
+	name, err := naming(a.opt.Workspace, a.plan, store, a.opt.Clock())
+	if err != nil {
+		return m, err
+	}
 	w, err := repo.NewWriter(ctx, repo.WriterConfig{
 		Places: places, Scope: store, Kind: string(a.plan.Stores[store].Kind), Recipients: a.recipients, AllowOne: a.plan.Repository.AllowOneRecipient, Signer: a.signer,
-		MAC: Keys{Dedup: a.dedup}.MAC(store), CacheDir: a.opt.Workspace.cache(), Clock: a.opt.Clock,
+		MAC: name.Key, Epoch: name.Epoch, CacheDir: a.opt.Workspace.cache(), Clock: a.opt.Clock,
 	})
 	if err != nil {
 		return m, err
 	}
+	m.Anew = name.Label(w)
 	partial := src.Snapshot(ctx, w, func(holdfast.Progress) {})
 	if partial != nil && !errors.Is(partial, source.ErrIncomplete) {
 		w.Abort()

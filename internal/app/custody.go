@@ -68,7 +68,9 @@ func (a *App) KeyHolders(ctx context.Context) (api.Keys, error) {
 		return api.Keys{}, err
 	}
 	k.Findings = append(k.Findings, survive.RotationFindings(k.Register)...)
-	return k, nil
+	named, err := a.namingFindings(ctx)
+	k.Findings = append(k.Findings, named...)
+	return k, err
 }
 
 // DestroyedKey records a person's word that the private half of a key is no more.

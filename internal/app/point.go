@@ -62,7 +62,7 @@ func OpenPoint(ctx context.Context, p *plan.Plan, opt Options, r PointRequest) (
 	}
 	snap, err := at.repo.Snapshot(ctx, best, r.Identities...)
 	if err != nil {
-		return nil, unreadable(r.Store, at.name, r.Snapshot, err)
+		return nil, unopened(ctx, p, at.repo, r.Store, at.name, best.ID, r.Identities, err)
 	}
 	return &Point{snap, at.name}, nil
 }

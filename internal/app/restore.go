@@ -74,16 +74,16 @@ func writers(w Workspace, p *plan.Plan) []seal.VerifyKey {
 //
 // The locations are asked at once, so one that hangs costs no more than itself.
 func Windows(ctx context.Context, p *plan.Plan, store string, opt Options) (ws []holdfast.Window, away map[string]string, err error) {
-	return windowsAt(ctx, p, store, opt, p.Backups[p.Stores[store].Protect].Copies.Names(), false)
+	return windowsAt(ctx, p, store, opt, p.Backups[p.Stores[store].Protect].Copies.Names(), false, true)
 }
 
 // WindowsRead is Windows after the log of a database was read at every location: what is
 // damaged is not offered. Of other kinds of stores it is Windows.
 func WindowsRead(ctx context.Context, p *plan.Plan, store string, opt Options) (ws []holdfast.Window, away map[string]string, err error) {
-	return windowsAt(ctx, p, store, opt, p.Backups[p.Stores[store].Protect].Copies.Names(), true)
+	return windowsAt(ctx, p, store, opt, p.Backups[p.Stores[store].Protect].Copies.Names(), true, true)
 }
 
-func windowsAt(ctx context.Context, p *plan.Plan, store string, opt Options, names []string, read bool) (ws []holdfast.Window, away map[string]string, err error) {
+func windowsAt(ctx context.Context, p *plan.Plan, store string, opt Options, names []string, read, mark bool) (ws []holdfast.Window, away map[string]string, err error) {
 	src, err := openRestorer(p, store, opt)
 	if err != nil {
 		return nil, nil, err
@@ -103,6 +103,9 @@ func windowsAt(ctx context.Context, p *plan.Plan, store string, opt Options, nam
 			r, err := places.Open(ctx, name)
 			if err == nil {
 				got[i], err = ask(ctx, r)
+			}
+			if err == nil && mark {
+				markStrange(ctx, p, r, store, got[i])
 			}
 			if err != nil {
 				errs[i] = fmt.Errorf("location %q: %w", name, err)
@@ -133,7 +136,7 @@ func ChooseWindow(ctx context.Context, p *plan.Plan, opt Options, r RestoreReque
 	if slices.Contains(names, r.Location) {
 		names = []string{r.Location} // nobody waits for a place that was not asked for
 	}
-	ws, away, err := windowsAt(ctx, p, r.Store, opt, names, false)
+	ws, away, err := windowsAt(ctx, p, r.Store, opt, names, false, false)
 	if err != nil {
 		return holdfast.Window{}, err
 	}
@@ -226,7 +229,7 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 	r.Use()
 	got, err := src.Restore(ctx, source.Request{Repo: repository, Identities: r.Identities, Target: r.Target, Snapshot: r.Snapshot, Dir: to, Runner: account, FilesOnly: r.FilesOnly, Progress: r.Progress})
 	if err != nil {
-		return RestoreReport{}, setAside(to, unreadable(r.Store, w.Location, r.Snapshot, err))
+		return RestoreReport{}, setAside(to, unopened(ctx, p, repository, r.Store, w.Location, r.Snapshot, r.Identities, err))
 	}
 	rep := RestoreReport{Report: got.Report(), Location: w.Location, To: to, Lapse: lapse}
 	if err := got.Close(ctx); err != nil {

@@ -64,7 +64,9 @@ func (a *App) wire() {
 	a.Jobs = job.New(a.DB, job.Config{Owner: owner(a.opt.Workspace), Workers: workers, Program: holdfast.Version, Only: only, Clock: a.opt.Clock, Log: a.opt.Log})
 	a.Backups = backup.New(backup.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Policies: a.policies, Source: a.source, Place: a.Places.Open, Line: a.Places.Line, May: a.mayHold, Recipients: a.recipients,
-		Writer: a.writerOf, Signer: a.Keys.Source, MAC: a.Keys.MAC, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),
+		Writer: a.writerOf, Signer: a.Keys.Source, Naming: func(store string) (backup.Naming, error) {
+			return naming(a.opt.Workspace, a.Plan(), store, a.opt.Clock())
+		}, Vault: a.Keys.Vault, CacheDir: a.opt.Workspace.cache(),
 		Lost: a.storeLost, Found: a.storeFound, Gap: a.logGap, Failed: a.backupFailed, Foreign: a.foreign, Outside: a.outsideLook, Clock: a.opt.Clock, Log: a.opt.Log,
 	})
 	a.Drills = drill.New(drill.Config{

@@ -38,7 +38,7 @@ func (w Workspace) Key(role string) string { return filepath.Join(w.Dir, "keys",
 // The key files of a workspace.
 const (
 	KeySource   = "source.key"   // signs manifests and log pieces
-	KeyDedup    = "dedup.key"    // root of the per-store keys that name chunks
+	KeyDedup    = "dedup.key"    // names chunks, store by store
 	KeyVault    = "vault.key"    // signs receipts
 	KeyLog      = "log.key"      // signs the ledger's checkpoints
 	KeyEvidence = "evidence.key" // signs evidence packs
@@ -53,7 +53,6 @@ var signingRoles = []string{KeySource, KeyVault, KeyLog, KeyEvidence}
 // Keys are what the process holds, role by role.
 type Keys struct {
 	Source, Vault, Log, Evidence seal.SigningKey
-	Dedup                        seal.MACKey
 }
 
 // InitOptions fill a new workspace. Values go into the plan; recipients are made.
@@ -190,20 +189,8 @@ func (w Workspace) LoadKeys() (k Keys, err error) {
 			return k, err
 		}
 	}
-	text, err := readKey(w.Key(KeyDedup))
-	if err != nil {
-		return k, err
-	}
-	if k.Dedup, err = seal.ParseMACKey(text); err != nil {
-		return k, fmt.Errorf("%s: %w", w.Key(KeyDedup), err)
-	}
-	return k, nil
-}
-
-// MAC is the key that names the chunks of one store. It is derived from the root
-// so that a captured host can ask only after its own data.
-func (k Keys) MAC(store string) seal.MACKey {
-	return seal.MACKey(k.Dedup.ID([]byte("holdfast dedup scope\x00" + store)))
+	_, err = readNamings(w) // it changes while we run, so it is read when it is needed
+	return k, err
 }
 
 func readSigningKey(path string) (seal.SigningKey, error) {

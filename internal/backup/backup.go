@@ -114,8 +114,9 @@ type Config struct {
 	Recipients func() (to []seal.Recipient, allowOne bool, err error)
 	Signer     seal.SigningKey // the source agent's
 	// Writer is the key that signs the snapshots of a store: Signer's, or an agent's.
-	Writer   func(store string) seal.VerifyKey
-	MAC      func(store string) seal.MACKey
+	Writer func(store string) seal.VerifyKey
+	// Naming is the key that names the chunks of a store, for a backup that begins now.
+	Naming   func(store string) (Naming, error)
 	Vault    seal.SigningKey // the vault agent's
 	CacheDir string
 	// Lost and Found are called in the transaction that records the change.
@@ -271,6 +272,10 @@ type SnapshotFact struct {
 	// Incomplete says what is missing from the copy. Such a copy is kept, and is
 	// no success.
 	Incomplete string `json:"incomplete,omitempty"`
+	// Named is since when the key is in use that names its chunks, and Anew why all content
+	// was stored anew although there are snapshots before it.
+	Named string `json:"dedup_since,omitempty"`
+	Anew  string `json:"anew,omitempty"`
 }
 
 // Short says what is missing from the copy.
@@ -299,7 +304,7 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 		return m.failed(ctx, w.Job(), a, started, err)
 	}
 	fact := SnapshotFact{Snapshot: man.ID, Manifest: man.Hash(), Created: man.Created, Seconds: m.cfg.Clock().Sub(started).Seconds(),
-		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Lines: map[string]location.Line{}, Reason: a.Reason, Job: w.Job().ID, Incomplete: incomplete}
+		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Lines: map[string]location.Line{}, Reason: a.Reason, Job: w.Job().ID, Incomplete: incomplete, Named: man.Labels[LabelNaming], Anew: man.Labels[LabelAnew]}
 	for _, c := range copies {
 		fact.Locations[c.Place] = "complete"
 		if c.Err != nil {
@@ -381,18 +386,22 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	if places, err = m.allowed(ctx, p, places, away); err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
+	name, err := m.cfg.Naming(store)
+	if err != nil {
+		return nil, nil, repo.Stats{}, err
+	}
 	to, allowOne, err := m.cfg.Recipients()
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
 	wr, err := repo.NewWriter(ctx, repo.WriterConfig{
 		Places: places, Scope: store, Kind: p.Kind, Recipients: to, AllowOne: allowOne, Signer: m.cfg.Signer,
-		MAC: m.cfg.MAC(store), CacheDir: m.cfg.CacheDir, Parent: m.parent(ctx, places, store), Clock: m.cfg.Clock,
+		MAC: name.Key, Epoch: name.Epoch, CacheDir: m.cfg.CacheDir, Parent: m.parent(ctx, places, store), Clock: m.cfg.Clock,
 	})
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
 	}
-	partial := src.Snapshot(ctx, wr, progressTo(ctx, w, m.cfg.Log))
+	partial := src.Snapshot(ctx, wr, telling(name.Label(wr), progressTo(ctx, w, m.cfg.Log)))
 	if partial != nil && !errors.Is(partial, source.ErrIncomplete) {
 		wr.Abort()
 		return nil, nil, repo.Stats{}, partial

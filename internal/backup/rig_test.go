@@ -125,7 +125,7 @@ func (r rig) start() rig {
 		Policies:   func() []Policy { return []Policy{*r.policy} },
 		Source:     func(string) (source.Store, error) { return r.src, nil },
 		Recipients: func() ([]seal.Recipient, bool, error) { return r.keys.Recipients(), false, nil },
-		MAC:        func(string) seal.MACKey { return r.keys.MAC },
+		Naming:     func(string) (Naming, error) { return Naming{Key: r.keys.MAC}, nil },
 		Lost: func(_ context.Context, tx *db.Tx, l Loss) error {
 			return hear(tx, "lost "+l.Store+", last seen "+l.LastOK.Format("15:04:05")+": "+l.Error)
 		},

@@ -1,6 +1,7 @@
 package drill
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -442,6 +444,10 @@ func (c *climb) readBack(ctx context.Context, r *repo.Repository, ms []*repo.Man
 
 func verify(ctx context.Context, r *repo.Repository, man *repo.Manifest, ids []seal.Identity) ([]repo.Damage, error) {
 	snap, err := r.Snapshot(ctx, man, ids...)
+	if errors.Is(err, seal.ErrNoIdentity) {
+		to, _ := r.SealedTo(ctx, man) // who can open it, if that can be told
+		return nil, fmt.Errorf("snapshot %s is sealed to %s, and the key of the drills is none of them: %w", man.ID, cmp.Or(strings.Join(to, " and "), "nobody that it names"), err)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,13 @@ type Repository struct {
 	//
 	// Defaults to none: each backup decides for itself.
 	StandardRetention Period `yaml:"standard_retention"`
+	// DedupEpoch is how long the chunks of a store are named by one key. Whoever has that
+	// key and can read a location's objects, though not open them, can find out whether
+	// content that he knows is among them. The first backup after its end takes a new key
+	// and stores all content anew, once; older snapshots stay readable.
+	//
+	// At least 1d. Defaults to none: "holdfast key rotate --dedup" changes the key.
+	DedupEpoch Period `yaml:"dedup_epoch"`
 }
 
 // ApprovedPlaces limits where backups may lie. An empty list allows everything of its kind.

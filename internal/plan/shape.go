@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"holdfast/internal/calendar"
 )
@@ -65,6 +66,9 @@ func (d *decoder) shape(p *Plan) {
 		if limit < 0 {
 			d.complainAt(codeValue, path, "write a number of megabytes, or leave it away for no limit", "%q is less than nothing", path)
 		}
+	}
+	if e := p.Repository.DedupEpoch; !e.IsZero() && e.Approx() < 24*time.Hour {
+		d.complainAt(codeValue, "repository.dedup_epoch", "write 1d or longer; 1y is usual", "an epoch of %s would store all content anew all the time", e)
 	}
 	for id, e := range p.Exceptions {
 		d.span("exceptions."+id, e.From, e.Until)

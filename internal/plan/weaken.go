@@ -66,6 +66,7 @@ func weakenings() []diffRule {
 		{"classes.*.keep_min", classMin, "data may go sooner", nil},
 		{"classes.*.keep_max", byClass, "copies go sooner", nil},
 		{"classes.*.standard_retention", shorter, "keeping less needs no reason any more", nil},
+		{"repository.dedup_epoch", longer, "a key that names chunks, once leaked, is of use for longer", nil},
 		{"repository.standard_retention", shorter, "keeping less needs no reason any more", nil},
 		{"stores.*.kind", anyChange, "something else is backed up", nil},
 		{"stores.*.protect", protect, "less protects it", nil},

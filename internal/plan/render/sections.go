@@ -39,7 +39,7 @@ func init() {
 			tells: []string{"backups.*.every", "backups.*.log.max_lag", "backups.*.copies.*", "backups.*.copies.*.every", "backups.*.keep", "backups.*.takes"}},
 		"retention": {title: "Retention", write: (*writer).retention,
 			tells: []string{"classes.*.keep_min", "classes.*.keep_max", "classes.*.standard_retention", "repository.standard_retention", "backups.*.retention.why"}},
-		"encryption":    {title: "Encryption and keys", write: (*writer).encryption, tells: []string{"keys.*.recipient", "keys.*.holders.*", "keys.*.offline", "repository.id", "repository.encrypt_to.*", "repository.allow_one_recipient"}},
+		"encryption":    {title: "Encryption and keys", write: (*writer).encryption, tells: []string{"keys.*.recipient", "keys.*.holders.*", "keys.*.offline", "repository.id", "repository.encrypt_to.*", "repository.allow_one_recipient", "repository.dedup_epoch"}},
 		"locations":     {title: "Locations", write: (*writer).locations, tells: []string{"locations.*.kind", "locations.*.path", "locations.*.provider", "locations.*.account", "locations.*.region", "locations.*.domain", "locations.*.jurisdiction", "locations.*.s3.lock"}},
 		"tests":         {title: "Restore tests and exercises", write: (*writer).tests, tells: []string{"drills.*.of.*", "drills.*.every", "drills.*.pick", "drills.*.rung", "drills.*.fresh_for", "exercises.*.kind", "exercises.*.every", "exercises.*.after.*", "exercises.*.scenarios.*", "exercises.*.covers.*"}},
 		"recovery":      {title: "Recovery order and procedures", write: (*writer).recovery, tells: []string{"runbooks.*.detect", "runbooks.*.steps.**", "stores.*.recover.to"}},

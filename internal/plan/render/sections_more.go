@@ -82,6 +82,9 @@ func (w *writer) encryption() {
 		rows = append(rows, []string{w.text(id), w.or(w.whos(k.Holders)), where, reads, w.code(k.Recipient)})
 	}
 	w.table("The plan names no key.", []string{"Key", "Holders", "Private half", "Reads", "Public half"}, rows)
+	if e := p.Repository.DedupEpoch; !e.IsZero() {
+		w.para("The key that names the chunks of a store is used for %s; then everything is stored anew under another one.", e)
+	}
 	if id := p.Repository.ID; id != "" {
 		w.para("Repository: %s.", w.text(id))
 	}
