@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"holdfast/internal/repo"
@@ -494,3 +495,111 @@ func TestAbortAndCancel(t *testing.T) {
 type failing struct{ err error }
 
 func (f *failing) Read([]byte) (int, error) { return 0, f.err }
+
+// A pairing breaks the uploads of packs two at a time: the nth is held until the next one
+// is on its way too, then the one, the other or both fail, before or after they took
+// effect. What comes behind them goes well, unless dead says that it does not.
+type pairing struct {
+	repo.Store
+	n              int // from 1; 0: nothing is broken
+	first, second  bool
+	landed, dead   bool
+	mu             sync.Mutex
+	packs, tripped int
+	both           chan struct{}
+}
+
+func (p *pairing) Put(ctx context.Context, name string, size int64, body io.Reader) error {
+	p.mu.Lock()
+	fail := p.dead && p.tripped > 0
+	if strings.HasPrefix(name, "packs/") {
+		p.packs++
+		switch k := p.packs; {
+		case p.n > 0 && k == p.n:
+			p.mu.Unlock()
+			select {
+			case <-p.both:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			p.mu.Lock()
+			fail = p.first
+		case p.n > 0 && k == p.n+1:
+			close(p.both)
+			fail = p.second
+		}
+		if fail {
+			p.tripped++
+		}
+	}
+	p.mu.Unlock()
+	if fail && !p.landed {
+		return repotest.ErrInjected
+	}
+	if err := p.Store.Put(ctx, name, size, body); err != nil || !fail {
+		return err
+	}
+	return repotest.ErrInjected
+}
+
+// Two packs are on their way at once. Whichever of them fails, and whether the other lands,
+// nothing that is listed is incomplete, and the next run builds on what landed.
+func TestTwoUploadsAtOnce(t *testing.T) {
+	ctx := t.Context()
+	tree := smallTree()
+	for i := range 3 {
+		tree = append(tree, file{path: fmt.Sprintf("c/%d", i), content: random(uint64(10+i), 1<<20)})
+	}
+	for mode := range 1 << 4 {
+		first, second, landed, dead := mode&1 != 0, mode&2 != 0, mode&4 != 0, mode&8 != 0
+		if !first && !second {
+			continue
+		}
+		total := 0
+		for n := 0; n == 0 || n < total-1; n++ {
+			b := newBed(t)
+			faulty := &pairing{Store: b.store, first: first, second: second, landed: landed, dead: dead, both: make(chan struct{})}
+			r, err := repo.Open(ctx, faulty)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg := b.config(repo.Place{Name: "here", Repo: r})
+			cfg.PackSize, cfg.CacheDir, cfg.Workers = 64<<10, t.TempDir(), 1
+			if n == 0 {
+				if _, _, err := write(ctx, cfg, tree); err != nil {
+					t.Fatal(err)
+				}
+				if total = faulty.packs; total < 4 {
+					t.Fatalf("only %d packs", total)
+				}
+				continue
+			}
+			faulty.n = n
+			what := fmt.Sprintf("packs %d and %d, first %t, second %t, landed %t, for good %t", faulty.n, faulty.n+1, first, second, landed, dead)
+			// What fails once is put again, and what landed all the same is found; what is lost
+			// for good is loud.
+			lost := dead && !landed
+			if _, _, err := write(ctx, cfg, tree); lost && !errors.Is(err, repotest.ErrInjected) || err != nil && !errors.Is(err, repotest.ErrInjected) {
+				t.Errorf("%s: %v", what, err)
+			}
+			ms, err := b.repo.Manifests(ctx, "")
+			if err != nil || lost && len(ms) > 0 {
+				t.Errorf("%s: listed %v, %v", what, ms, err)
+			}
+			for _, m := range ms {
+				if err := b.repo.Check(ctx, m); err != nil {
+					t.Errorf("%s: listed and not complete: %v", what, err)
+				}
+			}
+			faulty.n, faulty.dead = 0, false
+			m, copies, err := write(ctx, cfg, tree)
+			if err != nil || copies[0].Err != nil {
+				t.Fatalf("%s: the clean run: %v, %v", what, copies, err)
+			}
+			if err := b.repo.Check(ctx, m); err != nil {
+				t.Errorf("%s: %v", what, err)
+			}
+			sameFiles(t, restored(ctx, t, b.repo, m, b.keys.Identity), tree)
+		}
+	}
+}

@@ -80,6 +80,38 @@ func TestTwoPeopleSign(t *testing.T) {
 	})
 }
 
+// Two names with one key are one person, whatever the plan says.
+func TestOneKeyIsOnePerson(t *testing.T) {
+	r := oneRig(t, "SSH-cid", "SSH-ben")
+	q := ask(t, r, deletion, "ana")
+	if _, err := r.sign(q, "ben", "ben"); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.sign(q, "cid", "ben")
+	refusedWith(t, err, "in another name")
+	refusedWith(t, r.take(q, deletion), "has 1 signatures")
+}
+
+// Signatures are for the text that people read. Who changes in the state what the act is
+// has signatures for another text.
+func TestActIsWhatWasSigned(t *testing.T) {
+	r := oneRig(t)
+	q := ask(t, r, deletion, "ana")
+	for _, p := range []string{"ben", "cid"} {
+		var err error
+		if q, err = r.sign(q, p, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	worse := deletion
+	worse.Does = []string{"delete snapshot y"}
+	q.Act = worse
+	if err := r.d.Tx(t.Context(), func(tx *db.Tx) error { return r.m.save(t.Context(), tx, q) }); err != nil {
+		t.Fatal(err)
+	}
+	refusedWith(t, r.take(q, worse), "another act")
+}
+
 // Requests end; they can be stopped by anybody; and who changes what is stored gains
 // nothing, because signatures are checked again.
 func TestRequestsEnd(t *testing.T) {

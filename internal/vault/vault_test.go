@@ -3,6 +3,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"holdfast"
 	"holdfast/internal/repo"
 	"holdfast/internal/repo/repotest"
+	"holdfast/internal/seal"
 )
 
 // Copies are kept for their time and no longer, whatever the location got late; what
@@ -82,6 +84,71 @@ func TestHold(t *testing.T) {
 
 // One snapshot goes early, or the guard is overruled, by two people and for exactly
 // what they signed.
+// Retention counts from the first receipt that the vault itself signed, for a snapshot that a
+// writer signed. What others sign moves nothing and makes nothing go.
+func TestOnlyTrueReceiptsCount(t *testing.T) {
+	r := oneRig(t)
+	ctx := t.Context()
+	forger, err := seal.GenerateSigningKey("vault")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms := r.days(3)
+	put := func(location string, m *repo.Manifest, at time.Time, key seal.SigningKey) {
+		t.Helper()
+		p, err := r.place(ctx, location)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.places[location].Set("receipts/db/"+m.ID, nil)
+		if err := p.PutReceipt(ctx, repo.Receipt{Scope: "db", Snapshot: m.ID, Manifest: m.Hash(), Place: location, Received: at, Vault: "vault"}, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	long := noon.Add(-90 * 24 * time.Hour)
+	put("near", ms[0], long, forger)                     // a forged receipt of long ago
+	put("far", ms[1], noon.Add(5*24*time.Hour), r.vault) // and a true one that came later
+	seen := func() (out []string) {
+		for _, s := range r.prune(PruneRequest{}).Shelves {
+			for _, d := range s.Decided {
+				if !d.Keep {
+					t.Errorf("%s goes at %s: %s", d.Snapshot, s.Location, d.Why)
+				}
+				out = append(out, fmt.Sprintf("%s %s %s", s.Location, d.Snapshot[:8], d.Received.Format("02")))
+			}
+		}
+		slices.Sort(out)
+		return out
+	}
+	want := []string{}
+	for _, l := range []string{"far", "near"} {
+		for i, m := range ms {
+			day := m.Created.Format("02")
+			if l == "near" && i == 0 {
+				day = time.Time{}.Format("02") // no receipt of ours lies there
+			}
+			want = append(want, fmt.Sprintf("%s %s %s", l, m.ID[:8], day))
+		}
+	}
+	slices.Sort(want)
+	if got := seen(); !slices.Equal(got, want) {
+		t.Errorf("received\n%q, want\n%q", got, want)
+	}
+	// A snapshot that a stranger signed has no time either, whoever countersigned it.
+	stranger := r.keys
+	r.keys.Signer = forger
+	r.places["far"].Set("snapshots/db/"+ms[2].ID, nil)
+	w := r.backup(100)
+	r.keys = stranger
+	for _, s := range r.prune(PruneRequest{}).Shelves {
+		for _, d := range s.Decided {
+			if d.Snapshot == w.ID && !d.Received.IsZero() {
+				t.Errorf("a stranger's snapshot counts at %s since %s", s.Location, d.Received)
+			}
+		}
+	}
+}
+
 func TestEarly(t *testing.T) {
 	eachRig(t, func(t *testing.T, r *rig) {
 		ms := r.days(3)
