@@ -186,6 +186,36 @@ func TestEarly(t *testing.T) {
 	})
 }
 
+// A listing that lacks a snapshot which the state remembers is not believed: nothing of that
+// location is collected, and it is said. What a snapshot needs elsewhere is not garbage here.
+func TestCollectionAsksTheState(t *testing.T) {
+	r := oneRig(t)
+	ms := r.days(3)
+	last := ms[len(ms)-1]
+	for _, kind := range []string{"snapshots", "receipts"} {
+		r.places["near"].Set(kind+"/db/"+last.ID, nil)
+	}
+	if rep := r.prune(PruneRequest{Apply: true}); len(rep.Findings) != 0 || rep.Garbage["near"].Marked != 0 {
+		t.Fatalf("what is needed at the other location is garbage, or a stop: %+v", rep)
+	}
+	r.m.cfg.Copies = func(context.Context, string) ([]Copy, error) {
+		return []Copy{{Snapshot: last.ID, Location: "near", Complete: true, Received: noon}}, nil
+	}
+	rep := r.prune(PruneRequest{Apply: true})
+	if len(rep.Findings) != 1 || rep.Findings[0].Code != CodeGarbage || !strings.Contains(rep.Findings[0].Message, last.ID) {
+		t.Errorf("a listing that lacks %s is believed: %+v", last.ID, rep.Findings)
+	}
+}
+
+// A hold forbids what two people would sign for.
+func TestHoldRefusesAnEarlyDeletion(t *testing.T) {
+	r := oneRig(t)
+	ms := r.days(3)
+	r.declare("", "holds:\n  case-7: {of: [db], why: \"a claim\", by: ana}\n")
+	_, err := r.m.run(t.Context(), PruneRequest{Store: "db", Snapshot: ms[1].ID, By: "ana", Why: "asked for"})
+	refusedWith(t, err, "held: case-7")
+}
+
 // An attacker who fills the window with empty copies gets nothing deleted.
 func TestGuardStopsAttack(t *testing.T) {
 	eachRig(t, func(t *testing.T, r *rig) {
