@@ -3,6 +3,7 @@
 package files
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -57,7 +58,7 @@ func (k *walk) visitFile(ctx context.Context, d *os.File, name, path string, st 
 // it had in the last snapshot, if its times say that neither changed since. It
 // reports whether it did, or failed to.
 func (k *walk) unchanged(ctx context.Context, path string, st *unix.Stat_t) (bool, error) {
-	if !k.atRest(k.s.cfg.Clock(), st) {
+	if k.w.Parent() == nil || !k.atRest(k.s.cfg.Clock(), st) {
 		return false, nil
 	}
 	done, err := k.w.AddUnchanged(ctx, k.entry(path, st))
@@ -80,8 +81,7 @@ func (k *walk) readFile(ctx context.Context, d *os.File, name, path string, last
 		k.missing(path, err)
 		return false, nil
 	}
-	f := os.NewFile(uintptr(fd), path)
-	defer f.Close()
+	defer unix.Close(fd) // only read from: there is nothing to lose
 	// What was opened counts, whatever the name meant before.
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -102,11 +102,8 @@ func (k *walk) readFile(ctx context.Context, d *os.File, name, path string, last
 	if k.s.reading != nil {
 		k.s.reading(path)
 	}
-	if !last && midway(d, f, name) {
-		return true, nil
-	}
 	e.Sparse = sparse(fd, &st)
-	c := &content{f: f, before: st, left: st.Size, last: last}
+	c := &content{fd: fd, dir: d, name: name, before: st, left: st.Size, last: last}
 	err = k.w.Add(ctx, e, k.s.cfg.Pace.Reader(ctx, c))
 	var rerr *readError
 	switch {
@@ -151,11 +148,15 @@ func sparse(fd int, st *unix.Stat_t) bool {
 
 // content reads a file as long as it was at the beginning, so that one which
 // grows faster than it is read comes to an end. At that end it looks whether the
-// file is still the same.
+// file is still the same. It reads the descriptor itself: an os.File would be offered
+// to the poller and looked at by the collector, twice the calls for a small file.
 type content struct {
-	f       *os.File
+	fd      int
+	dir     *os.File // where the file lies
+	name    string   // in dir
 	before  unix.Stat_t
 	left    int64
+	begun   bool // the first bytes were looked at
 	last    bool // store it although it changed
 	changed bool
 }
@@ -167,21 +168,47 @@ func (c *content) Read(p []byte) (int, error) {
 	if int64(len(p)) > c.left {
 		p = p[:c.left]
 	}
-	n, err := c.f.Read(p)
-	c.left -= int64(n)
-	if err == io.EOF { // shorter than it was
-		return n, c.end()
+	n, err := unix.Read(c.fd, p)
+	for err == unix.EINTR {
+		n, err = unix.Read(c.fd, p)
 	}
 	if err != nil {
-		return n, &readError{err}
+		return 0, &readError{err}
+	}
+	c.left -= int64(n)
+	if n == 0 && len(p) > 0 { // shorter than it was
+		return 0, c.end()
+	}
+	if !c.begun && !c.last {
+		if c.begun = true; c.midway(p[:n]) {
+			return 0, errChanged
+		}
 	}
 	return n, nil
+}
+
+// midway reports whether the file, which begins with b, is a database of SQLite in the
+// middle of a transaction: its journal came after the directory was listed, and without
+// it half of the transaction may be in the file. A journal that comes later still, or is
+// gone by now, is no matter: what its transaction writes is a change while the file is read.
+func (c *content) midway(b []byte) bool {
+	if len(b) < len(sqliteMagic) && c.before.Size >= int64(len(sqliteMagic)) { // a short read
+		b = make([]byte, len(sqliteMagic))
+		if n, err := unix.Pread(c.fd, b, 0); err != nil || n < len(b) {
+			return false
+		}
+	}
+	if !bytes.HasPrefix(b, []byte(sqliteMagic)) {
+		return false
+	}
+	var st unix.Stat_t
+	return unix.Fstatat(int(c.dir.Fd()), c.name+"-journal", &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // end returns io.EOF, or errChanged.
 func (c *content) end() error {
 	var now unix.Stat_t
-	if err := unix.Fstat(int(c.f.Fd()), &now); err != nil {
+	if err := unix.Fstat(c.fd, &now); err != nil {
 		return &readError{err}
 	}
 	b := &c.before

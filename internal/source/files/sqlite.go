@@ -29,6 +29,22 @@ import (
 // sqliteMagic begins every database of SQLite: sqlite.org/fileformat.html, 1.3.
 const sqliteMagic = "SQLite format 3\x00"
 
+// openLogs are those of them that say that a database is in use.
+var openLogs = [...]string{"-journal", "-shm"}
+
+// namesWithLogs returns names if one of them is such a log, else none: most directories
+// hold no database, and then nobody looks for its logs once for each file.
+func namesWithLogs(names []string) []string {
+	for _, name := range names {
+		for _, log := range openLogs {
+			if strings.HasSuffix(name, log) {
+				return names
+			}
+		}
+	}
+	return nil
+}
+
 // sqliteLogs are what SQLite writes beside a database that is in use.
 var sqliteLogs = []string{"-journal", "-shm", "-wal"}
 
@@ -36,25 +52,15 @@ var sqliteLogs = []string{"-journal", "-shm", "-wal"}
 // called name is open. A write-ahead log without its index was left by a process that
 // is gone: its files are at rest, and opening them would make a new index there.
 func inUse(names []string, name string) bool {
-	for _, log := range []string{"-journal", "-shm"} {
+	if len(names) == 0 {
+		return false
+	}
+	for _, log := range openLogs {
 		if _, ok := slices.BinarySearch(names, name+log); ok {
 			return true
 		}
 	}
 	return false
-}
-
-// midway reports whether an open file is a database of SQLite in the middle of a
-// transaction: its journal came after the directory was listed, and without it half of
-// the transaction may be in the file. A journal that comes later still is no matter:
-// what its transaction writes to the file is a change while it is read.
-func midway(d, f *os.File, name string) bool {
-	magic := make([]byte, len(sqliteMagic))
-	if _, err := f.ReadAt(magic, 0); err != nil || string(magic) != sqliteMagic {
-		return false
-	}
-	var st unix.Stat_t
-	return unix.Fstatat(int(d.Fd()), name+"-journal", &st, unix.AT_SYMLINK_NOFOLLOW) == nil
 }
 
 // copiedWith reports whether a path is the log of a database that was copied with

@@ -51,7 +51,7 @@ type walk struct {
 	links    map[inode]linked
 
 	databases map[string]bool // of SQLite, copied with their logs
-	names     []string        // of the part of a directory that is visited, sorted
+	names     []string        // of the part of a directory that is visited, sorted; none if no database is in use there
 
 	users  map[int]string
 	groups map[int]string
@@ -125,11 +125,12 @@ func (k *walk) dir(ctx context.Context, d *os.File, prefix string, dev uint64, d
 			k.problem(strings.TrimSuffix(or(prefix, "."), "/"), fmt.Errorf("read directory: %w", err))
 			return nil
 		}
+		beside := namesWithLogs(names)
 		for _, name := range names {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			k.names = names // what was visited inside may have had others
+			k.names = beside // what was visited inside may have had others
 			if err := k.visit(ctx, d, name, prefix+name, dev, depth); err != nil {
 				return err
 			}
