@@ -16,7 +16,8 @@
 //
 // # What it does not show
 //
-// The page cache is warm for everybody and the repositories lie on the disk of the
+// Everything is read once before each turn, so that the page cache is warm for everybody,
+// and the repositories lie on the disk of the
 // data. Carry ratios to another machine, not seconds.
 //
 // The environment may set BENCH_DIR (where to work; everything is removed at the

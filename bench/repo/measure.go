@@ -148,6 +148,9 @@ func (b *bench) small(ctx context.Context, files int) error {
 }
 
 func (b *bench) backup(ctx context.Context, i int, data string) (cost, error) {
+	if err := warm(data); err != nil {
+		return cost{}, err
+	}
 	c, err := b.tools[i].backup(ctx, data)
 	if err != nil {
 		return c, err
@@ -161,6 +164,9 @@ func (b *bench) backup(ctx context.Context, i int, data string) (cost, error) {
 // looked at, too.
 func (b *bench) restore(ctx context.Context, i int, data string, compared bool) (cost, error) {
 	to := filepath.Join(b.dir, "restored")
+	if err := warm(b.tools[i].repo()); err != nil {
+		return cost{}, err
+	}
 	c, err := b.tools[i].restore(ctx, data, to)
 	if err == nil && compared {
 		if err = same(data, to); err != nil {
@@ -171,6 +177,23 @@ func (b *bench) restore(ctx context.Context, i int, data string, compared bool) 
 		return c, err
 	}
 	return c, os.RemoveAll(to)
+}
+
+// warm reads every file below dir, so that each tool finds the same page cache: borg has
+// the system forget what it read, and whoever came behind it read from the disk.
+func warm(dir string) error {
+	return filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		f, err := os.Open(p)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		_, err = io.Copy(io.Discard, f)
+		return err
+	})
 }
 
 func (c cost) String() string {
