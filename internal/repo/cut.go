@@ -42,14 +42,21 @@ func newCutter(key seal.MACKey) *cutter {
 	return c
 }
 
-// next returns the length of the first chunk of b. The caller gives at least
-// maxChunk bytes, or all that is left.
-func (c *cutter) next(b []byte) int {
-	if len(b) <= minChunk {
-		return len(b)
-	}
+// A search is how far a chunk was looked through, from its first byte on.
+type search struct {
+	at   int    // the next byte to look at, once it is past minChunk
+	hash uint64 // of what is behind it
+}
+
+// find looks for the end of the chunk that begins b. Without one it notes in s how far
+// it came: the next call gets b with more behind it and goes on from there. A chunk of
+// maxChunk ends in any case; the end of a file is the caller's to know.
+func (c *cutter) find(b []byte, s *search) (n int, ok bool) {
 	const avgBits = 19 // 512 KiB
-	g, h, i := &c.gear, uint64(0), minChunk
+	g, h, i := &c.gear, s.hash, max(s.at, minChunk)
+	if len(b) <= i {
+		return 0, false
+	}
 	for _, stage := range [...]struct {
 		until int
 		shift uint
@@ -62,38 +69,39 @@ func (c *cutter) next(b []byte) int {
 		for ; i+8 <= end; i += 8 {
 			p := b[i : i+8 : i+8]
 			if h<<1+g[p[0]] < below {
-				return i + 1
+				return i + 1, true
 			}
 			if h = h<<2 + (g[p[0]]<<1 + g[p[1]]); h < below {
-				return i + 2
+				return i + 2, true
 			}
 			if h<<1+g[p[2]] < below {
-				return i + 3
+				return i + 3, true
 			}
 			if h = h<<2 + (g[p[2]]<<1 + g[p[3]]); h < below {
-				return i + 4
+				return i + 4, true
 			}
 			if h<<1+g[p[4]] < below {
-				return i + 5
+				return i + 5, true
 			}
 			if h = h<<2 + (g[p[4]]<<1 + g[p[5]]); h < below {
-				return i + 6
+				return i + 6, true
 			}
 			if h<<1+g[p[6]] < below {
-				return i + 7
+				return i + 7, true
 			}
 			if h = h<<2 + (g[p[6]]<<1 + g[p[7]]); h < below {
-				return i + 8
+				return i + 8, true
 			}
 		}
 		for ; i < end; i++ {
 			h = h<<1 + g[b[i]]
 			if h < below {
-				return i + 1
+				return i + 1, true
 			}
 		}
 	}
-	return i
+	s.at, s.hash = i, h
+	return i, i == maxChunk
 }
 
 // isZero reports whether all of b is zero.

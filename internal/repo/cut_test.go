@@ -51,6 +51,39 @@ func TestCutsAreWhereThePlainLoopCuts(t *testing.T) {
 	}
 }
 
+// next is the length of the first chunk of b: at least maxChunk bytes, or all that is left.
+func (c *cutter) next(b []byte) int {
+	if n, ok := c.find(b, &search{}); ok {
+		return n
+	}
+	return len(b)
+}
+
+// A chunk that comes piece by piece is cut where the whole one is.
+func TestCutsDoNotDependOnHowContentComes(t *testing.T) {
+	c := newCutter(seal.MACKey{7})
+	r := rand.New(rand.NewPCG(3, 4))
+	b := make([]byte, 16<<20)
+	_, _ = rand.NewChaCha8([32]byte{2}).Read(b)
+	clear(b[5<<20 : 9<<20])
+	for rest := b; len(rest) > 0; {
+		want := c.next(rest[:min(len(rest), maxChunk)])
+		var s search
+		n, ok := 0, false
+		for have := 0; !ok && have < len(rest); {
+			have = min(have+1+r.IntN(64<<10), len(rest))
+			n, ok = c.find(rest[:have], &s)
+		}
+		if !ok {
+			n = len(rest)
+		}
+		if n != want {
+			t.Fatalf("chunk at %d is cut at %d, want %d", len(b)-len(rest), n, want)
+		}
+		rest = rest[n:]
+	}
+}
+
 func BenchmarkCut(b *testing.B) {
 	c := newCutter(seal.MACKey{7})
 	buf := make([]byte, 64<<20)

@@ -3,11 +3,9 @@ package repo
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"iter"
-	"slices"
 
 	"holdfast/internal/seal"
 )
@@ -54,18 +52,31 @@ type span struct {
 	n   int
 }
 
-// A job is a bundle of chunks that are compressed together.
+// A job is a bundle of chunks that are compressed together. Content is read into it and
+// cut in place.
 type job struct {
-	buf  []byte // in room, which it never outgrows
+	buf  []byte // the chunks, from the front of room, which they never outgrow
+	read int    // bytes behind buf that were read and are in no chunk yet
 	uses []*use
 	room []byte
 }
 
-// A job holds bundles of up to bundleSize, or one chunk.
-const jobRoom = max(bundleSize, maxChunk)
+// A job holds bundles of up to bundleSize, or one chunk and what is read behind it to
+// see that it is not the last.
+const jobRoom = maxChunk + 16<<10
 
-// newJob returns an empty job. There are never more than a writer's stages hold: the
-// one that is filled, two on their way, and one for each worker.
+// Jobs that may wait to be hashed, and for a worker. Reading goes on while all workers
+// compress, and they find work while small files are opened.
+const (
+	hashAhead = 2
+	workAhead = 1
+)
+
+// jobs is how many there may be: the one that is filled and its successor, those that
+// wait, the one that is hashed, and one for each worker.
+func (c *WriterConfig) jobs() int { return 2 + hashAhead + 1 + workAhead + c.Workers }
+
+// newJob returns an empty job.
 func (w *Writer) newJob() (*job, error) {
 	select {
 	case j := <-w.spare:
@@ -128,11 +139,6 @@ func (w *Writer) end(p *pending, drop bool) {
 // read cuts a file's content into chunks.
 func (w *Writer) read(ctx context.Context, p *pending, content io.Reader) error {
 	var err error
-	if w.rbuf == nil {
-		if w.rbuf, err = allocate(readBuffer); err != nil {
-			return err
-		}
-	}
 	if p.e.Cut == CutPages || p.e.Sparse {
 		err = w.readPages(ctx, p, content)
 	} else {
@@ -142,44 +148,82 @@ func (w *Writer) read(ctx context.Context, p *pending, content io.Reader) error 
 	return err
 }
 
-// readContent cuts where the content says. Behind it hashFiles hashes the chunks.
+// readContent cuts where the content says. It reads into the bundle, behind the chunks
+// that are there; only what is left when the next chunk does not fit any more is moved, to
+// the next bundle. Behind it hashFiles hashes the chunks.
 func (w *Writer) readContent(ctx context.Context, p *pending, content io.Reader) error {
-	start, end, idle := 0, 0, 0
-	for eof := false; ; {
-		// One byte more than a chunk can have: then the last chunk is known to be it.
-		for !eof && end-start <= maxChunk {
-			if end == len(w.rbuf) {
-				end = copy(w.rbuf, w.rbuf[start:end])
-				start = 0
+	defer w.dropRead()
+	var (
+		s     search
+		n     int
+		found bool
+		eof   bool
+	)
+	for idle := 0; ; {
+		j := w.bundle
+		start := len(j.buf)
+		if !found {
+			n, found = w.cutter.find(j.room[start:start+j.read], &s)
+		}
+		// One byte more than the chunk has, or the end: then the last one is known to be it.
+		if !eof && (!found || n == j.read) {
+			limit := bundleSize + 1
+			if start == 0 && j.read >= limit { // a long chunk, which is rare
+				limit = len(j.room)
 			}
-			n, err := content.Read(w.rbuf[end:])
-			end += n
+			if start+j.read >= limit {
+				if err := w.flush(ctx); err != nil {
+					return err
+				}
+				continue
+			}
+			got, err := content.Read(j.room[start+j.read : limit])
+			j.read += got
 			if err == io.EOF {
 				eof = true
 			} else if err != nil {
 				return err
 			}
-			if idle++; n > 0 {
+			if idle++; got > 0 {
 				idle = 0
 			} else if idle > 100 {
 				return io.ErrNoProgress
 			}
+			continue
 		}
-		if start == end { // an empty file
+		if j.read == 0 { // an empty file
 			p.e.Hash = w.sum()
 			return nil
 		}
-		n := w.cutter.next(w.rbuf[start:min(end, start+maxChunk)])
-		last := eof && start+n == end
-		if err := w.addChunk(ctx, w.rbuf[start:start+n], &use{owner: p, n: n, off: p.e.Size, hashed: true, last: last}); err != nil {
+		if !found {
+			n = j.read
+		}
+		if start > 0 && start+n > bundleSize {
+			if err := w.flush(ctx); err != nil {
+				return err
+			}
+			continue
+		}
+		last := eof && n == j.read
+		j.read -= n
+		if err := w.addUse(ctx, &use{owner: p, n: n, off: p.e.Size, hashed: true, last: last}); err != nil {
 			return err
 		}
-		start += n
 		p.e.Size += int64(n)
 		if last {
 			return nil
 		}
+		s, found = search{}, false
 	}
+}
+
+// dropRead forgets what a file that could not be read to its end left behind the chunks.
+func (w *Writer) dropRead() {
+	j := w.bundle
+	if len(j.buf)+j.read > bundleSize && len(j.buf) <= bundleSize {
+		forget(j.room[bundleSize:])
+	}
+	j.read = 0
 }
 
 // readPages cuts every MiB. In a sparse file it leaves out zero pages, which then
@@ -187,6 +231,12 @@ func (w *Writer) readContent(ctx context.Context, p *pending, content io.Reader)
 // whose pages are known from the last snapshot it stores those that changed; a MiB of
 // which they are the greater part, as a whole.
 func (w *Writer) readPages(ctx context.Context, p *pending, content io.Reader) error {
+	if w.rbuf == nil {
+		var err error
+		if w.rbuf, err = allocate(readBuffer); err != nil {
+			return err
+		}
+	}
 	w.hash.Reset()
 	defer func() { p.e.Hash = w.hash.Sum(nil) }()
 	_, was := w.former(p.e.Path)
@@ -367,39 +417,53 @@ func (w *Writer) addChunk(ctx context.Context, data []byte, u *use) error {
 			return err
 		}
 	}
+	copy(w.bundle.room[len(w.bundle.buf):], data)
+	return w.addUse(ctx, u)
+}
+
+// addUse makes the next u.n bytes of the bundle's room, which hold a chunk, part of it.
+func (w *Writer) addUse(ctx context.Context, u *use) error {
 	w.emitMu.Lock()
 	u.owner.remaining++
 	if u.last {
 		u.owner.remaining++ // for the hash
 	}
 	w.emitMu.Unlock()
-	w.bundle.buf = append(w.bundle.buf, data...)
-	w.bundle.uses = append(w.bundle.uses, u)
-	if len(w.bundle.buf) >= bundleSize || len(w.bundle.uses) >= maxBundleChunks {
+	j := w.bundle
+	j.buf = j.room[:len(j.buf)+u.n]
+	j.uses = append(j.uses, u)
+	if len(j.buf) >= bundleSize || len(j.uses) >= maxBundleChunks {
 		return w.flush(ctx)
 	}
 	return w.err()
 }
 
-// flush hands the bundle to the workers.
+// flush hands the bundle to the workers. What was read behind its chunks goes to the
+// next one.
 func (w *Writer) flush(ctx context.Context) error {
-	if len(w.bundle.uses) == 0 {
+	full := w.bundle
+	if len(full.uses) == 0 {
 		return nil
 	}
-	select {
-	case w.bundles <- w.bundle:
-		var err error
-		if w.bundle, err = w.newJob(); err != nil {
-			w.bundle = &job{} // shut finds nothing in it
-			w.fail(err)
-		}
+	next, err := w.newJob()
+	if err != nil {
+		w.fail(err)
 		return err
-	case <-ctx.Done():
-		w.fail(ctx.Err()) // the bundle holds chunks of entries that count as added
-		return ctx.Err()
-	case <-w.ctx.Done():
-		return w.err()
 	}
+	next.read = copy(next.room, full.room[len(full.buf):][:full.read])
+	full.read = 0
+	w.bundle = next
+	select {
+	case w.bundles <- full:
+		return nil
+	case <-ctx.Done():
+		w.fail(ctx.Err()) // it holds chunks of entries that count as added
+		err = ctx.Err()
+	case <-w.ctx.Done():
+		err = w.err()
+	}
+	w.freeJob(full)
+	return err
 }
 
 // hashFiles hashes the files whose chunks go by, in the order in which they were
@@ -580,172 +644,6 @@ func (w *Writer) resolve(uses []*use, l location) {
 	cuts := w.drain()
 	w.emitMu.Unlock()
 	w.storeEntries(cuts)
-}
-
-// An emitter writes the list of entries in the order in which they were added.
-// The writer's emitMu owns it.
-type emitter struct {
-	queue    []*pending
-	list     []byte
-	first    string // path of the first entry that begins in list
-	begun    bool   // whether one does
-	lines    int
-	last     string
-	unsorted bool
-	files    int64
-	bytes    int64
-	segments []rootEntries
-}
-
-// A root lists the segments that hold the entries.
-type root struct {
-	Format  int           `json:"format"`
-	Scope   string        `json:"scope"`
-	Kind    string        `json:"kind"`
-	ID      string        `json:"id"`
-	Sorted  bool          `json:"sorted"`
-	Files   int64         `json:"files"`
-	Bytes   int64         `json:"bytes"`
-	Entries []rootEntries `json:"entries"`
-}
-
-type rootEntries struct {
-	Pack    uint32 `json:"pack"`
-	Segment uint32 `json:"segment"`
-	Size    int    `json:"size"`
-	Lines   int    `json:"lines"`
-	First   *text  `json:"first,omitempty"`
-}
-
-func (t text) MarshalJSON() ([]byte, error) { return appendText(nil, string(t)), nil }
-
-// A cut is a piece of the entry list on its way to its segment.
-type cut struct {
-	slot  int
-	plain []byte
-}
-
-// drain writes out the entries at the head of the queue that wait for nothing,
-// and returns the pieces of the list that are full. The caller holds emitMu.
-func (w *Writer) drain() []cut {
-	em := &w.emit
-	n := 0
-	var cuts []cut
-	for ; n < len(em.queue) && em.queue[n].remaining == 0; n++ {
-		p := em.queue[n]
-		em.queue[n] = nil
-		if p.drop {
-			continue
-		}
-		e := &p.e
-		slices.SortFunc(e.Extents, func(a, b Extent) int { return int(min(max(a.Offset-b.Offset, -1), 1)) })
-		e.Extents = joinExtents(e.Extents)
-		if em.files > 0 && comparePaths(em.last, e.Path) >= 0 {
-			em.unsorted = true
-		}
-		em.last = e.Path
-		em.files++
-		em.bytes += e.Size
-		if !em.begun {
-			em.first, em.begun = e.Path, true
-		}
-		at := len(em.list)
-		em.list = appendEntry(em.list, e)
-		em.lines += 1 + max(0, (len(e.Extents)-1)/extentsPerLine)
-		w.cache.remember(em.list[at:])
-		for len(em.list) >= bundleSize {
-			cuts = append(cuts, em.cut(bundleSize))
-		}
-	}
-	em.queue = em.queue[n:]
-	return cuts
-}
-
-// cut takes the first lines off the list: at least n bytes of them, or all.
-func (em *emitter) cut(n int) cut {
-	end := len(em.list)
-	if n < end {
-		end = n - 1
-		for em.list[end] != '\n' {
-			end++
-		}
-		end++
-	}
-	c := cut{slot: len(em.segments), plain: slices.Clone(em.list[:end])}
-	lines := 0
-	for _, b := range c.plain {
-		if b == '\n' {
-			lines++
-		}
-	}
-	r := rootEntries{Size: end, Lines: lines}
-	if em.begun {
-		first := text(em.first)
-		r.First = &first
-	}
-	em.segments = append(em.segments, r)
-	em.list = em.list[:copy(em.list, em.list[end:])]
-	em.lines -= lines
-	em.begun = false // what is left can only continue the last entry
-	return c
-}
-
-// storeEntries puts pieces of the entry list into segments.
-func (w *Writer) storeEntries(cuts []cut) {
-	for _, c := range cuts {
-		l, err := w.storeMeta(kindEntries, c.plain)
-		if err != nil {
-			w.fail(err)
-			return
-		}
-		w.mu.Lock()
-		pack := w.number(l.pack)
-		w.mu.Unlock()
-		w.emitMu.Lock()
-		w.emit.segments[c.slot].Pack, w.emit.segments[c.slot].Segment = pack, l.segment
-		w.emitMu.Unlock()
-	}
-}
-
-func (w *Writer) storeMeta(kind uint8, plain []byte) (location, error) {
-	if len(plain) > maxPlain {
-		return location{}, fmt.Errorf("snapshot %q: a root or entry of %d bytes: %w", w.id, len(plain), ErrLimit)
-	}
-	stored, code := compress(nil, plain, Zstd)
-	if err := proofread(nil, plain, stored, code); err != nil {
-		return location{}, err
-	}
-	return w.meta.put(kind, len(plain), stored, code, []chunk{{w.cfg.MAC.ID(plain), uint32(len(plain))}})
-}
-
-// finishEntries writes the rest of the list and the root, and returns where it lies.
-func (w *Writer) finishEntries() (RootRef, error) {
-	w.emitMu.Lock()
-	var cuts []cut
-	if len(w.emit.list) > 0 {
-		cuts = append(cuts, w.emit.cut(len(w.emit.list)))
-	}
-	left := len(w.emit.queue)
-	w.emitMu.Unlock()
-	w.storeEntries(cuts)
-	if err := w.err(); err != nil {
-		return RootRef{}, err
-	}
-	if left > 0 {
-		panic(fmt.Sprintf("repo: %d entries wait for chunks though all workers have ended", left))
-	}
-	em := &w.emit
-	b, err := json.Marshal(root{formatOne, w.cfg.Scope, w.cfg.Kind, w.id, !em.unsorted, em.files, em.bytes, em.segments})
-	if err != nil {
-		return RootRef{}, err
-	}
-	l, err := w.storeMeta(kindRoot, b)
-	if err != nil {
-		return RootRef{}, err
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return RootRef{w.number(l.pack), l.segment}, nil
 }
 
 // proofread decompresses what is about to be sealed, while it is still in the

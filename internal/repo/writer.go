@@ -71,7 +71,7 @@ const (
 	maxPlaces       = 32
 	uploads         = 2 // packs on their way to one place at once
 	dataBuffers     = uploads + 1
-	readBuffer      = 4 << 20
+	readBuffer      = 3 * pageChunk
 )
 
 // Stats count what a writer did.
@@ -110,7 +110,7 @@ type Writer struct {
 
 	addMu  sync.Mutex // the reading side: everything down to labels
 	bundle *job
-	rbuf   []byte
+	rbuf   []byte // of readPages
 	hash   hash.Hash
 	closed bool
 	labels map[string]string
@@ -158,7 +158,7 @@ func NewWriter(ctx context.Context, cfg WriterConfig) (*Writer, error) {
 	target, room := func() int { return cfg.PackSize }, cfg.PackSize
 	w := &Writer{
 		cfg: cfg, now: cfg.Clock().UTC(), repoID: cfg.Places[0].Repo.id, cutter: newCutter(cfg.MAC), hash: seal.NewHash(), pages: seal.NewPageHasher(cfg.MAC), labels: map[string]string{},
-		spare: make(chan *job, cfg.Workers+3), bundles: make(chan *job, 1), jobs: make(chan *job), flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
+		spare: make(chan *job, cfg.jobs()), bundles: make(chan *job, hashAhead), jobs: make(chan *job, workAhead), flights: map[chunkKey]*flight{}, byID: map[packID]uint32{},
 	}
 	err := w.survey(ctx)
 	if err != nil {
