@@ -1,11 +1,11 @@
 // Command repo measures Holdfast's backups of files against restic and borg: in one
 // run, on one machine, on data that it makes itself.
 //
-//	go run ./bench/repo [-only mixed,verify,small,million]
+//	go run ./bench/repo [-only mixed,verify,index,small,million]
 //
 // Mixed is about 3 GB of files of all kinds, verify reads the repository that they
-// leave, small is many files of a few hundred bytes, and million as many of them as
-// that. Each can be measured alone.
+// leave, index knows the chunks of a terabyte that is not there, small is many files of
+// a few hundred bytes, and million as many of them as that. Each can be measured alone.
 //
 // Ours is the built program (bin/holdfast backup and restore, with one location and
 // no server), theirs are the installed programs; all encrypt and compress. Each takes
@@ -17,8 +17,8 @@
 // # What it does not show
 //
 // Everything is read once before each turn, so that the page cache is warm for everybody,
-// and the repositories lie on the disk of the
-// data. Carry ratios to another machine, not seconds.
+// and the repositories lie on the disk of the data. Carry ratios to another machine, not
+// seconds.
 //
 // The environment may set BENCH_DIR (where to work; everything is removed at the
 // end), BENCH_RUNS (of the mixed files; the small ones are run once), BENCH_MB (of
@@ -72,8 +72,8 @@ func main() {
 // parts in the order in which they are measured. "small" is for whoever has no time
 // for a million.
 var (
-	parts   = []string{"mixed", "verify", "small", "million"}
-	usually = []string{"mixed", "verify", "million"}
+	parts   = []string{"mixed", "verify", "index", "small", "million"}
+	usually = []string{"mixed", "verify", "index", "million"}
 )
 
 func readOptions() (options, error) {
@@ -165,7 +165,7 @@ func (b *bench) all(ctx context.Context) error {
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) error
-	}{{"mixed", b.mixed}, {"verify", b.verify}, {"small", func(ctx context.Context) error { return b.small(ctx, b.opt.files) }},
+	}{{"mixed", b.mixed}, {"verify", b.verify}, {"index", b.index}, {"small", func(ctx context.Context) error { return b.small(ctx, b.opt.files) }},
 		{"million", func(ctx context.Context) error { return b.small(ctx, million) }}} {
 		if !b.opt.only[part.name] {
 			continue

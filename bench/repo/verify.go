@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 	"fmt"
+	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -64,6 +67,28 @@ func (b *bench) verify(ctx context.Context) error {
 	}
 	b.table.Add("verify, stored bytes authenticated per core (goal 2.5 or more)", authentic, "the goal", []float64{2.5}, "GB/s")
 	b.table.Add("verify, original bytes opened and compared per core (goal 0.8 or more)", whole, "the goal", []float64{0.8}, "GB/s")
+	return nil
+}
+
+// peakLine is what the test of a terabyte's index says of its process, in MB.
+var peakLine = regexp.MustCompile(`peak of the process while it wrote \d+ MB more: (\d+) MB`)
+
+// index measures the memory of a process that knows the chunks of a terabyte and backs up
+// more. The terabyte is made up: its packs are names and sizes, its chunks are in the cache.
+func (b *bench) index(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "go", "test", "-count=1", "-v", "-run", "^TestIndexOfATerabyteFitsIntoMemory$", "./internal/repo").CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("index of a terabyte: %w: %s", err, out)
+	}
+	found := peakLine.FindSubmatch(out)
+	if found == nil {
+		return fmt.Errorf("index of a terabyte: no peak in %q", out)
+	}
+	mb, err := strconv.ParseFloat(string(found[1]), 64)
+	if err != nil {
+		return err
+	}
+	b.table.Goal("a terabyte of known chunks, peak memory", []float64{mb}, "the goal", []float64{256}, "MB", 1)
 	return nil
 }
 
