@@ -21,7 +21,7 @@ import (
 
 // ExtractConfig says how a snapshot is restored.
 type ExtractConfig struct {
-	Dir     string // made if absent; files that are there already are not replaced but reported
+	Dir     string // made if absent; files that are there already are not replaced but reported, unless Over is set
 	Workers int    // as many as cores, and two more for waiting, if 0
 	Owners  bool   // give files to their owners, by name where the name exists here; takes privileges
 
@@ -37,6 +37,11 @@ type ExtractConfig struct {
 	// gets; what it returns is used by one goroutine at a time and must not fail.
 	Witness func(path string) io.Writer
 
+	// Over writes into the files that are there, and only what differs. A file with other
+	// names, or of which the snapshot has holes, is made anew. What stands in the way of a
+	// file and is none is reported. A restore that was interrupted is repeated.
+	Over bool
+
 	// NoSync leaves the last writes to the kernel. For drills: a restore that must
 	// survive a power cut syncs the file system before it reports success.
 	NoSync bool
@@ -46,6 +51,7 @@ type ExtractConfig struct {
 type ExtractStats struct {
 	Files  int64    // entries restored, of all types
 	Bytes  int64    // content written
+	Kept   int64    // of it, content that was there already (Over)
 	Lost   []string // metadata that the target could not take, e.g. attributes; the first 1000
 	Damage []Damage // what could not be restored whole, with the paths
 }
@@ -180,6 +186,7 @@ type outFile struct {
 	mu     sync.Mutex
 	f      *os.File
 	direct *os.File // the same file, opened past the page cache; may be nil
+	over   bool     // it held something
 	err    error
 	bad    segmentKey
 	hash   hash.Hash
@@ -298,22 +305,24 @@ func (x *extractor) write(p part) {
 				x.complete(p, w, fmt.Errorf("extent at %d beyond its segment: %w", e.Offset, ErrDamaged))
 				return
 			}
-			if err := f.writeAt(plain[e.At:int64(e.At)+e.Length], e.Offset); err != nil {
+			kept, err := f.writeAt(plain[e.At:int64(e.At)+e.Length], e.Offset)
+			if err != nil {
 				err = fmt.Errorf("write %q: %w", f.e.Path, err)
 				x.cancel(err) // the target cannot take more: not the copy's fault
 				x.complete(p, w, err)
 				return
 			}
-			x.wrote(e.Length)
+			x.wrote(e.Length, kept)
 		}
 	}
 	x.complete(p, w, nil)
 }
 
-func (x *extractor) wrote(n int64) {
+func (x *extractor) wrote(n, kept int64) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.stats.Bytes += n
+	x.stats.Kept += kept
 	if x.cfg.Progress != nil {
 		x.cfg.Progress(x.stats.Bytes)
 	}
@@ -332,17 +341,25 @@ func (x *extractor) open(f *outFile) error {
 		return escape(err)
 	}
 	defer d.done()
-	f.f, err = d.root.OpenFile(base, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if x.cfg.Over {
+		if f.f, err = x.openOver(d.root, base, &f.e); err != nil {
+			return escape(err)
+		}
+		f.over = f.f != nil
+	}
+	if f.f == nil {
+		f.f, err = d.root.OpenFile(base, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	}
 	if err != nil {
 		return escape(err)
 	}
-	if f.e.Size == 0 {
+	if f.e.Size == 0 && !f.over {
 		return nil
 	}
 	if err := f.f.Truncate(f.e.Size); err != nil {
 		return fmt.Errorf("write %q: %w", f.e.Path, err)
 	}
-	if f.e.Size >= directFrom {
+	if f.e.Size >= directFrom && !f.over {
 		f.direct = openDirect(f.f)
 	}
 	return nil
@@ -359,16 +376,18 @@ func (f *outFile) await(n int) {
 	}
 }
 
-func (f *outFile) writeAt(b []byte, off int64) error {
+func (f *outFile) writeAt(b []byte, off int64) (kept int64, err error) {
+	if f.over {
+		return f.writeOver(b, off)
+	}
 	if f.direct != nil && aligned(b, off) {
-		_, err := f.direct.WriteAt(b, off)
-		if err == nil {
-			return nil
+		if _, err := f.direct.WriteAt(b, off); err == nil {
+			return 0, nil
 		}
 		// The file system promised and does not keep it: the ordinary way is right too.
 	}
-	_, err := f.f.WriteAt(b, off)
-	return err
+	_, err = f.f.WriteAt(b, off)
+	return 0, err
 }
 
 // complete settles a part: its bytes wait for their turn in the hash, and the last
