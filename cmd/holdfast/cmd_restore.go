@@ -130,6 +130,12 @@ content is replaced, and what was there is put aside into .holdfast-before-TIME 
 DIR. Nothing is deleted. What the snapshot does not hold stays, or with
 --put-aside-extra is put aside, too. --dry-run lists every change before.
 
+--delta restores a PostgreSQL over DIR, its own stopped data directory: files that
+are what the base backup holds stay and are not fetched, of the others only pages that
+differ are written, and what the base backup does not have is removed once a dry run has
+listed it. A restore that is broken off leaves a directory that says so and that no
+server opens; the next one goes on from there.
+
 Without a target the newest state held at the location is restored. Where the log of
 a database cannot be used up to its end, that state is older than it should be: the
 restore is refused, says what would be lost at most, and is carried out when that much
@@ -162,10 +168,10 @@ there, and nobody took the loss.`,
 			if st, ok := p.Stores[r.Store]; ok && st.Kind != plan.KindPostgres && (baseOnly || r.AcceptLoss != 0) {
 				return &usageError{holdfast.WithHint(fmt.Errorf("store %q has no log: --base-only and --accept-loss are for databases", r.Store), "--snapshot names one of its snapshots")}
 			}
-			if r.To == "" && (!dry || inPlace) {
+			if r.To == "" && (!dry || inPlace || r.Delta) {
 				return &usageError{holdfast.WithHint(errors.New("restore needs --to DIR"), "name an empty or absent directory, for example --to /tmp/restored")}
 			}
-			if purpose == "" && !dry {
+			if purpose == "" && (!dry || r.Delta) { // which opens the list of files
 				return &usageError{holdfast.WithHint(errors.New("restore needs --purpose TEXT"),
 					"say what the read key is used for: --purpose \"incident 12\", a ticket, or a reason; it is recorded")}
 			}
@@ -194,6 +200,15 @@ there, and nobody took the loss.`,
 					return err
 				}
 				return c.restorePart(cmd.Context(), p, opt, r, part, dry)
+			}
+			if st, ok := p.Stores[r.Store]; ok && r.Delta && st.Kind != plan.KindPostgres {
+				return &usageError{holdfast.WithHint(fmt.Errorf("store %q is no PostgreSQL: --delta is for its data directories", r.Store), "--in-place makes a folder what it was")}
+			}
+			if r.RemoveExtra != "" && !r.Delta {
+				return &usageError{holdfast.WithHint(errors.New("--remove-extra goes with --delta"), "add --delta; another restore goes into an empty directory")}
+			}
+			if dry && r.Delta {
+				return c.dryDelta(cmd.Context(), p, opt, r)
 			}
 			if dry {
 				return c.dryRestore(cmd.Context(), p, opt, r)
@@ -226,9 +241,14 @@ there, and nobody took the loss.`,
 	f.StringArrayVar(&match, "match", nil, "bring back only what this pattern matches (\"*.pdf\", \"/a/**/b\", \"old/\"); may be repeated")
 	f.BoolVar(&inPlace, "in-place", false, "make the folder DIR what it was: write only what differs, put aside what was there")
 	f.BoolVar(&extra, "put-aside-extra", false, "with --in-place: put aside what the snapshot does not hold")
+	f.BoolVar(&r.Delta, "delta", false, "restore over DIR, the stopped data directory of the same database: write only what differs")
+	f.StringVar(&r.RemoveExtra, "remove-extra", "", "with --delta: remove what --delta --dry-run listed under this code")
 	f.BoolVar(&dry, "dry-run", false, "say what would be restored, and restore nothing")
 	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "latest", "base-only")
 	cmd.MarkFlagsMutuallyExclusive("at", "lsn", "xid", "name", "base-only", "accept-loss")
+	for _, other := range []string{"in-place", "path", "match"} {
+		cmd.MarkFlagsMutuallyExclusive("delta", other)
+	}
 	return cmd
 }
 
@@ -262,6 +282,23 @@ func (c *cli) dryRestore(ctx context.Context, p *plan.Plan, opt app.Options, r a
 			return
 		}
 		fmt.Fprintf(o, "would restore %s to %s from %q, which can bring it back to any instant from %s to %s\n", r.Store, r.Target, offer.Location, when(offer.From), when(offer.To))
+	})
+}
+
+// dryDelta says what a restore over a data directory would change.
+func (c *cli) dryDelta(ctx context.Context, p *plan.Plan, opt app.Options, r app.RestoreRequest) error {
+	d, err := app.DeltaOf(ctx, p, opt, r)
+	if err != nil {
+		return err
+	}
+	return c.print(d, func(o io.Writer) {
+		fmt.Fprintf(o, "%d files, %s, are as in the base backup and stay; of %d others pages are written, and %d are made, %s at most\n", d.Same, size(d.SameBytes), len(d.Differ), len(d.Missing), size(d.Bytes))
+		for _, name := range d.Extra {
+			fmt.Fprintf(o, "removes %s\n", name)
+		}
+		if d.Code != "" {
+			fmt.Fprintf(o, "%d files are not in the base backup; to remove them: --remove-extra %s\n", len(d.Extra), d.Code)
+		}
 	})
 }
 

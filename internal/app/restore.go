@@ -31,6 +31,10 @@ type RestoreRequest struct {
 	Target                        holdfast.Target
 	Identities                    []seal.Identity
 	FilesOnly                     bool
+	// Delta restores over a stopped data directory of the same database; RemoveExtra is the
+	// code of the list that DeltaOf gave.
+	Delta       bool
+	RemoveExtra string
 	// AcceptLoss is how much somebody agreed to lose where the newest state is asked for and the log
 	// cannot be used up to its end. Zero: they are asked.
 	AcceptLoss time.Duration
@@ -197,8 +201,10 @@ func gap(w holdfast.Window, t time.Time) time.Duration {
 
 // Restore brings a store back into a directory that a person named.
 func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (RestoreReport, error) {
-	if err := emptyDir(r.To); err != nil {
-		return RestoreReport{}, err
+	if !r.Delta {
+		if err := emptyDir(r.To); err != nil {
+			return RestoreReport{}, err
+		}
 	}
 	w, err := ChooseWindow(ctx, p, opt, r)
 	if err != nil {
@@ -210,26 +216,19 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 			return RestoreReport{}, err
 		}
 	}
-	src, err := openRestorer(p, r.Store, opt)
+	src, req, err := r.open(ctx, p, opt, w.Location)
 	if err != nil {
 		return RestoreReport{}, err
 	}
-	repository, err := NewPlaces(p, writers(opt.Workspace, p)...).Open(ctx, w.Location)
-	if err != nil {
-		return RestoreReport{}, err
-	}
-	account, err := sandbox.Unprivileged(ctx, "")
-	if err != nil {
-		return RestoreReport{}, err
-	}
-	to, err := filepath.Abs(r.To)
-	if err != nil {
-		return RestoreReport{}, err
-	}
+	to := req.Dir
 	r.Use()
-	got, err := src.Restore(ctx, source.Request{Repo: repository, Identities: r.Identities, Target: r.Target, Snapshot: r.Snapshot, Dir: to, Runner: account, FilesOnly: r.FilesOnly, Progress: r.Progress})
+	got, err := src.Restore(ctx, req)
 	if err != nil {
-		return RestoreReport{}, setAside(to, unopened(ctx, p, repository, r.Store, w.Location, r.Snapshot, r.Identities, err))
+		err = unopened(ctx, p, req.Repo, r.Store, w.Location, r.Snapshot, r.Identities, err)
+		if !r.Delta {
+			err = setAside(to, err)
+		}
+		return RestoreReport{}, err
 	}
 	rep := RestoreReport{Report: got.Report(), Location: w.Location, To: to, Lapse: lapse}
 	if err := got.Close(ctx); err != nil {
@@ -246,6 +245,51 @@ func Restore(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (
 		rep.Next = n.NextStep(to)
 	}
 	return rep, nil
+}
+
+// open opens the store and the location, and says what is asked of them.
+func (r *RestoreRequest) open(ctx context.Context, p *plan.Plan, opt Options, location string) (source.Store, source.Request, error) {
+	src, err := openRestorer(p, r.Store, opt)
+	if err != nil {
+		return nil, source.Request{}, err
+	}
+	repository, err := NewPlaces(p, writers(opt.Workspace, p)...).Open(ctx, location)
+	if err != nil {
+		return nil, source.Request{}, err
+	}
+	account, err := sandbox.Unprivileged(ctx, "")
+	if err != nil {
+		return nil, source.Request{}, err
+	}
+	to, err := filepath.Abs(r.To)
+	if err != nil {
+		return nil, source.Request{}, err
+	}
+	return src, source.Request{Repo: repository, Identities: r.Identities, Target: r.Target, Snapshot: r.Snapshot, Dir: to, Runner: account,
+		Delta: r.Delta, RemoveExtra: r.RemoveExtra, FilesOnly: r.FilesOnly, Progress: r.Progress}, nil
+}
+
+// DeltaOf says what a restore over what is in a directory would change. It reads, and
+// changes nothing.
+func DeltaOf(ctx context.Context, p *plan.Plan, opt Options, r RestoreRequest) (*postgres.Delta, error) {
+	w, err := ChooseWindow(ctx, p, opt, r)
+	if err != nil {
+		return nil, err
+	}
+	src, req, err := r.open(ctx, p, opt, w.Location)
+	if err != nil {
+		return nil, err
+	}
+	db, ok := src.(*postgres.Store)
+	if !ok {
+		return nil, fmt.Errorf("store %q is no PostgreSQL: %w", r.Store, holdfast.ErrUsage)
+	}
+	r.Use()
+	d, err := db.Delta(ctx, req)
+	if err != nil {
+		return nil, unreadable(r.Store, w.Location, r.Snapshot, err)
+	}
+	return d, nil
 }
 
 // objectName finds the object that an error of the repository names first.

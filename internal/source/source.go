@@ -111,13 +111,18 @@ type Request struct {
 	Identities []seal.Identity
 	Target     holdfast.Target
 	Snapshot   string // "" chooses the newest that can reach the target
-	Dir        string // empty or absent directory that the caller owns
+	Dir        string // empty or absent directory that the caller owns, or see Delta
 	Runner     Runner // nil where no engine has to be started
 	// Serve asks for an engine that goes on running after the call as the new
 	// production, at this address. Nil asks for a private one, or none.
 	Serve *Serve
 	// FilesOnly stops after the content is back and compared: no engine starts.
 	FilesOnly bool
+	// Delta restores over what the store once had in Dir, which is stopped, and writes only
+	// what differs. RemoveExtra stands for the list of what is removed, as whoever asks has
+	// seen it. Of use to the kind postgres only.
+	Delta       bool
+	RemoveExtra string
 	// ReadBack compares what the disk gives back, not what it was given: a drill
 	// proves, where a recovery must be quick.
 	ReadBack bool
@@ -179,6 +184,7 @@ type Report struct {
 	Complete time.Time        `json:"complete_until,omitzero"`
 	Bytes    int64            `json:"bytes"`
 	Files    int64            `json:"files"`
+	Kept     int64            `json:"kept_bytes,omitempty"` // that the directory held already
 	Fetch    time.Duration    `json:"fetch_ns"`
 	Replay   time.Duration    `json:"replay_ns"`
 	Verify   time.Duration    `json:"verify_ns"`

@@ -240,8 +240,7 @@ func (f Frontier) shared() source.Frontier {
 // Restore brings the cluster back: files, log, replay to the target, and on
 // request a server that takes over.
 func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restored, error) {
-	p, err := Plan(ctx, Restore{Repo: req.Repo, Scope: s.cfg.Store, Identities: req.Identities, Target: req.Target, Dir: req.Dir, Runner: req.Runner,
-		BinDir: s.cfg.BinDir, Workers: req.Workers, Progress: req.Progress, Snapshot: req.Snapshot, Clock: s.cfg.Clock})
+	p, err := Plan(ctx, s.planned(req))
 	if err != nil {
 		return nil, err
 	}
@@ -253,6 +252,7 @@ func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restore
 		return nil, err
 	}
 	got.report.Files, got.report.Bytes, got.report.Fetch = fetched.Files, fetched.Bytes+fetched.LogBytes, fetched.Total
+	got.report.Kept = fetched.Kept
 	began := time.Now()
 	compare := p.CompareWritten
 	if req.FilesOnly || req.ReadBack {
@@ -269,6 +269,24 @@ func (s *Store) Restore(ctx context.Context, req source.Request) (source.Restore
 		return got, nil
 	}
 	return got, got.replay(ctx, req)
+}
+
+// planned is the restore that a request asks for.
+func (s *Store) planned(req source.Request) Restore {
+	return Restore{Repo: req.Repo, Scope: s.cfg.Store, Identities: req.Identities, Target: req.Target, Dir: req.Dir, Runner: req.Runner,
+		Delta: req.Delta, RemoveExtra: req.RemoveExtra,
+		BinDir: s.cfg.BinDir, Workers: req.Workers, Progress: req.Progress, Snapshot: req.Snapshot, Clock: s.cfg.Clock}
+}
+
+// Delta says what a restore over what is in the directory would change, and changes
+// nothing.
+func (s *Store) Delta(ctx context.Context, req source.Request) (*Delta, error) {
+	req.Delta = true
+	p, err := Plan(ctx, s.planned(req))
+	if err != nil {
+		return nil, err
+	}
+	return p.Delta(ctx)
 }
 
 // A restored is what Restore gives back.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,6 +27,7 @@ import (
 type FetchStats struct {
 	Files     int64
 	Bytes     int64 // of files
+	Kept      int64 // bytes of files that were there already (Delta)
 	LogBytes  int64
 	Segments  int
 	Records   int64     // complete log records from the base's start to the goal
@@ -68,6 +70,13 @@ func (p *RestorePlan) fetch(ctx context.Context) (FetchStats, error) {
 	if err := p.makeDirs(); err != nil {
 		return stats, err
 	}
+	var have *Delta // what is there already
+	if r.Delta {
+		var err error
+		if have, err = p.applyDelta(ctx); err != nil {
+			return stats, err
+		}
+	}
 	if err := durable.WriteFile(durable.OS, filepath.Join(r.Dir, "recovery.signal"), nil, 0o600); err != nil {
 		return stats, err
 	}
@@ -81,7 +90,7 @@ func (p *RestorePlan) fetch(ctx context.Context) (FetchStats, error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		var err error
-		stats.Files, stats.Bytes, err = p.fetchFiles(gctx, report)
+		stats.Files, stats.Bytes, err = p.fetchFiles(gctx, have, report)
 		stats.FileTime = r.Clock().Sub(began)
 		return err
 	})
@@ -101,6 +110,12 @@ func (p *RestorePlan) fetch(ctx context.Context) (FetchStats, error) {
 	if err := p.outside.link(r.Dir); err != nil {
 		return stats, err
 	}
+	if r.Delta {
+		if err := p.endDelta(ctx); err != nil {
+			return stats, err
+		}
+		stats.Kept = p.kept + have.SameBytes
+	}
 	if err := errors.Join(own(r.Runner, r.Dir), own(r.Runner, p.shelfDir())); err != nil {
 		return stats, err
 	}
@@ -119,6 +134,9 @@ func (p *RestorePlan) makeDirs() error {
 		return err
 	}
 	for _, dir := range []string{p.restore.Dir, p.shelfDir()} {
+		if p.restore.Delta && dir == p.restore.Dir {
+			continue
+		}
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
@@ -162,7 +180,7 @@ var roleFiles = map[string]bool{
 	tablespaceMap: true,
 }
 
-func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files, size int64, err error) {
+func (p *RestorePlan) fetchFiles(ctx context.Context, have *Delta, report func(int64)) (files, size int64, err error) {
 	var before int64
 	m, err := placedManifest(ctx, p.snapshot)
 	if err != nil {
@@ -173,11 +191,19 @@ func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files
 		listed[f.Path] = f
 	}
 	p.written = map[string]contentWitness{}
+	if have != nil {
+		p.written[controlPath] = m.witness(listed[controlPath])
+		maps.Copy(p.written, have.kept)
+	}
 	stats, err := p.snapshot.Extract(ctx, repo.ExtractConfig{
 		Dir: p.restore.Dir, Workers: p.restore.Workers,
 		Rename: func(path string) (string, bool) {
 			name, ok := strings.CutPrefix(path, dataPrefix)
-			return p.outside.place(name), ok && !roleFiles[name]
+			place := p.outside.place(name)
+			if have != nil && (name == controlPath || have.kept[place] != nil) {
+				return place, false
+			}
+			return place, ok && !roleFiles[name]
 		},
 		Progress: func(n int64) { // the calls do not overlap
 			report(n - before)
@@ -194,8 +220,10 @@ func (p *RestorePlan) fetchFiles(ctx context.Context, report func(int64)) (files
 		},
 		// The server syncs the folder itself before it replays: the control file says
 		// that the cluster was not shut down.
-		NoSync: true,
+		NoSync: have == nil, // the control file comes when all else is durable
+		Over:   have != nil,
 	})
+	p.kept = stats.Kept
 	return stats.Files, stats.Bytes, err
 }
 

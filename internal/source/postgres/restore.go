@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,7 +26,7 @@ type Restore struct {
 	// target would take the first damage for the end.
 	Target holdfast.Target
 
-	// Dir becomes the data directory. It must not exist, or be empty. Beside it,
+	// Dir becomes the data directory. It must not exist, or be empty, unless Delta is set. Beside it,
 	// Dir.wal holds the log for the replay and Dir.run the socket and the server's log.
 	Dir string
 
@@ -36,6 +37,11 @@ type Restore struct {
 	Options  map[string]string // settings for the server; ours for a safe replay win
 	Progress func(holdfast.Progress)
 	Snapshot string // a base backup; the newest that can reach the target if empty
+
+	// Delta restores over a stopped data directory of the same cluster: only what differs
+	// is written. RemoveExtra is the Code of the Delta that somebody has seen.
+	Delta       bool
+	RemoveExtra string
 
 	// Pause ends the replay at the target without promoting: the server answers
 	// read-only queries and can be promoted later.
@@ -74,6 +80,7 @@ type RestorePlan struct {
 	doubtful   bool                      // whether the target lies behind the base is not known before the log is read
 	goal       *goal                     // set by Fetch
 	written    map[string]contentWitness // by path; set by Fetch
+	kept       int64                     // bytes that Fetch found in files of which others differed
 }
 
 // Plan looks for a way to the target at one location and refuses what cannot
@@ -462,9 +469,32 @@ func (p *RestorePlan) checkRoom() error {
 	}
 	// The log lies there twice: on its shelf, and some of it in the data directory.
 	const reserve = 256 << 20
-	if need := uint64(p.Base.Bytes) + uint64(p.LogBytes) + reserve; free < need {
+	need := uint64(p.Base.Bytes) + uint64(p.LogBytes) + reserve
+	if p.restore.Delta {
+		there, err := treeBytes(p.restore.Dir)
+		if err != nil {
+			return err
+		}
+		need -= min(there, uint64(p.Base.Bytes))
+	}
+	if free < need {
 		return holdfast.WithHint(fmt.Errorf("%q has %d MiB free, and the restore needs %d MiB", dir, free>>20, need>>20),
 			"free some space, or restore to a larger disk")
 	}
 	return nil
+}
+
+// treeBytes is how much the files of a folder hold.
+func treeBytes(dir string) (n uint64, err error) {
+	err = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		info, err := d.Info()
+		if err == nil {
+			n += uint64(info.Size())
+		}
+		return err
+	})
+	return n, err
 }
