@@ -73,6 +73,19 @@ func (b *bench) makeDatabase(ctx context.Context) error {
 	if err := b.fill(ctx); err != nil {
 		return err
 	}
+	version, err := b.server.Value(ctx, "SHOW server_version_num")
+	if err != nil {
+		return err
+	}
+	number, err := strconv.Atoi(version)
+	if err != nil {
+		return err
+	}
+	for _, q := range postgres.GrantPages(number, role) { // as docs/ops/postgresql.md asks for
+		if _, err := b.server.QueryIn(ctx, database, q); err != nil {
+			return err
+		}
+	}
 	if _, err := b.server.QueryIn(ctx, database, "CREATE TABLE acknowledged (n bigint PRIMARY KEY, at timestamptz NOT NULL DEFAULT clock_timestamp())"); err != nil {
 		return err
 	}

@@ -21,6 +21,8 @@ type cost struct {
 	wall   float64 // seconds
 	cpu    float64 // seconds, of the program and of the database server
 	stored float64 // MB
+	read   float64 // MB of the database's files, where it is known
+	how    string  // "all" pages or those that the "log" names, and why
 }
 
 // noiseWork is what is hashed to see how busy the machine is with other things.

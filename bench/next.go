@@ -43,7 +43,8 @@ func (b *bench) next(ctx context.Context, name, key string) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.stop(context.WithoutCancel(ctx))) }()
 	b.say("backups to build on, for %s updates", name)
-	if _, err := p.backup(ctx, "first backup", repo.Zstd); err != nil {
+	first, err := p.backup(ctx, "first backup", repo.Zstd)
+	if err != nil {
 		return err
 	}
 	for _, config := range []string{b.peer.plain, b.peer.bundled} {
@@ -67,7 +68,7 @@ func (b *bench) next(ctx context.Context, name, key string) (err error) {
 		}
 		c.stored, before = c.stored-before, c.stored
 		ours = append(ours, c)
-		b.say("  %-20s %6.2f s, %6.2f s of processors, %5.0f MB", "ours", c.wall, c.cpu, c.stored)
+		b.say("  %-20s %6.2f s, %6.2f s of processors, %5.0f MB; read %.0f MB of the database, which was asked for %s", "ours", c.wall, c.cpu, c.stored, c.read, c.how)
 		for _, peer := range []struct {
 			config string
 			to     *[]cost
@@ -81,6 +82,16 @@ func (b *bench) next(ctx context.Context, name, key string) (err error) {
 		}
 	}
 	what := "next base, " + name + " updates"
+	var whole []cost
+	for range ours {
+		whole = append(whole, first)
+	}
+	read := func(c cost) float64 { return c.read }
+	goal := 0.0
+	if name == "skewed" {
+		goal = 0.04
+	}
+	b.table.Goal(what+", read from production", each(ours, read), "all of the database", each(whole, read), "MB", goal)
 	for _, peer := range []struct {
 		name string
 		runs []cost

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -155,6 +156,7 @@ func (p *protection) stop(ctx context.Context) error {
 
 // backup takes a base backup as the product does, and returns how long that took.
 func (p *protection) backup(ctx context.Context, what string, codec repo.Codec) (cost, error) {
+	var m *repo.Manifest
 	c, err := p.b.timed(what, true, func() error {
 		w, err := repo.NewWriter(ctx, repo.WriterConfig{Places: p.places, Scope: stanza, Kind: postgres.Kind, Recipients: p.to, Signer: p.signer,
 			MAC: p.mac, CacheDir: filepath.Join(p.dir, "cache"), Codec: codec, Workers: processes})
@@ -165,7 +167,8 @@ func (p *protection) backup(ctx context.Context, what string, codec repo.Codec) 
 			w.Abort()
 			return err
 		}
-		_, copies, err := w.Finish(ctx)
+		var copies []repo.Copy
+		m, copies, err = w.Finish(ctx)
 		if err != nil {
 			return err
 		}
@@ -177,6 +180,10 @@ func (p *protection) backup(ctx context.Context, what string, codec repo.Codec) 
 	if err != nil {
 		return c, err
 	}
+	if n, err := strconv.ParseFloat(m.Labels[postgres.LabelRead], 64); err == nil {
+		c.read = n / 1e6
+	}
+	c.how = m.Labels[postgres.LabelPages] + " " + m.Labels[postgres.LabelPagesWhy]
 	c.stored, err = stored(filepath.Join(p.paths[0], "packs"), filepath.Join(p.paths[0], "snapshots"))
 	return c, err
 }
