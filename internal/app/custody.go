@@ -64,6 +64,11 @@ func (a *App) KeyHolders(ctx context.Context) (api.Keys, error) {
 		return k, err
 	}
 	k.Findings = append(k.Findings, kit...)
+	unopened, err := a.unopened(ctx)
+	if err != nil {
+		return k, err
+	}
+	k.Findings = append(k.Findings, unopened...)
 	if k.Register, err = a.Custody.Lives(ctx); err != nil {
 		return api.Keys{}, err
 	}

@@ -201,6 +201,12 @@ func (r rig) write(name string, size int) {
 // snapshot copies the folder to the places, with receipts.
 func (r rig) snapshot(places ...string) *repo.Manifest {
 	r.t.Helper()
+	return r.sealedTo(r.keys.Recipients(), places...)
+}
+
+// sealedTo is snapshot, for others.
+func (r rig) sealedTo(recipients []seal.Recipient, places ...string) *repo.Manifest {
+	r.t.Helper()
 	ctx := r.t.Context()
 	r.pass(time.Minute)
 	var to []repo.Place
@@ -211,7 +217,7 @@ func (r rig) snapshot(places ...string) *repo.Manifest {
 		}
 		to = append(to, repo.Place{Name: l, Repo: p})
 	}
-	w, err := repo.NewWriter(ctx, repo.WriterConfig{Places: to, Scope: "db", Kind: "files", Recipients: r.keys.Recipients(), Signer: r.keys.Signer, MAC: r.keys.MAC,
+	w, err := repo.NewWriter(ctx, repo.WriterConfig{Places: to, Scope: "db", Kind: "files", Recipients: recipients, Signer: r.keys.Signer, MAC: r.keys.MAC,
 		CacheDir: r.t.TempDir(), Clock: r.now})
 	if err != nil {
 		r.t.Fatal(err)

@@ -182,6 +182,9 @@ func (c *climb) all(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := c.newestOpens(ctx, r, ms, ids); err != nil {
+		return err
+	}
 	c.say("reading everything back")
 	if err := c.readBack(ctx, r, ms, ids); err != nil {
 		return err
@@ -310,6 +313,40 @@ func (c *climb) objects(ctx context.Context, r *repo.Repository, sub Subject) ([
 		c.add(holdfast.L1, "snapshot chain", holdfast.Passed, began, "%d snapshots, each naming the one before it", len(ours))
 	}
 	return ours, nil
+}
+
+// CheckNewest is the name of the check that what was written last opens.
+const CheckNewest = "what was written last opens with the drill's key"
+
+// newestOpens opens what was written last with the drill's key, whatever the point that was drawn.
+// A writer cannot try that itself, and what it says in the clear of its recipients may not
+// be so: sealed to others it would be found on the bad day.
+func (c *climb) newestOpens(ctx context.Context, r *repo.Repository, ms []*repo.Manifest, ids []seal.Identity) error {
+	if len(ms) == 0 {
+		return nil // which is said
+	}
+	began, last := c.m.cfg.Clock(), ms[len(ms)-1]
+	what := "snapshot " + last.ID
+	_, err := r.Snapshot(ctx, last, ids...)
+	if err == nil {
+		var ls []repo.LogInfo
+		if ls, err = r.Logs(ctx, c.d.Store); err == nil && len(ls) > 0 {
+			piece := slices.MaxFunc(ls, func(a, b repo.LogInfo) int {
+				return cmp.Or(cmp.Compare(a.Timeline, b.Timeline), cmp.Compare(a.End, b.End))
+			})
+			what += ", log " + piece.Name
+			_, _, err = r.ReadLog(ctx, piece, ids...)
+		}
+	}
+	switch {
+	case err == nil:
+		c.add(holdfast.L2, CheckNewest, holdfast.Passed, began, "%s", what)
+	case errors.Is(err, seal.ErrNoIdentity) || damaged(err):
+		c.add(holdfast.L2, CheckNewest, holdfast.Failed, began, "%s: %v", what, err)
+	default:
+		return err
+	}
+	return nil
 }
 
 // fresh judges age by the vault's time of arrival, never by the writer's clock:
