@@ -16,7 +16,7 @@ import (
 )
 
 func (c *cli) agentCmd() *cobra.Command {
-	return group("agent", "Make backups on a machine that cannot read them", c.agentInitCmd(), c.agentSourceCmd())
+	return group("agent", "Make backups on a machine that cannot read them", c.agentInitCmd(), c.agentSourceCmd(), c.agentPinCmd())
 }
 
 func (c *cli) agentInitCmd() *cobra.Command {

@@ -151,6 +151,9 @@ func OpenAgent(opt Options) (_ *SourceAgent, err error) {
 	if a.lock, err = durable.Lock(opt.Workspace.lock()); err != nil {
 		return nil, holdfast.WithHint(fmt.Errorf("another holdfast works in this workspace: %w", err), "stop it first")
 	}
+	if err := a.pinned(); err != nil {
+		return nil, errors.Join(err, a.lock.Unlock())
+	}
 	a.places = NewPlaces(a.plan)
 	return a, nil
 }

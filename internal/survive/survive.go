@@ -13,6 +13,10 @@
 // whom (docs/format/offline.md is their form). A copy has a code inside; that it comes back
 // shows that the copy opened, on that day and by somebody who had its passphrase.
 //
+// And it seals the recovery kit: plan, people, places and program for holders of whom several,
+// some of them outside the company, open it together. That a check-in was missed is told to
+// them; nothing here opens or sends a kit.
+//
 // # Invariants
 //
 //   - The package holds no private half. It seals, and compares answers with hashes.
