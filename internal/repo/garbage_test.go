@@ -415,6 +415,36 @@ func TestDeletesRefused(t *testing.T) {
 	v.whole(t, r, truth)
 }
 
+// A set of tombstones that somebody else signed makes nothing due before its time, and a
+// manifest that cannot be read stops the collector.
+func TestCollectorBelievesItsOwn(t *testing.T) {
+	ctx := t.Context()
+	v, _ := garbageAt(t)
+	r := v.at(t, v.store)
+	stranger, err := seal.GenerateSigningKey("vault")
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := v.collector(r)
+	forged.Signer, forged.Trust, forged.Now = stranger, []seal.VerifyKey{stranger.Public()}, v.now.Add(-2*repo.GarbageWait)
+	if out, err := forged.Collect(ctx); err != nil || out.Marked == 0 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if out, err := v.collector(r).Collect(ctx); err != nil || out.Deleted != 0 || out.Marked == 0 {
+		t.Errorf("by a stranger's tombstones: %+v, %v", out, err)
+	}
+	v.now = v.now.Add(2 * repo.GarbageWait)
+	for _, name := range v.store.Names() {
+		if strings.HasPrefix(name, "snapshots/") {
+			v.store.Set(name, v.store.Bytes(name)[:100])
+			break
+		}
+	}
+	if out, err := v.collector(v.at(t, v.store)).Collect(ctx); err == nil || out.Deleted+out.Marked != 0 {
+		t.Errorf("a manifest was cut, and %+v, %v", out, err)
+	}
+}
+
 // A listing that leaves a snapshot out never costs that snapshot its packs: a
 // receipt, a successor or the vault's memory names it.
 func TestListingsThatLie(t *testing.T) {
