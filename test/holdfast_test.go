@@ -73,7 +73,8 @@ func (e ending) String() string {
 // commandLimit ends a command that hangs, so that the test can say so.
 const commandLimit = 3 * time.Minute
 
-// clocks says by how much the clock of a test's commands is moved, by the test's name.
+// clocks says by how much the clock of a test's commands is moved, or which one they
+// follow, by the test's name.
 var clocks sync.Map
 
 // later moves the clock of the commands and servers that this test starts from here on.
@@ -90,8 +91,11 @@ func later(t *testing.T, d time.Duration) {
 func environment(t *testing.T) []string {
 	env := append(os.Environ(), "HOLDFAST_DIR=", "HOLDFAST_STATE=", "HOLDFAST_PURPOSE=test")
 	for name := t.Name(); name != ""; name = name[:max(0, strings.LastIndexByte(name, '/'))] {
-		if d, ok := clocks.Load(name); ok {
-			return append(env, fmt.Sprintf("HOLDFAST_CLOCK=%s", d))
+		switch moved, _ := clocks.Load(name); moved := moved.(type) {
+		case time.Duration:
+			return append(env, "HOLDFAST_CLOCK="+moved.String())
+		case *calendarClock:
+			return append(env, "HOLDFAST_CLOCK=@"+moved.file, "HOLDFAST_REHEARSAL=yes")
 		}
 	}
 	return env

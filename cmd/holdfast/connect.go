@@ -27,26 +27,7 @@ func (c *cli) options(level slog.Level) (app.Options, error) {
 	if err != nil {
 		return app.Options{}, err
 	}
-	return app.Options{Workspace: w, State: c.state, Clock: clock, Log: slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))}, nil
-}
-
-// clockVariable moves the clock of one process, for rehearsals of what comes in a
-// month: "+720h". A real system never sets it; the vault deletes nothing for a day
-// after a step of the clock.
-const clockVariable = "HOLDFAST_CLOCK"
-
-// clock returns the clock, and says so if it is moved.
-func (c *cli) clock() (func() time.Time, error) {
-	text := os.Getenv(clockVariable)
-	if text == "" {
-		return time.Now, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return nil, &usageError{holdfast.WithHint(fmt.Errorf("%s: %w", clockVariable, err), "unset it; for a rehearsal write a duration such as +720h")}
-	}
-	fmt.Fprintf(c.stderr, "holdfast: the clock is moved by %s (%s)\n", d, clockVariable)
-	return func() time.Time { return time.Now().Add(d) }, nil
+	return app.Options{Workspace: w, State: c.state, Clock: clock, Rehearsal: os.Getenv(clockVariable), Log: slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))}, nil
 }
 
 // tokenVariable holds the token for --server: an argument would show it to everybody on

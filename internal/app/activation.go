@@ -19,14 +19,8 @@ const weighEvery = 2 * time.Second
 
 // weighActivations asks the conditions again and again, until ctx ends.
 func (a *App) weighActivations(ctx context.Context) {
-	tick := time.NewTicker(weighEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	pause := a.pauses(ctx)
+	for pause(weighEvery) {
 		if err := a.weigh(ctx); err != nil && ctx.Err() == nil {
 			a.opt.Log.Warn("the conditions of the activation were not asked", "err", err)
 		}

@@ -34,11 +34,10 @@ const anchorPrefix = "ledger-"
 
 // anchor puts signed checkpoints of the ledger into every location.
 func (a *App) anchor(ctx context.Context) {
+	pause := a.pauses(ctx)
 	for {
-		select {
-		case <-ctx.Done():
+		if !pause(anchorEvery) {
 			return
-		case <-time.After(anchorEvery):
 		}
 		if err := a.Anchor(ctx); err != nil && ctx.Err() == nil {
 			a.opt.Log.Warn("ledger not anchored everywhere", "err", err, "hint", holdfast.Hint(err))

@@ -47,7 +47,10 @@ type Options struct {
 	// Offline opens stores only to bring them back: no password is needed.
 	Offline bool
 	Clock   func() time.Time
-	Log     *slog.Logger
+	// Rehearsal says what moves the clock, if it is not the machine's. It is noted in
+	// the ledger and found by status.
+	Rehearsal string
+	Log       *slog.Logger
 }
 
 // Work is what a process does of its own accord. The zero Work is everything: a
@@ -94,6 +97,7 @@ type App struct {
 	old      sync.Map // plans that were in force, by digest; what is in it is never changed
 	// compared holds the locations whose anchors the ledger was compared with.
 	compared sync.Map
+	stepped  stepped
 	lock     *durable.FileLock // on the workspace
 	hold     *db.Hold          // on the state
 	wg       sync.WaitGroup
@@ -225,6 +229,9 @@ func (a *App) Start(ctx context.Context) error {
 	if work := a.opt.Work; work.Asked {
 		return a.startAsked(ctx, work)
 	}
+	if err := a.noteRehearsal(ctx); err != nil {
+		return err
+	}
 	_ = a.adoptPlan(ctx) // it is in the log, and protection goes on by the plan before
 	a.warn(nil)
 	err := a.DB.Tx(ctx, func(tx *db.Tx) error {
@@ -256,6 +263,7 @@ func (a *App) Start(ctx context.Context) error {
 	a.wg.Go(func() { a.watchdog(ctx) })
 	a.wg.Go(func() { a.keepKeyUses(ctx) })
 	a.wg.Go(func() { a.watchClock(ctx) })
+	a.wg.Go(func() { a.watchSteps(ctx) })
 	a.wg.Go(func() { a.settleDuties(ctx) })
 	a.wg.Go(func() { a.weighActivations(ctx) })
 	a.wg.Go(func() { a.settleCalls(ctx) })
@@ -268,6 +276,9 @@ func (a *App) Start(ctx context.Context) error {
 func (a *App) startAsked(ctx context.Context, work Work) error {
 	if len(work.Jobs) == 0 {
 		return nil
+	}
+	if err := a.noteRehearsal(ctx); err != nil {
+		return err
 	}
 	// Also where no server ever runs: what a plan promised before is not taken back unsigned.
 	_ = a.adoptPlan(ctx) // it is in the log, and what was asked for is done by the plan before

@@ -26,16 +26,13 @@ const callsEvery = time.Second
 
 // settleCalls tells and calls people, again and again.
 func (a *App) settleCalls(ctx context.Context) {
-	tick := time.NewTicker(callsEvery)
-	defer tick.Stop()
+	pause := a.pauses(ctx)
 	for {
 		if err := a.Calls.Settle(ctx); err != nil && ctx.Err() == nil {
 			a.opt.Log.Error("people are not called", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(callsEvery) {
 			return
-		case <-tick.C:
 		}
 	}
 }

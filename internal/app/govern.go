@@ -33,14 +33,13 @@ const settleEvery = time.Minute
 
 // settleDuties looks at what people owe, again and again.
 func (a *App) settleDuties(ctx context.Context) {
+	pause := a.pauses(ctx)
 	for {
 		if err := errors.Join(a.lookAround(ctx), a.Duties.Settle(ctx), a.Duties.SettleMetrics(ctx)); err != nil && ctx.Err() == nil {
 			a.opt.Log.Warn("duties not settled", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(settleEvery) {
 			return
-		case <-time.After(settleEvery):
 		}
 	}
 }

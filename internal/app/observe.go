@@ -45,7 +45,7 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 	// What is wrong with keys, with offline copies, or with the plan itself, nobody waives.
 	o.Findings = slices.Concat(o.Findings, duties)
 	slices.Concat(a.Plan().Waivers(), f.Waivers).Apply(o.Findings, f.Now)
-	o.Findings = slices.Concat(o.Findings, k.Findings, copies.Findings, a.force.Load().waiting)
+	o.Findings = slices.Concat(o.Findings, k.Findings, copies.Findings, a.force.Load().waiting, a.rehearsing())
 	return o, err
 }
 

@@ -158,14 +158,13 @@ const tendEvery = 20 * time.Second
 
 // tendAccess ends what is over, once in a while.
 func (a *App) tendAccess(ctx context.Context) {
+	pause := a.pauses(ctx)
 	for {
 		if err := errors.Join(a.Access.Tend(ctx), a.Access.Unrecorded()); err != nil && ctx.Err() == nil {
 			a.opt.Log.Error("access not tended, or not all of it recorded", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(tendEvery) {
 			return
-		case <-time.After(tendEvery):
 		}
 	}
 }

@@ -51,14 +51,13 @@ func (a *App) vaultSchedules() []job.Schedule {
 // watchClock lets the vault see the clock run: what steps while nobody looks makes
 // it wait before it deletes.
 func (a *App) watchClock(ctx context.Context) {
+	pause := a.pauses(ctx)
 	for {
 		if err := a.Vault.Watch(ctx); err != nil && ctx.Err() == nil {
 			a.opt.Log.Warn("clock not watched", "err", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !pause(time.Minute) {
 			return
-		case <-time.After(time.Minute):
 		}
 	}
 }

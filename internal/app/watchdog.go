@@ -39,16 +39,10 @@ func (t trouble) key() string {
 // watchdog turns what is wrong with copies into signals, and back. What it raised and
 // does not see any more is cleared, also when another process had raised it.
 func (a *App) watchdog(ctx context.Context) {
+	pause := a.pauses(ctx)
 	var raised map[string]bool
 	seen := map[string]time.Time{} // since when each trouble is seen, by our looks
-	tick := time.NewTicker(watchdogEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for pause(watchdogEvery) {
 		now, err := a.troubles(ctx)
 		if err == nil {
 			settle(now, seen, a.opt.Clock())

@@ -360,6 +360,10 @@ func (e *Engine) Cancel(ctx context.Context, id int64) error {
 	})
 }
 
+// Wake has all engines look for work as soon as tx is committed, and not only when
+// they look by themselves: after a step of the clock.
+func (e *Engine) Wake(ctx context.Context, tx *db.Tx) { e.db.Notify(ctx, tx, wakeWork) }
+
 // Wait returns the job when it has finished.
 func (e *Engine) Wait(ctx context.Context, id int64) (Job, error) {
 	settled, stop := e.db.Listen(wakeSettled)
