@@ -137,8 +137,14 @@ func (a *App) policies() []backup.Policy {
 		if !ok {
 			continue
 		}
+		cycle := map[string]time.Duration{}
+		for name, c := range b.Copies {
+			if !c.Every.IsZero() {
+				cycle[name] = c.Every.Approx()
+			}
+		}
 		out = append(out, backup.Policy{Store: id, Kind: string(st.Kind), Locations: b.Copies.Names(), Log: b.Log != nil && st.Kind == plan.KindPostgres,
-			Probe: probeEvery, Failures: lostAfter, Agent: st.Agent != nil})
+			Every: b.Every.Interval(), Cycle: cycle, Probe: probeEvery, Failures: lostAfter, Agent: st.Agent != nil})
 	}
 	return out
 }
@@ -155,7 +161,7 @@ func (a *App) schedules() []job.Schedule {
 		}
 		b := a.Plan().Backups[a.Plan().Stores[p.Store].Protect]
 		every := b.Every
-		out = append(out, job.Schedule{Name: backupSchedule(p.Store), Kind: backup.KindSnapshot, Args: backup.SnapshotJob(p.Store, "scheduled").Args,
+		out = append(out, job.Schedule{Name: backupSchedule(p.Store), Kind: backup.KindSnapshot, Args: backup.SnapshotJob(p.Store, backup.ReasonScheduled).Args,
 			Every: every, Location: loc, Deadline: every.Interval(), Missed: job.MissedOnce, Queue: "backup",
 			Key: backup.SnapshotJob(p.Store, "").Key})
 	}
@@ -186,7 +192,9 @@ func (a *App) subject(id string) (drill.Subject, error) {
 			return drill.Subject{}, err
 		}
 		b := a.Plan().Backups[st.Protect]
-		sub = drill.Subject{Kind: string(st.Kind), Owner: a.Plan().Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, Promise: a.Plan().Promise(id), FreshFor: freshSlack * b.Every.Interval()}
+		sub = drill.Subject{Kind: string(st.Kind), Owner: a.Plan().Person(st.Owner, false), Locations: b.Copies.Names(), Restorer: src, Promise: a.Plan().Promise(id), FreshFor: func(location string) time.Duration {
+			return freshSlack*b.Every.Interval() + b.Copies[location].Every.Approx()
+		}}
 	}
 	last, _, err := a.Drills.LastPassed(context.Background(), id)
 	if err != nil {

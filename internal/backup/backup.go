@@ -88,8 +88,12 @@ type Policy struct {
 	Locations []string // in the order of the plan
 	Log       bool     // follow the store's log
 	Agent     bool     // an agent on another machine makes the backups: we only find them
-	Probe     time.Duration
-	Failures  int // consecutive failed probes that mean lost
+	// Every is how often a backup is due, and Cycle how often a location is brought up to
+	// date where that is not with each backup.
+	Every    time.Duration
+	Cycle    map[string]time.Duration
+	Probe    time.Duration
+	Failures int // consecutive failed probes that mean lost
 }
 
 // Config is what the package stands on. All fields are required.
@@ -293,7 +297,7 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 		return job.Permanent(err)
 	}
 	started := m.cfg.Clock()
-	man, copies, stats, err := m.take(ctx, w, a.Store)
+	man, copies, stats, err := m.take(ctx, w, a)
 	var incomplete string
 	if errors.Is(err, source.ErrIncomplete) && man != nil {
 		incomplete = err.Error()
@@ -313,6 +317,10 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 			fact.Lines[c.Place] = l
 		}
 	}
+	p, err := m.policy(a.Store)
+	if err != nil {
+		return err
+	}
 	return w.Done(ctx, fact, func(tx *db.Tx) error {
 		if err := m.record(ctx, tx, a.Store, man, stats.BytesStored); err != nil {
 			return err
@@ -323,6 +331,11 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 			if c.Err != nil {
 				next.Kind, state, detail = KindCopy, "missing", c.Err.Error()
 				next.RunAt = m.cfg.Clock().Add(copyBackoff(1))
+				if at, err := m.turn(ctx, tx, p, c.Place); err != nil {
+					return err
+				} else if a.Reason == ReasonScheduled && at.After(next.RunAt) {
+					next.RunAt = at
+				}
 			}
 			next.Key = next.Kind + ":" + a.Store + ":" + man.ID + ":" + c.Place
 			if err := m.setCopy(ctx, tx, copyArgs{a.Store, man.ID, c.Place}, state, detail); err != nil {
@@ -360,7 +373,8 @@ const (
 // take writes the snapshot. The copies of locations out of reach are among the
 // copies, each with its error. With source.ErrIncomplete there is a snapshot all
 // the same.
-func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Manifest, []repo.Copy, repo.Stats, error) {
+func (m *Module) take(ctx context.Context, w *job.Work, a storeArgs) (*repo.Manifest, []repo.Copy, repo.Stats, error) {
+	store := a.Store
 	p, err := m.policy(store)
 	if err != nil {
 		return nil, nil, repo.Stats{}, err
@@ -385,6 +399,11 @@ func (m *Module) take(ctx context.Context, w *job.Work, store string) (*repo.Man
 	}
 	if places, err = m.allowed(ctx, p, places, away); err != nil {
 		return nil, nil, repo.Stats{}, err
+	}
+	if a.Reason == ReasonScheduled {
+		if places, err = m.inTurn(ctx, p, places, away); err != nil {
+			return nil, nil, repo.Stats{}, err
+		}
 	}
 	name, err := m.cfg.Naming(store)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"holdfast/internal/db"
 	"holdfast/internal/job"
@@ -87,7 +88,7 @@ func (m *Module) reconcile(ctx context.Context, w *job.Work) error {
 		}
 		for _, id := range slices.Sorted(maps.Keys(known)) {
 			for _, location := range p.Locations {
-				if err := m.settleCopy(ctx, tx, copyArgs{a.Store, id, location}, known[id][location], away[location], held[id]); err != nil {
+				if err := m.settleCopy(ctx, tx, p, copyArgs{a.Store, id, location}, known[id][location], away[location], held[id]); err != nil {
 					return err
 				}
 			}
@@ -102,8 +103,9 @@ type foundCopy struct {
 }
 
 // settleCopy asks for what one copy still needs: its content, or its receipt.
-func (m *Module) settleCopy(ctx context.Context, tx *db.Tx, a copyArgs, row copyRow, away error, held bool) error {
+func (m *Module) settleCopy(ctx context.Context, tx *db.Tx, p Policy, a copyArgs, row copyRow, away error, held bool) error {
 	kind := KindReceive
+	var turn time.Time // of a location with a cycle
 	switch {
 	case row.state == "complete" && row.received != 0, row.state == stateRemoved:
 		return nil
@@ -112,6 +114,10 @@ func (m *Module) settleCopy(ctx context.Context, tx *db.Tx, a copyArgs, row copy
 		return nil // nobody within reach has it, and the location does not either
 	default:
 		kind = KindCopy
+		var err error
+		if turn, err = m.turn(ctx, tx, p, a.Location); err != nil {
+			return err
+		}
 		if row.state == "" {
 			detail := "not at the location"
 			if away != nil {
@@ -122,7 +128,7 @@ func (m *Module) settleCopy(ctx context.Context, tx *db.Tx, a copyArgs, row copy
 			}
 		}
 	}
-	_, err := m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: kind, Key: kind + ":" + a.Store + ":" + a.Snapshot + ":" + a.Location, Args: a})
+	_, err := m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: kind, Key: kind + ":" + a.Store + ":" + a.Snapshot + ":" + a.Location, Args: a, RunAt: turn})
 	return err
 }
 

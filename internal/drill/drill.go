@@ -171,8 +171,10 @@ type Subject struct {
 	Invariants []Invariant
 	Promise    holdfast.Objective
 	// Foreign is how a supplier restores it; nil where we protect it ourselves.
-	Foreign  *Foreign
-	FreshFor time.Duration // newest receipt older than this fails L0; 0: no promise
+	Foreign *Foreign
+	// FreshFor is how old the newest receipt at a location may be: older fails L0. Nil or
+	// 0: no promise.
+	FreshFor func(location string) time.Duration
 }
 
 // Ledger is where facts go.

@@ -106,7 +106,7 @@ func TestTheRightRungFindsTheDamage(t *testing.T) {
 			m.Set("receipts/db/"+newest(ms).ID, []byte("x"))
 		}, holdfast.L0, checkObjects, "receipt"},
 		{"old backup", func(r rig, _ *repotest.Memory, _ []*repo.Manifest) {
-			r.hooks.sub.FreshFor = time.Hour
+			r.hooks.sub.FreshFor = func(string) time.Duration { return time.Hour }
 			r.pass(2 * time.Hour)
 		}, holdfast.L0, checkFresh, "promised 1h"},
 		{"middle of the chain is gone", func(_ rig, m *repotest.Memory, ms []*repo.Manifest) { m.Set(ms[1].Object(), nil) }, holdfast.L1, checkChain, "names a predecessor"},
@@ -124,7 +124,7 @@ func TestTheRightRungFindsTheDamage(t *testing.T) {
 		whole := r.places["near"]
 		for _, tt := range tests {
 			r.pass(time.Minute)
-			r.hooks.sub.FreshFor = 0
+			r.hooks.sub.FreshFor = nil
 			r.places["near"] = whole.Clone()
 			tt.harm(r, r.places["near"], ms)
 			failed := len(*r.failed)

@@ -360,11 +360,15 @@ func (c *climb) fresh(ms []*repo.Manifest, received map[string]repo.Receipt, sub
 		}
 	}
 	age := began.Sub(newest)
+	var within time.Duration
+	if sub.FreshFor != nil {
+		within = sub.FreshFor(c.d.Location)
+	}
 	switch {
 	case newest.IsZero():
 		c.add(holdfast.L0, "fresh by observed time", holdfast.NotProven, began, "the vault has countersigned nothing that is at %q", c.d.Location)
-	case sub.FreshFor > 0 && age > sub.FreshFor:
-		c.add(holdfast.L0, "fresh by observed time", holdfast.Failed, began, "the newest receipt is %s old, promised %s", holdfast.FormatDuration(age), holdfast.FormatDuration(sub.FreshFor))
+	case within > 0 && age > within:
+		c.add(holdfast.L0, "fresh by observed time", holdfast.Failed, began, "the newest receipt is %s old, promised %s", holdfast.FormatDuration(age), holdfast.FormatDuration(within))
 	default:
 		c.add(holdfast.L0, "fresh by observed time", holdfast.Passed, began, "the newest receipt is %s old", holdfast.FormatDuration(age))
 	}

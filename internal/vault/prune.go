@@ -201,7 +201,7 @@ func (m *Module) shelves(ctx context.Context, held *plan.Plan, store string, b p
 	if err != nil {
 		return err
 	}
-	signs := Signs{Store: store, Every: b.Every.Interval(), ProvenAt: provenAt, Steady: steady}
+	signs := Signs{Store: store, ProvenAt: provenAt, Steady: steady}
 	for _, d := range held.DrillsOf(store) {
 		if within := 2 * cmp.Or(held.Drills[d].FreshFor.Approx(), freshFor); signs.ProvenWithin == 0 || within < signs.ProvenWithin {
 			signs.ProvenWithin = within
@@ -244,7 +244,7 @@ func (m *Module) shelves(ctx context.Context, held *plan.Plan, store string, b p
 			continue
 		}
 		s := Shelf{Store: store, Location: name, manifests: map[string]listed{}, elsewhere: elsewhere}
-		signs.Location = name
+		signs.Location, signs.Every = name, b.Every.Interval()+b.Copies[name].Every.Approx()
 		if err := places[name].err; err != nil {
 			s.Err = err.Error()
 			rep.Shelves = append(rep.Shelves, s)
