@@ -357,7 +357,7 @@ func (a *App) offers(ctx context.Context, id string, away map[string]string) (pl
 			for _, rc := range receipts {
 				received = received || rc.Snapshot == w.Snapshot && rc.Verify(a.vaultKeys()...) == nil
 			}
-			out.Offers = append(out.Offers, planner.Offer{Location: l, Until: w.To, Received: received})
+			out.Offers = append(out.Offers, planner.Offer{Location: l, Until: w.To, Received: received, Hole: w.Hole, Base: !w.To.After(w.NewestAt)})
 		}
 	}
 	return out, nil

@@ -34,6 +34,10 @@ func Declared(p *plan.Plan) Input {
 		}
 		in.Runbooks[id] = steps
 	}
+	in.Deciders = p.Activation.By
+	for _, role := range in.Deciders {
+		in.People[role] = people(p, role)
+	}
 	return in
 }
 

@@ -47,8 +47,14 @@ func Make(in Input) (Plan, error) {
 			m.loss[id] = max(0, in.Disruption.Sub(offer.Until))
 			p.Notes = append(p.Notes, fmt.Sprintf("store %q comes from %q: %s", id, offer.Location, why))
 			restore.Title, restore.Location, restore.Why = "Restore "+id+" from "+offer.Location, offer.Location, why
+			restore.Target = offer.target()
 			if c, ok := newer(id, offer, st.Offers); ok {
 				p.Choices = append(p.Choices, c)
+			}
+			if offer.Hole != "" {
+				c := Choice{Of: "stores." + id, What: offer.lapse(in.Disruption), Chosen: offer.Location, Options: []string{offer.Location, "wait for another location"}}
+				p.Choices = append(p.Choices, c)
+				restore.After = []string{m.takeLoss(id, c.What)}
 			}
 		} else {
 			blocked := &Blocked{id, in.Away, st.Locked}
@@ -72,6 +78,25 @@ func Make(in Input) (Plan, error) {
 		}
 	}
 	return p, m.finish(&p)
+}
+
+// takeLossFor is how long a person is expected to look for more before a loss is taken.
+const takeLossFor = 5 * time.Minute
+
+// takeLoss adds the step in which a person takes the loss of a store whose log is missing.
+// Nothing is restored before: who finds another location, or mends this one, ends the
+// recovery and starts another.
+func (m *making) takeLoss(store, what string) (id string) {
+	id = "take-loss-" + store
+	m.ids[id] = true
+	role := "whoever leads the recovery"
+	if len(m.in.Deciders) > 0 {
+		role = m.in.Deciders[0]
+		m.people[id] = RunStep{ID: id, Roles: m.in.Deciders[:1], Estimate: takeLossFor}
+	}
+	m.add(Step{ID: id, Kind: StepHuman, Title: "Take the loss of " + store + ": " + what, Store: store, Role: role, Estimate: takeLossFor, Basis: holdfast.Estimated,
+		Why: "the newest state of " + store + " cannot be brought back"})
+	return id
 }
 
 // choose takes the offer with the newest data; a countersigned one wins over one

@@ -151,6 +151,8 @@ type Input struct {
 	// People are those who can take each role now, the first choice first. A role that is
 	// not in it is taken by whoever is there, and never a bottleneck.
 	People map[string][]string
+	// Deciders are the roles that may take a loss: those that may activate the plan.
+	Deciders []string
 	// Missing says for each role, and for each credential that a step uses, why nobody has it.
 	Missing map[string]string
 	// Anyhow asks for a plan of all that is lost, even of what cannot come back: its steps are
@@ -175,6 +177,28 @@ type Offer struct {
 	Location string
 	Until    time.Time // instant of the newest data
 	Received bool      // the vault has countersigned it
+	// Hole is why it ends there although newer data was written: log that is missing. ""
+	// if it is all that is known. Base says that not even a part of the log is left.
+	Hole string
+	Base bool
+}
+
+// lapse is what taking an offer with a hole loses. It is an upper bound: nobody knows what
+// was committed later.
+func (o Offer) lapse(disruption time.Time) string {
+	return fmt.Sprintf("%s; what was committed after %s is lost, up to %s of it", o.Hole, o.Until.UTC().Format(instant), holdfast.FormatDuration(max(0, disruption.Sub(o.Until)).Round(time.Second)))
+}
+
+// target is what a restore from the offer aims at. "Latest" would be refused, since it is
+// not there.
+func (o Offer) target() holdfast.Target {
+	switch {
+	case o.Hole == "":
+		return holdfast.Target{Kind: holdfast.TargetLatest}
+	case o.Base:
+		return holdfast.Target{Kind: holdfast.TargetImmediate}
+	}
+	return holdfast.Target{Kind: holdfast.TargetTime, Time: o.Until}
 }
 
 // A Service is what users depend on.

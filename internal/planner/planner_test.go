@@ -184,7 +184,7 @@ func TestPlansChooseTheNewestCountersignedData(t *testing.T) {
 					best = o.Until
 				}
 			}
-			if !slices.Contains(offers, Offer{s.Location, best, signed}) {
+			if !slices.Contains(offers, Offer{Location: s.Location, Until: best, Received: signed}) {
 				t.Fatalf("%s comes from %s, which does not hold the newest data (%s, countersigned %t): %+v", s.Store, s.Location, best, signed, offers)
 			}
 			if s.Target.Kind != holdfast.TargetLatest {
@@ -280,7 +280,7 @@ func TestTheCriticalPathSumsToThePrediction(t *testing.T) {
 
 func world() Input {
 	return Input{Now: noon, Disruption: noon, Lost: []string{"db"},
-		Stores:   map[string]Store{"db": {Offers: []Offer{{"near", noon, true}}, Estimate: time.Minute}},
+		Stores:   map[string]Store{"db": {Offers: []Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}},
 		Services: map[string]Service{"api": {Needs: []string{"db"}}}}
 }
 
@@ -387,7 +387,7 @@ func TestIdsOfStepsDifferWhateverThePlanCallsThings(t *testing.T) {
 
 func TestPlanTellsWhatPeopleMayWantToDecideOtherwise(t *testing.T) {
 	in := world()
-	in.Stores["db"] = Store{Offers: []Offer{{"near", noon.Add(-2 * time.Hour), true}, {"near", noon.Add(-3 * time.Hour), true}, {"offsite", noon, false}}}
+	in.Stores["db"] = Store{Offers: []Offer{{Location: "near", Until: noon.Add(-2 * time.Hour), Received: true}, {Location: "near", Until: noon.Add(-3 * time.Hour), Received: true}, {Location: "offsite", Until: noon, Received: false}}}
 	p, err := Make(in)
 	if err != nil {
 		t.Fatal(err)
@@ -395,7 +395,7 @@ func TestPlanTellsWhatPeopleMayWantToDecideOtherwise(t *testing.T) {
 	if want := `store "db" comes from "near": its data there reaches 2026-11-22 10:00:00.0Z, the newest that the vault has countersigned; "offsite" claims 2026-11-22 12:00:00.0Z without a receipt`; p.Notes[0] != want {
 		t.Errorf("%s\nwant:\n%s", p.Notes[0], want)
 	}
-	in.Stores["db"] = Store{Offers: []Offer{{"near", noon, true}, {"near", noon.Add(-time.Hour), true}}}
+	in.Stores["db"] = Store{Offers: []Offer{{Location: "near", Until: noon, Received: true}, {Location: "near", Until: noon.Add(-time.Hour), Received: true}}}
 	if p, err = Make(in); err != nil || !strings.HasSuffix(p.Notes[0], "the only location within reach") {
 		t.Errorf("%v, %v", p.Notes, err)
 	}
@@ -486,7 +486,7 @@ func TestContradictingRunbooks(t *testing.T) {
 func TestPlanAnyhow(t *testing.T) {
 	in := world()
 	in.Lost, in.Anyhow = []string{"db", "files"}, true
-	in.Stores["files"] = Store{Offers: []Offer{{"near", noon, true}}, Locked: "no key is left"}
+	in.Stores["files"] = Store{Offers: []Offer{{Location: "near", Until: noon, Received: true}}, Locked: "no key is left"}
 	in.Services["web"] = Service{Needs: []string{"files", "api"}}
 	p, err := Make(in)
 	if err != nil {
@@ -510,8 +510,8 @@ func TestPlanAnyhow(t *testing.T) {
 func TestLocationIsShared(t *testing.T) {
 	in := world()
 	in.Lost = []string{"db", "files"}
-	in.Stores["db"] = Store{Offers: []Offer{{"near", noon, true}}, Estimate: 10 * time.Minute, Fetch: 8 * time.Minute}
-	in.Stores["files"] = Store{Offers: []Offer{{"near", noon, true}}, Estimate: 8 * time.Minute, Fetch: 8 * time.Minute}
+	in.Stores["db"] = Store{Offers: []Offer{{Location: "near", Until: noon, Received: true}}, Estimate: 10 * time.Minute, Fetch: 8 * time.Minute}
+	in.Stores["files"] = Store{Offers: []Offer{{Location: "near", Until: noon, Received: true}}, Estimate: 8 * time.Minute, Fetch: 8 * time.Minute}
 	p, err := Make(in)
 	if err != nil {
 		t.Fatal(err)
@@ -548,5 +548,38 @@ func TestLevelsAreMeasuredInTheirTurn(t *testing.T) {
 	}
 	if p.Time != 2*time.Minute+checkTime {
 		t.Errorf("%s are foreseen", p.Time)
+	}
+}
+
+// What is left is not the newest state: people hear what it costs, and nothing is restored
+// before one of them takes it.
+func TestLossIsAsked(t *testing.T) {
+	base := noon.Add(-8 * time.Hour)
+	for _, tt := range []struct {
+		name   string
+		offer  Offer
+		target holdfast.Target
+	}{
+		{"log up to a hole", Offer{Location: "near", Until: base.Add(time.Hour), Received: true, Hole: "log is missing"}, holdfast.Target{Kind: holdfast.TargetTime, Time: base.Add(time.Hour)}},
+		{"no log", Offer{Location: "near", Until: base, Received: true, Hole: "log is missing", Base: true}, holdfast.Target{Kind: holdfast.TargetImmediate}},
+	} {
+		in := Input{Now: noon, Disruption: noon, Lost: []string{"db"}, Stores: map[string]Store{"db": {Offers: []Offer{tt.offer}, Estimate: time.Minute}},
+			People: map[string][]string{"lead": {"ann"}}, Deciders: []string{"lead"}}
+		p, err := Make(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		take, ok := p.Step("take-loss-db")
+		restore, _ := p.Step("restore-db")
+		if !ok || take.Kind != StepHuman || take.Role != "lead" || !slices.Contains(restore.After, take.ID) || restore.Target != tt.target || restore.Begin < take.End {
+			t.Errorf("%s: %+v, then %+v", tt.name, take, restore)
+		}
+		if len(p.Choices) != 1 || !strings.Contains(p.Choices[0].What, "log is missing") || !strings.Contains(p.Choices[0].What, "is lost, up to") {
+			t.Errorf("%s: the choices are %+v", tt.name, p.Choices)
+		}
+		in.Stores["db"] = Store{Offers: []Offer{{Location: "near", Until: noon, Received: true}}, Estimate: time.Minute}
+		if p, err := Make(in); err != nil || len(p.Choices) != 0 {
+			t.Errorf("nothing is lost, and the choices are %+v, %v", p.Choices, err)
+		}
 	}
 }
