@@ -81,9 +81,7 @@ func TestDailyRows(t *testing.T) {
 				for _, store := range []string{"db", "uploads"} {
 					f.received(t, "offsite", store, len(made[store])+1)
 					until(t, "an incident that names the day that was skipped", func() bool {
-						return slices.ContainsFunc(f.incidents(t), func(i incidentSeen) bool {
-							return slices.Contains(i.Stores, store) && strings.Contains(f.run(t, "incident", "show", fmt.Sprint(i.ID)).out, "Backup of "+store+" did not happen")
-						})
+						return f.tells(t, store, "Backup of "+store+" did not happen")
 					})
 				}
 			}
@@ -116,6 +114,14 @@ func TestDailyRows(t *testing.T) {
 		if got := f.back(t, "day", "--location", "offsite", "--snapshot", filepath.Base(made["db"][n-1]), "--base-only"); !slices.Equal(got, want) {
 			t.Errorf("day %d of the database is %v", n, got)
 		}
+	})
+}
+
+// tells reports whether an incident of a store says something.
+func (w workspace) tells(t *testing.T, store, what string) bool {
+	t.Helper()
+	return slices.ContainsFunc(w.incidents(t), func(i incidentSeen) bool {
+		return slices.Contains(i.Stores, store) && strings.Contains(w.run(t, "incident", "show", fmt.Sprint(i.ID)).out, what)
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 	"holdfast/internal/api"
 	"holdfast/internal/backup"
 	"holdfast/internal/evidence"
+	"holdfast/internal/ledger"
 	"holdfast/internal/location"
 	"holdfast/internal/plan"
 	"holdfast/internal/seal"
@@ -48,6 +49,11 @@ func (a *App) Encryption(ctx context.Context) (api.Encryption, error) {
 	if err := a.strengthLines(ctx, add); err != nil {
 		return out, err
 	}
+	for _, pol := range a.policies() {
+		if err := a.storeLine(ctx, pol.Store, add); err != nil {
+			return out, err
+		}
+	}
 	slices.SortStableFunc(out.Lines, func(x, y api.EncryptionLine) int { // repository, keys, locations
 		return cmp.Or(strings.Compare(section(x.Subject), section(y.Subject)), strings.Compare(x.Subject, y.Subject))
 	})
@@ -81,6 +87,22 @@ func (a *App) strengthLines(ctx context.Context, add adder) error {
 				return ctx.Err()
 			}
 		}
+	}
+	return nil
+}
+
+// storeLine says over what a store was reached by its newest backup.
+func (a *App) storeLine(ctx context.Context, store string, add adder) error {
+	fs, err := a.Ledger.Find(ctx, ledger.Query{Type: backup.FactSnapshot, Subject: "stores." + store, Newest: true, Limit: 1})
+	if err != nil || len(fs) == 0 {
+		return err
+	}
+	var f backup.SnapshotFact
+	if err := decodeFact(fs[0], &f); err != nil {
+		return err
+	}
+	if f.From.Protocol != "" {
+		add("stores."+store, api.ByNegotiated, "line", f.From.String(), fs[0].At)
 	}
 	return nil
 }

@@ -40,6 +40,11 @@ func (a *App) Overview(ctx context.Context) (objective.Overview, error) {
 	if err != nil {
 		return o, err
 	}
+	demoted, err := a.demotedFindings(ctx)
+	if err != nil {
+		return o, err
+	}
+	duties = append(duties, demoted...)
 	uncovered, err := a.coverFindings(ctx)
 	duties = append(duties, uncovered...)
 	// What is wrong with keys, with offline copies, or with the plan itself, nobody waives.

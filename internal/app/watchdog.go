@@ -198,7 +198,7 @@ func (a *App) troubles(ctx context.Context) (map[string]trouble, error) {
 		if !ok || !pr.OK {
 			continue
 		}
-		for _, look := range []func(context.Context, backup.Policy) (trouble, bool, error){a.failedRun, a.missedRun} {
+		for _, look := range []func(context.Context, backup.Policy) (trouble, bool, error){a.failedRun, a.missedRun, a.demoted} {
 			t, ok, err := look(ctx, p)
 			if err != nil {
 				return nil, err

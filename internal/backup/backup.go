@@ -270,9 +270,11 @@ type SnapshotFact struct {
 	Locations map[string]string `json:"locations"` // location: "complete", or why not
 	// Lines says how the complete copies travelled, as both ends agreed: each location
 	// with the protocol and the cipher of the last answer that this job got there.
-	Lines  map[string]location.Line `json:"lines,omitempty"`
-	Reason string                   `json:"reason,omitempty"`
-	Job    int64                    `json:"job"`
+	Lines map[string]location.Line `json:"lines,omitempty"`
+	// From says how the store was reached.
+	From   source.Line `json:"from,omitzero"`
+	Reason string      `json:"reason,omitempty"`
+	Job    int64       `json:"job"`
 	// Incomplete says what is missing from the copy. Such a copy is kept, and is
 	// no success.
 	Incomplete string `json:"incomplete,omitempty"`
@@ -297,7 +299,7 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 		return job.Permanent(err)
 	}
 	started := m.cfg.Clock()
-	man, copies, stats, err := m.take(ctx, w, a)
+	man, copies, stats, from, err := m.take(ctx, w, a)
 	var incomplete string
 	if errors.Is(err, source.ErrIncomplete) && man != nil {
 		incomplete = err.Error()
@@ -308,7 +310,7 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 		return m.failed(ctx, w.Job(), a, started, err)
 	}
 	fact := SnapshotFact{Snapshot: man.ID, Manifest: man.Hash(), Created: man.Created, Seconds: m.cfg.Clock().Sub(started).Seconds(),
-		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Lines: map[string]location.Line{}, Reason: a.Reason, Job: w.Job().ID, Incomplete: incomplete, Named: man.Labels[LabelNaming], Anew: man.Labels[LabelAnew]}
+		Bytes: man.Bytes, Stored: stats.BytesStored, Files: man.Files, Locations: map[string]string{}, Lines: map[string]location.Line{}, From: from, Reason: a.Reason, Job: w.Job().ID, Incomplete: incomplete, Named: man.Labels[LabelNaming], Anew: man.Labels[LabelAnew]}
 	for _, c := range copies {
 		fact.Locations[c.Place] = "complete"
 		if c.Err != nil {
@@ -326,25 +328,26 @@ func (m *Module) snapshot(ctx context.Context, w *job.Work) error {
 			return err
 		}
 		for _, c := range copies {
-			next := job.Insert{Kind: KindReceive, Args: copyArgs{a.Store, man.ID, c.Place}}
+			kind, at := KindReceive, time.Time{}
 			state, detail := "complete", ""
 			if c.Err != nil {
-				next.Kind, state, detail = KindCopy, "missing", c.Err.Error()
-				next.RunAt = m.cfg.Clock().Add(copyBackoff(1))
-				if at, err := m.turn(ctx, tx, p, c.Place); err != nil {
+				kind, state, detail = KindCopy, stateMissing, c.Err.Error()
+				at = m.cfg.Clock().Add(copyBackoff(1))
+				if turn, err := m.turn(ctx, tx, p, c.Place); err != nil {
 					return err
-				} else if a.Reason == ReasonScheduled && at.After(next.RunAt) {
-					next.RunAt = at
+				} else if a.Reason == ReasonScheduled && turn.After(at) {
+					at = turn.Add(p.Every / 2)
 				}
+			} else if err := m.bringUp(ctx, tx, p, c.Place); err != nil {
+				return err
 			}
-			next.Key = next.Kind + ":" + a.Store + ":" + man.ID + ":" + c.Place
 			if err := m.setCopy(ctx, tx, copyArgs{a.Store, man.ID, c.Place}, state, detail); err != nil {
 				return err
 			}
 			if err := m.setLine(ctx, tx, copyArgs{a.Store, man.ID, c.Place}, fact.Lines[c.Place]); err != nil {
 				return err
 			}
-			if _, err := m.cfg.Jobs.Enqueue(ctx, tx, next); err != nil {
+			if _, err := m.cfg.Jobs.Enqueue(ctx, tx, copyJob(kind, copyArgs{a.Store, man.ID, c.Place}, at)); err != nil {
 				return err
 			}
 		}
@@ -373,68 +376,72 @@ const (
 // take writes the snapshot. The copies of locations out of reach are among the
 // copies, each with its error. With source.ErrIncomplete there is a snapshot all
 // the same.
-func (m *Module) take(ctx context.Context, w *job.Work, a storeArgs) (*repo.Manifest, []repo.Copy, repo.Stats, error) {
+func (m *Module) take(ctx context.Context, w *job.Work, a storeArgs) (*repo.Manifest, []repo.Copy, repo.Stats, source.Line, error) {
 	store := a.Store
 	p, err := m.policy(store)
 	if err != nil {
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, source.Line{}, err
 	}
 	if p.Agent {
-		return nil, nil, repo.Stats{}, job.Permanent(fmt.Errorf("store %q is backed up by its agent: %w", store, holdfast.ErrRefused))
+		return nil, nil, repo.Stats{}, source.Line{}, job.Permanent(fmt.Errorf("store %q is backed up by its agent: %w", store, holdfast.ErrRefused))
 	}
 	src, err := m.cfg.Source(store)
 	if err != nil {
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, source.Line{}, err
 	}
 	// What would make the backup worthless is said before hours are spent on it. A
 	// backup that is itself the cure is not refused for the illness.
 	for _, f := range src.Check(ctx) {
 		if f.Severity == holdfast.SeverityError && !source.MendedByBackup(src, f) {
-			return nil, nil, repo.Stats{}, holdfast.WithHint(fmt.Errorf("%s: %s", f.Code, f.Message), "%s", f.Hint)
+			return nil, nil, repo.Stats{}, source.Line{}, holdfast.WithHint(fmt.Errorf("%s: %s", f.Code, f.Message), "%s", f.Hint)
 		}
 	}
 	places, away, err := m.places(ctx, p)
 	if err != nil {
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, source.Line{}, err
 	}
 	if places, err = m.allowed(ctx, p, places, away); err != nil {
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, source.Line{}, err
 	}
 	if a.Reason == ReasonScheduled {
 		if places, err = m.inTurn(ctx, p, places, away); err != nil {
-			return nil, nil, repo.Stats{}, err
+			return nil, nil, repo.Stats{}, source.Line{}, err
 		}
 	}
 	name, err := m.cfg.Naming(store)
 	if err != nil {
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, source.Line{}, err
 	}
 	to, allowOne, err := m.cfg.Recipients()
 	if err != nil {
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, source.Line{}, err
 	}
 	wr, err := repo.NewWriter(ctx, repo.WriterConfig{
 		Places: places, Scope: store, Kind: p.Kind, Recipients: to, AllowOne: allowOne, Signer: m.cfg.Signer,
 		MAC: name.Key, Epoch: name.Epoch, CacheDir: m.cfg.CacheDir, Parent: m.parent(ctx, places, store), Clock: m.cfg.Clock,
 	})
 	if err != nil {
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, source.Line{}, err
 	}
 	partial := src.Snapshot(ctx, wr, telling(name.Label(wr), progressTo(ctx, w, m.cfg.Log)))
 	if partial != nil && !errors.Is(partial, source.ErrIncomplete) {
 		wr.Abort()
-		return nil, nil, repo.Stats{}, partial
+		return nil, nil, repo.Stats{}, source.Line{}, partial
 	}
 	man, copies, err := wr.Finish(ctx)
 	if err != nil {
 		wr.Abort()
-		return nil, nil, repo.Stats{}, err
+		return nil, nil, repo.Stats{}, source.Line{}, err
 	}
 	for name, err := range away {
 		copies = append(copies, repo.Copy{Place: name, Err: err})
 	}
 	slices.SortFunc(copies, func(a, b repo.Copy) int { return strings.Compare(a.Place, b.Place) })
-	return man, copies, wr.Stats(), partial
+	var from source.Line
+	if l, ok := src.(source.Liner); ok {
+		from = l.Line()
+	}
+	return man, copies, wr.Stats(), from, partial
 }
 
 // parent returns the newest snapshot of store that every given place holds, so

@@ -3,10 +3,13 @@ package backup
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"holdfast"
 	"holdfast/internal/db"
+	"holdfast/internal/job"
 	"holdfast/internal/repo"
 )
 
@@ -20,7 +23,8 @@ const ReasonScheduled = "scheduled"
 // there as everywhere. The log of a store goes to it at once all the same.
 
 // turn is when a location is brought up to date next: a cycle after the newest snapshot
-// that is complete there. Zero is at once.
+// that is complete there. Zero is at once. The snapshot of that time goes there first and
+// brings the others with it; where none comes, they go half an interval later.
 func (m *Module) turn(ctx context.Context, tx *db.Tx, p Policy, location string) (time.Time, error) {
 	cycle := p.Cycle[location]
 	if cycle <= 0 {
@@ -33,6 +37,32 @@ func (m *Module) turn(ctx context.Context, tx *db.Tx, p Policy, location string)
 		return time.Time{}, err
 	}
 	return db.Time(newest).Add(cycle), nil
+}
+
+// bringUp asks for what a location with a cycle was left out of, now that its turn has
+// come with a new snapshot.
+func (m *Module) bringUp(ctx context.Context, tx *db.Tx, p Policy, location string) error {
+	if p.Cycle[location] <= 0 {
+		return nil
+	}
+	known, err := m.copyRows(ctx, tx, p.Store)
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.Sorted(maps.Keys(known)) {
+		if known[id][location].state != stateMissing {
+			continue
+		}
+		if _, err := m.cfg.Jobs.Enqueue(ctx, tx, copyJob(KindCopy, copyArgs{p.Store, id, location}, m.cfg.Clock())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyJob is the job of a kind for one copy.
+func copyJob(kind string, a copyArgs, at time.Time) job.Insert {
+	return job.Insert{Kind: kind, Key: kind + ":" + a.Store + ":" + a.Snapshot + ":" + a.Location, Args: a, RunAt: at}
 }
 
 // inTurn takes the places out whose turn comes later, and notes them among those that are

@@ -118,17 +118,20 @@ func (m *Module) settleCopy(ctx context.Context, tx *db.Tx, p Policy, a copyArgs
 		if turn, err = m.turn(ctx, tx, p, a.Location); err != nil {
 			return err
 		}
+		if !turn.IsZero() {
+			turn = turn.Add(p.Every / 2)
+		}
 		if row.state == "" {
 			detail := "not at the location"
 			if away != nil {
 				detail = away.Error()
 			}
-			if err := m.setCopy(ctx, tx, a, "missing", detail); err != nil {
+			if err := m.setCopy(ctx, tx, a, stateMissing, detail); err != nil {
 				return err
 			}
 		}
 	}
-	_, err := m.cfg.Jobs.Enqueue(ctx, tx, job.Insert{Kind: kind, Key: kind + ":" + a.Store + ":" + a.Snapshot + ":" + a.Location, Args: a, RunAt: turn})
+	_, err := m.cfg.Jobs.Enqueue(ctx, tx, copyJob(kind, a, turn))
 	return err
 }
 

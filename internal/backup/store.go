@@ -196,6 +196,9 @@ func (m *Module) setLine(ctx context.Context, tx *db.Tx, a copyArgs, l location.
 // neither asked for again nor counted.
 const stateRemoved = "removed"
 
+// stateMissing is that of a copy that a location does not have yet.
+const stateMissing = "missing"
+
 // Forget notes that the vault removed copies.
 func (m *Module) Forget(ctx context.Context, tx *db.Tx, store, location string, snapshots []string) error {
 	for _, id := range snapshots {

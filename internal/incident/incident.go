@@ -268,16 +268,17 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s
 // Kinds of incidents about copies. Each is answered in its own way, and not with what
 // is done about the store itself, so they never join another kind.
 const (
-	KindBackupFailed = "backup-failed" // a run failed
-	KindBackupMissed = "backup-missed" // a run that was due did not happen
-	KindBackupStale  = "backup-stale"  // what runs brings nothing newer
-	KindLogGap       = "log-gap"       // log is missing or damaged at a location
-	KindKeyOverdue   = "key-overdue"   // a holder did not show in time that a key still opens
+	KindBackupFailed = "backup-failed"   // a run failed
+	KindBackupMissed = "backup-missed"   // a run that was due did not happen
+	KindBackupStale  = "backup-stale"    // what runs brings nothing newer
+	KindLogGap       = "log-gap"         // log is missing or damaged at a location
+	KindDemoted      = "not-synchronous" // commits are acknowledged before their log is here, and the plan says otherwise
+	KindKeyOverdue   = "key-overdue"     // a holder did not show in time that a key still opens
 )
 
 func apart(a, b string) bool {
 	own := func(kind string) bool {
-		return kind == KindBackupFailed || kind == KindBackupMissed || kind == KindBackupStale || kind == KindLogGap || kind == KindKeyOverdue
+		return kind == KindBackupFailed || kind == KindBackupMissed || kind == KindBackupStale || kind == KindLogGap || kind == KindDemoted || kind == KindKeyOverdue
 	}
 	return a != b && (own(a) || own(b))
 }

@@ -291,6 +291,12 @@ type PostgresStore struct {
 	// Archive takes the log from the server's archive_command where no replication slot may
 	// be had. Without it the log is streamed.
 	Archive *ArchivedLog `yaml:"archive"`
+	// Synchronous promises that no commit is acknowledged before its log is here, an RPO
+	// of 0: the server's synchronous_standby_names has the slot in every quorum. Whether
+	// it does is looked at all the time; when it does not, that is an incident.
+	//
+	// Defaults to false: nothing is promised, and nothing is asked.
+	Synchronous bool `yaml:"synchronous"`
 	// AcceptUnboundedSlot acknowledges that the server sets no
 	// max_slot_wal_keep_size: while Holdfast is away for long, kept log can then
 	// fill the server's disk and stop it.

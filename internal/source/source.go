@@ -130,6 +130,40 @@ type Request struct {
 	Progress func(holdfast.Progress)
 }
 
+// A Line is how a store was reached, as both ends agreed: "TLS 1.3" with its cipher, or
+// why nothing encrypts it. Certificate says whether the other end's was checked; "" where
+// there is none.
+type Line struct {
+	Protocol    string `json:"protocol"`
+	Cipher      string `json:"cipher,omitempty"`
+	Certificate string `json:"certificate,omitempty"`
+}
+
+// String is the line in words.
+func (l Line) String() string {
+	s := l.Protocol
+	if l.Cipher != "" {
+		s += ", " + l.Cipher
+	}
+	if l.Certificate != "" {
+		s += ", certificate " + l.Certificate
+	}
+	return s
+}
+
+// A Promiser is a Store that may promise that nothing is acknowledged before it is here.
+type Promiser interface {
+	// Demoted says why that does not hold now; "" if it holds, or if a store that does
+	// not hold it acknowledges nothing.
+	Demoted(ctx context.Context) (why string, err error)
+}
+
+// A Liner is a Store that is reached over a line.
+type Liner interface {
+	// Line is how it was last reached; the zero Line if it was not.
+	Line() Line
+}
+
 // Serve is the address at which a recovered engine takes over.
 type Serve struct {
 	Listen  string

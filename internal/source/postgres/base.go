@@ -209,7 +209,7 @@ func (b *baseBackup) copied() (n int64) {
 func (s *Source) connectNoticing(ctx context.Context, notice func(*pgconn.Notice)) (*replConn, error) {
 	cfg := s.replication()
 	cfg.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notice(n) }
-	return connectReplication(ctx, cfg)
+	return s.connectReplication(ctx, cfg)
 }
 
 // A baseBackup is one run of BASE_BACKUP.

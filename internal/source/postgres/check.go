@@ -33,6 +33,8 @@ const (
 	CodeRemoteApply  = "HF-PG16" // synchronous_commit=remote_apply waits for a replay that never comes
 	CodeSync         = "HF-PG17" // what it means that the server waits for us
 	CodeArchive      = "HF-PG18" // the server does not archive as the plan says
+	CodeLine         = "HF-PG19" // plain, or older than TLS 1.2, and not within this machine
+	CodeCertificate  = "HF-PG20" // nobody checks the server's certificate
 	CodeOther        = "HF-PG99" // anything else that the server or the network says
 )
 
@@ -106,6 +108,7 @@ func (s *Source) check(ctx context.Context) []holdfast.Finding {
 	if settings["data_checksums"] == "off" {
 		add(CodeNoChecksums, warn, "stop the server in a maintenance window and run pg_checksums --enable", "page checksums are off: damage on the server's disk would be copied unnoticed")
 	}
+	fs = append(fs, s.checkLine()...)
 	if s.cfg.Inbox != "" {
 		fs = append(fs, s.checkArchive(ctx, c)...)
 	} else {
@@ -183,6 +186,9 @@ func (s *Source) connectFinding(ctx context.Context, err error) holdfast.Finding
 	bad := holdfast.SeverityError
 	user := s.conn.User
 	text := err.Error()
+	if errors.Is(err, ErrLine) {
+		return s.finding(CodeLine, bad, holdfast.Hint(err), "%v", err)
+	}
 	switch sqlState(err) {
 	case stateInvalidPassword:
 		return s.finding(CodePassword, bad, "set the password in the password file or PGPASSFILE, and check the role's name", "the server refuses the password of role %q", user)

@@ -123,13 +123,14 @@ type replConn struct {
 
 // connect opens a physical replication connection.
 func (s *Source) connect(ctx context.Context) (*replConn, error) {
-	return connectReplication(ctx, s.replication())
+	return s.connectReplication(ctx, s.replication())
 }
 
-func connectReplication(ctx context.Context, cfg *pgconn.Config) (*replConn, error) {
-	pg, err := pgconn.ConnectConfig(ctx, cfg)
+// connectReplication opens a replication connection with given settings.
+func (s *Source) connectReplication(ctx context.Context, cfg *pgconn.Config) (*replConn, error) {
+	pg, err := s.dial(ctx, cfg)
 	if err != nil {
-		return nil, plainConnectError(err)
+		return nil, err
 	}
 	return &replConn{pg: pg}, nil
 }
@@ -209,9 +210,9 @@ func simpleQuery(ctx context.Context, pg *pgconn.PgConn, command string) ([][]st
 // query runs one SQL statement on an ordinary connection. A role that may only
 // replicate is refused by the server; callers treat that as "not known".
 func (s *Source) query(ctx context.Context, sql string) ([][]string, error) {
-	pg, err := pgconn.ConnectConfig(ctx, s.conn.Copy())
+	pg, err := s.dial(ctx, s.conn.Copy())
 	if err != nil {
-		return nil, plainConnectError(err)
+		return nil, err
 	}
 	c := &replConn{pg: pg}
 	defer c.close()

@@ -51,6 +51,9 @@ func OpenCopy(ctx context.Context, connString, password, production string, elap
 		cfg.Password = password
 	}
 	cfg.ConnectTimeout = copyConnect
+	if err := guardLine(cfg); err != nil {
+		return nil, err
+	}
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, plainConnectError(err)

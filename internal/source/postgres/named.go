@@ -144,8 +144,8 @@ func (n *namedBase) open(ctx context.Context, w *repo.Writer, b *baseBackup) err
 	for _, pg := range []**pgconn.PgConn{&n.control, &n.data} {
 		cfg := n.src.conn.Copy()
 		cfg.RuntimeParams["application_name"] = n.src.cfg.Slot + "_base"
-		if *pg, err = pgconn.ConnectConfig(ctx, cfg); err != nil {
-			return plainConnectError(err)
+		if *pg, err = n.src.dial(ctx, cfg); err != nil {
+			return err
 		}
 	}
 	if err := n.mayRead(ctx); err != nil {

@@ -135,7 +135,7 @@ func (s *Source) openOwnLog(ctx context.Context) (*ownLog, error) {
 	// Another name than the stream's: no commit may wait for this connection.
 	name := s.cfg.Slot[:min(len(s.cfg.Slot), maxSlotName-len("_base_01234567"))] + "_base_" + randomHex(4)
 	cfg.RuntimeParams["application_name"] = name
-	conn, err := connectReplication(ctx, cfg)
+	conn, err := s.connectReplication(ctx, cfg)
 	if err != nil {
 		if sqlState(err) == stateTooManyConns {
 			err = holdfast.WithHint(err, "a base backup needs two connections beside the stream's: ALTER SYSTEM SET max_wal_senders = 10; then restart the server")

@@ -47,6 +47,7 @@ import (
 
 	"holdfast"
 	"holdfast/internal/durable"
+	"holdfast/internal/source"
 )
 
 // A Config says which cluster to protect, and how.
@@ -125,6 +126,9 @@ type Source struct {
 	cfg     Config
 	conn    *pgconn.Config         // parsed connection string, for ordinary queries
 	running atomic.Pointer[stream] // the Stream that runs now, if one does
+	noLine  error                  // why no line that may be used leads to it; nil if one does
+	checked bool                   // whether the server's certificate is checked
+	line    atomic.Pointer[source.Line]
 }
 
 // New checks cfg and fills its defaults. It does not connect.
@@ -162,7 +166,8 @@ func New(cfg Config) (*Source, error) {
 		conn.ConnectTimeout = connectTimeout
 	}
 	conn.RuntimeParams["application_name"] = cfg.Slot
-	return &Source{cfg: cfg, conn: conn}, nil
+	noLine := guardLine(conn)
+	return &Source{cfg: cfg, conn: conn, noLine: noLine, checked: checks(conn.TLSConfig)}, nil
 }
 
 // slotName makes a slot name of a store name: PostgreSQL allows lower-case letters,

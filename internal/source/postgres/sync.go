@@ -1,6 +1,8 @@
 package postgres
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"slices"
@@ -58,6 +60,36 @@ func (q quorum) has(name string) bool {
 // always reports whether no commit is acknowledged without every named standby. "*"
 // stands for any number of them.
 func (q quorum) always() bool { return q.need >= len(q.members) && !slices.Contains(q.members, "*") }
+
+// Demoted says why commits are acknowledged before their log is here, "" if none is.
+// While we are away from a server that waits for us in every quorum, it acknowledges
+// nothing, which is no demotion. (Rule 23: falling back to asynchronous is an event, and
+// never silent.) A session that asks for less by itself is not seen.
+func (s *Source) Demoted(ctx context.Context) (why string, err error) {
+	rows, err := s.query(ctx, `SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit'),
+		coalesce((SELECT max(sync_state) FROM pg_stat_replication WHERE application_name = '`+s.cfg.Slot+`'), '')`)
+	if err != nil || len(rows) != 1 || len(rows[0]) != 3 {
+		return "", errors.Join(err, holdfast.WithHint(fmt.Errorf("whether the server waits for %q is not known", s.cfg.Slot), "GRANT pg_monitor to the role of the connection string"))
+	}
+	return demotedBy(s.cfg.Slot, rows[0][0], rows[0][1], rows[0][2]), nil
+}
+
+// demotedBy judges what the server says: its setting, what sessions ask for, and what our
+// stream is to it ("" while there is none).
+func demotedBy(slot, names, commit, state string) string {
+	q, ok := parseQuorum(names)
+	switch {
+	case !ok || !q.has(slot):
+		return fmt.Sprintf("synchronous_standby_names is %q and does not name %q: commits are acknowledged before their log is here", names, slot)
+	case !q.always():
+		return fmt.Sprintf("synchronous_standby_names is %q: commits wait for %d of %d, and %q need not be among them", names, q.need, len(q.members), slot)
+	case commit == "off" || commit == "local":
+		return fmt.Sprintf("synchronous_commit is %s: commits wait for nobody", commit)
+	case state == "async" || state == "potential":
+		return fmt.Sprintf("the server calls %q %s: it does not wait for it", slot, state)
+	}
+	return ""
+}
 
 // checkSync says what synchronous commits mean for this store: whether losing the
 // server can lose an acknowledged commit, and whether losing us can stop the server.

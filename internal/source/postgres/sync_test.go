@@ -69,6 +69,27 @@ func TestCheckSync(t *testing.T) {
 	}
 }
 
+// What the server says decides whether a commit may be acknowledged without us.
+func TestDemoted(t *testing.T) {
+	for _, tt := range []struct{ names, commit, state, says string }{
+		{"holdfast_db", "on", "sync", ""},
+		{"holdfast_db", "on", "", ""}, // it waits, and acknowledges nothing
+		{"ANY 2 (standby, holdfast_db)", "on", "quorum", ""},
+		{"holdfast_db", "remote_write", "sync", ""},
+		{"", "on", "async", "does not name"},
+		{"standby", "on", "async", "does not name"},
+		{"ANY 1 (standby, holdfast_db)", "on", "quorum", "need not be among them"},
+		{"*", "on", "sync", "need not be among them"},
+		{"holdfast_db", "off", "sync", "wait for nobody"},
+		{"holdfast_db", "local", "sync", "wait for nobody"},
+		{"holdfast_db", "on", "async", "does not wait"},
+	} {
+		if got := demotedBy("holdfast_db", tt.names, tt.commit, tt.state); (tt.says == "") != (got == "") || !strings.Contains(got, tt.says) {
+			t.Errorf("%q, %s, %q: %q, want %q", tt.names, tt.commit, tt.state, got, tt.says)
+		}
+	}
+}
+
 func FuzzQuorum(f *testing.F) {
 	f.Add("FIRST 2 (a, \"b c\", *)")
 	f.Add("ANY 99999999999999999999 (a)")
