@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -27,7 +28,7 @@ func (c *cli) options(level slog.Level) (app.Options, error) {
 	if err != nil {
 		return app.Options{}, err
 	}
-	return app.Options{Workspace: w, State: c.state, Clock: clock, Rehearsal: os.Getenv(clockVariable), Log: slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))}, nil
+	return app.Options{Workspace: w, State: c.state, Clock: clock, Rehearsal: os.Getenv(clockVariable), Follows: strings.HasPrefix(os.Getenv(clockVariable), "@"), Log: slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: level}))}, nil
 }
 
 // tokenVariable holds the token for --server: an argument would show it to everybody on

@@ -50,6 +50,7 @@ type Options struct {
 	// Rehearsal says what moves the clock, if it is not the machine's. It is noted in
 	// the ledger and found by status.
 	Rehearsal string
+	Follows   bool // the clock is set from outside while the process runs
 	Log       *slog.Logger
 }
 

@@ -75,7 +75,7 @@ func (a *App) wire() {
 	})
 	a.Vault = vault.New(vault.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Plan: a.Plan, Kept: a.anythingKept, Proposed: func() *plan.Plan { return a.force.Load().proposed }, Place: a.Places.Open, Copies: a.remembered, Removed: a.Backups.Forget, Damaged: a.damaged, Overdue: a.overdue, Vetoed: a.vetoed,
-		Proven: a.provenSnapshot, Anchors: a.thinAnchors, Log: postgres.LogNeed, Key: a.Keys.Vault, Trusted: a.trusted, Within: readWithin, Seen: a.opt.Workspace.seen(), Clock: a.opt.Clock, Logger: a.opt.Log,
+		Proven: a.provenSnapshot, Anchors: a.thinAnchors, Log: postgres.LogNeed, Key: a.Keys.Vault, Trusted: a.trusted, Within: readWithin, Seen: a.opt.Workspace.seen(), Clock: a.opt.Clock, Apart: a.opt.Follows, Logger: a.opt.Log,
 	})
 	a.Recoveries = recovery.New(recovery.Config{
 		DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Hands: hands{a}, Usable: a.servicesUsable, Finished: a.recoveryFinished, Clock: a.opt.Clock,

@@ -130,8 +130,12 @@ type Config struct {
 	Within  time.Duration           // every byte is read back within this time
 	// Seen is a folder in which the vault remembers what it has read and believed of each
 	// location: a cache of its own. Empty: everything is read again each time.
-	Seen   string
-	Clock  func() time.Time
+	Seen  string
+	Clock func() time.Time
+	// Apart says that Clock is not the one by which locations date what they hold. Then the
+	// age of an object means nothing, what a writer is just putting looks old, and no
+	// garbage is collected.
+	Apart  bool
 	Logger *slog.Logger
 }
 
