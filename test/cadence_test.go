@@ -1,113 +1,22 @@
 package test
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// receivedAt are the days, counted from a midnight, on which the vault countersigned
-// copies of a store at a location, from an evidence pack.
-func receivedAt(t *testing.T, pack tree, store, location string, midnight time.Time) (days []int) {
-	t.Helper()
-	for line := range strings.Lines(pack["log.ndjson"]) {
-		var f struct {
-			Type, Subject string
-			Data          struct {
-				Location string
-				Received time.Time
-			}
-		}
-		if err := json.Unmarshal([]byte(line), &f); err != nil {
-			t.Fatal(err)
-		}
-		if f.Type == "backup.receipt" && f.Subject == "stores."+store && f.Data.Location == location {
-			days = append(days, int(f.Data.Received.Sub(midnight)/(24*time.Hour)))
-		}
+// dailyPlan copies both stores once a day before five in the morning, by the clock of
+// Greenwich, and has no drill that disturbs.
+func dailyPlan(s string) string {
+	for _, x := range [][2]string{{"Europe/Stockholm", "UTC"}, {"every: 5m", "every: 1d at 04:45"}, {"every: 1w, pick", "every: 1y, pick"}} {
+		s = strings.ReplaceAll(s, x[0], x[1])
 	}
-	return days
-}
-
-// Five weeks of a company on virtual machines: the log of its database all the time, the
-// database and the whole machine each day, and off the site once a week.
-func TestSideBySideRows(t *testing.T) {
-	t.Parallel()
-	t.Run("BKP-02 log, daily full, daily machine and weekly off-site, for five weeks", func(t *testing.T) {
-		const days = 35
-		c := shared.get(t)
-		f := firm{workspace: forCluster(t, c), cluster: c}
-		edit(t, f.plan(), func(s string) string {
-			s = strings.ReplaceAll(dailyPlan(s), "copies: [near, offsite]", "copies: {near: {}, offsite: {every: 1w}}")
-			s = strings.ReplaceAll(s, "keep: 30d", "keep: 60d")
-			return strings.Replace(s, "max_lag: 1m", "max_lag: 15m", 1)
-		})
-		disk := filepath.Join(f.uploads, "web.img") // of the guest machine
-		midnight := time.Now().UTC().Truncate(24 * time.Hour)
-		clock := calendar(t, midnight.Add(12*time.Hour))
-		f.run(t, "location", "init", "--all").want(t, 0)
-		f.server = serve(t, f.dir)
-		t.Cleanup(func() {
-			if t.Failed() {
-				t.Logf("%s", f.server.err)
-			}
-		})
-		weekly := []int{}
-		for n := 1; n <= days; n++ {
-			write(t, disk, strings.Repeat(fmt.Sprintf("sector of day %d\n", n), 1000), 0o644)
-			clock.set(t, midnight.AddDate(0, 0, n).Add(5*time.Hour))
-			for _, store := range []string{"db", "uploads"} {
-				f.received(t, "near", store, n)
-				if n%7 == 1 {
-					f.received(t, "offsite", store, n)
-				}
-			}
-			if n%7 == 1 {
-				weekly = append(weekly, n)
-			}
-		}
-		now := clock.now()
-		for location, ws := range f.points(t) {
-			if late := now.Sub(ws[len(ws)-1].To); late > 15*time.Minute {
-				t.Errorf("the log at %s ends %s ago", location, late)
-			}
-		}
-		pack := f.pack(t)
-		for _, store := range []string{"db", "uploads"} {
-			var each []int
-			for n := range days {
-				each = append(each, n+1)
-			}
-			if got := receivedAt(t, pack, store, "near", midnight); !slices.Equal(got, each) {
-				t.Errorf("%s arrives near on the days %v", store, got)
-			}
-			got := receivedAt(t, pack, store, "offsite", midnight)
-			if len(got) != weekly[len(weekly)-1] || !slices.Equal(slices.Compact(got), weekly) {
-				t.Errorf("%s arrives off the site on the days %v, want all that is new on %v", store, got, weekly)
-			}
-			for _, sl := range slotsOf(t, pack, "stores."+store) {
-				if sl.due.After(midnight.AddDate(0, 0, 1)) && sl.state != "done" {
-					t.Errorf("%s: %+v", store, sl)
-				}
-			}
-		}
-		to := filepath.Join(f.root, "machine")
-		if err := os.Rename(f.near, f.near+".away"); err != nil {
-			t.Fatal(err)
-		}
-		f.run(t, "restore", "uploads", "--location", "offsite", "--to", to).want(t, 0)
-		if b, err := os.ReadFile(filepath.Join(to, "web.img")); err != nil || !strings.HasPrefix(string(b), fmt.Sprintf("sector of day %d\n", weekly[len(weekly)-1])) {
-			t.Errorf("off the site lies another machine: %.30s, %v", b, err)
-		}
-		if err := os.Rename(f.near+".away", f.near); err != nil {
-			t.Fatal(err)
-		}
-	})
+	return s
 }
 
 // A year of four companies, each with the cadence of its policy.
@@ -201,5 +110,13 @@ func TestCadenceRows(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// tells reports whether an incident of a store says something.
+func (w workspace) tells(t *testing.T, store, what string) bool {
+	t.Helper()
+	return slices.ContainsFunc(w.incidents(t), func(i incidentSeen) bool {
+		return slices.Contains(i.Stores, store) && strings.Contains(w.run(t, "incident", "show", fmt.Sprint(i.ID)).out, what)
 	})
 }
