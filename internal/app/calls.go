@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -44,6 +45,13 @@ func (a *App) calls() *oncall.Module {
 		Send: func(ctx context.Context, tx *db.Tx, d oncall.Draft) error {
 			_, err := a.Messages.Send(ctx, tx, message.Draft{Cause: d.Cause, Kind: d.Kind, Person: d.Person, Channels: a.Plan().Tellers(), Urgent: d.Urgent, Subject: d.Subject, Text: d.Text, Data: d.Calls})
 			return err
+		},
+		Link: func(secret string) string {
+			m := a.Plan().Messages
+			if m == nil || m.Link == "" {
+				return ""
+			}
+			return strings.TrimSuffix(m.Link, "/") + "/ack/" + secret
 		},
 		Gather: func() time.Duration {
 			if m := a.Plan().Messages; m != nil && !m.Gather.IsZero() {
@@ -236,6 +244,28 @@ func (a *App) Answer(ctx context.Context, id int64, by, note string) (oncall.Cal
 	})
 }
 
+// AnswerLink answers what a link in a message is about, in the name of whom it was sent to.
+func (a *App) AnswerLink(ctx context.Context, secret, note string) (oncall.Link, error) {
+	l, err := a.Calls.UseLink(ctx, secret)
+	if err != nil {
+		return l, err
+	}
+	said := "by the link in a message"
+	if note != "" {
+		said = note + " (" + said + ")"
+	}
+	for i, c := range l.Calls {
+		done, err := a.Answer(ctx, c.ID, l.Person, said)
+		if err != nil && !errors.Is(err, holdfast.ErrRefused) {
+			return l, err
+		}
+		if err == nil {
+			l.Calls[i] = done
+		} // else: it is over, and nothing is left to answer
+	}
+	return l, nil
+}
+
 // TryChannel sends a message for testing to a person by one channel, or by the first by
 // which people are told, and says what came of it. Nothing is written down: it answers
 // whoever asked.
@@ -293,6 +323,36 @@ func (a *App) beat(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// failedShown is how long a message that nobody took is told.
+const failedShown = 7 * 24 * time.Hour
+
+// messageFindings is what status says of messages that reached nobody.
+func (a *App) messageFindings(ctx context.Context) ([]holdfast.Finding, error) {
+	now := a.opt.Clock()
+	c, err := a.Messages.Counts(ctx, now.Add(-failedShown))
+	if err != nil {
+		return nil, err
+	}
+	var out []holdfast.Finding
+	add := func(severity holdfast.FindingSeverity, hint, format string, args ...any) {
+		out = append(out, holdfast.Finding{Code: codeUnsent, Severity: severity, Subject: "messages", Message: fmt.Sprintf(format, args...), Hint: hint})
+	}
+	waiting := fmt.Sprintf("%d messages wait since %s at the latest", c.Waiting, c.Oldest.UTC().Format(time.RFC3339))
+	switch {
+	case !c.Urgent.IsZero() && now.Sub(c.Urgent) > undelivered:
+		add(holdfast.SeverityError, "\"holdfast message list --state waiting\" says what each channel answered", "undelivered: %s, an urgent one among them", waiting)
+	case c.Waiting > 0 && now.Sub(c.Oldest) > undelivered:
+		add(holdfast.SeverityWarning, "\"holdfast message list --state waiting\" says what each channel answered", "undelivered: %s", waiting)
+	}
+	switch hint := "\"holdfast message list --state failed\" lists them; \"holdfast message resend\" sends one again when its channel is mended"; {
+	case c.Lost > 0:
+		add(holdfast.SeverityError, hint, "undelivered: %d messages of the last 7 days were taken by no channel, %d of them urgent", c.Failed, c.Lost)
+	case c.Failed > 0:
+		add(holdfast.SeverityWarning, hint, "undelivered: %d messages of the last 7 days were taken by no channel", c.Failed)
+	}
+	return out, nil
 }
 
 // undelivered is how long an urgent message may wait before the heartbeat stops.

@@ -23,6 +23,7 @@ const (
 	codeUnapproved = "HF-G2" // objectives that are declared and not approved
 	codeUncomputed = "HF-G3" // a metric whose period is over has no value
 	codeUntargeted = "HF-G4" // the newest value of a metric misses its target
+	codeUnsent     = "HF-M1" // messages reached nobody
 )
 
 // shownOverdue is how many overdue duties status names one by one.
@@ -104,6 +105,9 @@ func (a *App) governed(ctx context.Context) (govern.Observed, error) {
 	if out.Copies, err = a.openedCopies(ctx); err != nil {
 		return out, err
 	}
+	if err := a.watched(ctx, now, &out); err != nil {
+		return out, err
+	}
 	if out.Left, err = a.restsOnLeavers(ctx); err != nil {
 		return out, err
 	}
@@ -158,7 +162,7 @@ func (a *App) dutyFindings(ctx context.Context) ([]holdfast.Finding, error) {
 	}
 	late := 0
 	for _, d := range ds {
-		if d.State != govern.Overdue {
+		if d.State != govern.Overdue || d.Watch {
 			continue
 		}
 		if late++; late > shownOverdue {
@@ -178,6 +182,16 @@ func (a *App) dutyFindings(ctx context.Context) ([]holdfast.Finding, error) {
 	if n := late - shownOverdue; n > 0 {
 		out = append(out, holdfast.Finding{Code: codeOverdue, Severity: holdfast.SeverityError, Subject: "plan", Message: fmt.Sprintf("%d more are overdue", n), Hint: "\"holdfast review list\" lists them"})
 	}
+	unwatched, err := a.Duties.WatchFindings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, unwatched...)
+	unsent, err := a.messageFindings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, unsent...)
 	figures, err := a.metricFindings(ctx)
 	if err != nil {
 		return out, err

@@ -37,6 +37,9 @@ var (
 	descOutage   = desc("service_outage_seconds", "The predicted outage of a service; a lower bound where parts are unknown.", "service")
 	descFindings = desc("findings", "Open findings.", "severity")
 	descOpen     = desc("incidents_open", "Incidents that are not closed.")
+	descWaiting  = desc("messages_waiting", "Messages that no channel has taken yet.")
+	descUrgent   = desc("messages_urgent_undelivered_timestamp_seconds", "When the oldest urgent message was written that reached nobody yet; absent if there is none.")
+	descUnsent   = desc("messages_failed", "Messages of the last 7 days that no channel took.")
 	descBuild    = desc("build_info", "1, with the version.", "version")
 )
 
@@ -51,6 +54,13 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	gauge(descBuild, 1, holdfast.Version)
+	if m, err := c.a.Messages.Counts(ctx, c.a.opt.Clock().Add(-failedShown)); err == nil {
+		gauge(descWaiting, float64(m.Waiting))
+		gauge(descUnsent, float64(m.Failed))
+		if !m.Urgent.IsZero() {
+			gauge(descUrgent, float64(m.Urgent.Unix()))
+		}
+	}
 	o, err := c.a.Overview(ctx)
 	if err != nil {
 		c.a.opt.Log.Warn("metrics are without the overview", "err", err)

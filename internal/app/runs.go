@@ -30,6 +30,8 @@ const (
 	// evidence of two years, and what somebody who asks a job by its number still wants.
 	runsKept = 2 * 366 * 24 * time.Hour
 	jobsKept = 30 * 24 * time.Hour
+	// messagesKept is how long messages that have ended are kept where the plan says nothing.
+	messagesKept = 90 * 24 * time.Hour
 	// sweepEvery is how often a server deletes what is older.
 	sweepEvery = time.Hour
 )
@@ -197,9 +199,15 @@ func (a *App) sweep(ctx context.Context) {
 
 func (a *App) sweepOnce(ctx context.Context) error {
 	now := a.opt.Clock()
+	keep := messagesKept
+	if m := a.Plan().Messages; m != nil && !m.Keep.IsZero() {
+		keep = m.Keep.Approx()
+	}
 	_, err := a.Jobs.Prune(ctx, now.Add(-jobsKept))
 	_, rerr := a.Jobs.PruneRuns(ctx, now.Add(-runsKept))
-	return errors.Join(err, rerr)
+	_, merr := a.Messages.Prune(ctx, now.Add(-keep))
+	_, lerr := a.Calls.PruneLinks(ctx)
+	return errors.Join(err, rerr, merr, lerr, a.thinCheckpoints(ctx))
 }
 
 // runRows are the records of work of a period.

@@ -50,7 +50,7 @@ func (a *App) Serve(ctx context.Context, l Listen) (*Server, error) {
 		return nil, err
 	}
 	p := pages{a, &pace{}}
-	pages, err := web.Handler(web.Config{Source: p, Stories: p, Commands: p, Access: a.Access, Policy: p.Policy, Reviews: p.Reviews, Jobs: p.Jobs, Copies: p, Coverage: p.Coverage, Clock: a.opt.Clock, Zone: func() *time.Location { return a.Plan().Location() }, Log: a.opt.Log, Hosts: append(certs.names(), l.Hosts...)})
+	pages, err := web.Handler(web.Config{Source: p, Stories: p, Commands: p, Access: a.Access, Policy: p.Policy, Reviews: p.Reviews, Jobs: p.Jobs, Links: p, Copies: p, Coverage: p.Coverage, Clock: a.opt.Clock, Zone: func() *time.Location { return a.Plan().Location() }, Log: a.opt.Log, Hosts: append(certs.names(), l.Hosts...)})
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -38,6 +39,24 @@ func stretch(at, now time.Time) string {
 	return at.Format("2006-01")
 }
 
+// thinCheckpoints deletes stored checkpoints whose anchors have been thinned at every
+// location that lets them go: a minute is worth a row for a month.
+func (a *App) thinCheckpoints(ctx context.Context) error {
+	now := a.opt.Clock()
+	_, err := a.Ledger.ThinCheckpoints(ctx, now.Add(-anchorsHourly), func(at time.Time) string { return stretch(at, now) })
+	return err
+}
+
+// signedAt is when the checkpoint of an anchor was signed. One that the state keeps no more
+// was signed no later than the next that it keeps.
+func signedAt(times map[int64]time.Time, kept []int64, size int64) (time.Time, bool) {
+	i, _ := slices.BinarySearch(kept, size)
+	if i == len(kept) {
+		return time.Time{}, false
+	}
+	return times[kept[i]], true
+}
+
 // thinAnchors deletes the anchors of a location for which a later one stands, if they are
 // older than before: a lock may still hold the younger ones.
 func (a *App) thinAnchors(ctx context.Context, r *repo.Repository, before time.Time) (int, error) {
@@ -63,11 +82,12 @@ func thin(ctx context.Context, l *ledger.Log, v sumdb.Verifier, r *repo.Reposito
 	if err != nil {
 		return 0, err
 	}
+	kept := slices.Sorted(maps.Keys(times))
 	by := map[string][]int64{} // sizes
 	for _, n := range names {
 		size := anchorSize(n)
 		// Only what bears the plain name: others are of a history whose loss was accepted.
-		if at, ok := times[size]; ok && n == fmt.Sprintf("%s%012d", anchorPrefix, size) {
+		if at, ok := signedAt(times, kept, size); ok && n == fmt.Sprintf("%s%012d", anchorPrefix, size) {
 			if s := stretch(at, now); s != "" {
 				by[s] = append(by[s], size)
 			}

@@ -83,7 +83,7 @@ func (a *App) wire() {
 	a.Incidents = incident.New(incident.Config{
 		DB: a.DB, Ledger: facts{a}, Impact: a.impact, Usable: a.backAndWhole, Opened: a.incidentOpened, Clock: a.opt.Clock,
 	})
-	a.Duties = govern.New(govern.Config{DB: a.DB, Ledger: facts{a}, Plan: a.Plan, Observe: a.governed, Count: a.counted, Clock: a.opt.Clock})
+	a.Duties = govern.New(govern.Config{DB: a.DB, Ledger: facts{a}, Plan: a.Plan, Observe: a.governed, Results: a.results, Count: a.counted, Clock: a.opt.Clock})
 	a.Custody = survive.New(survive.Config{DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Facts: a.Ledger, Keys: a.custodians, Clock: a.opt.Clock})
 	a.Access = a.access()
 	a.Messages = message.New(message.Config{DB: a.DB, Jobs: a.Jobs, Ledger: facts{a}, Channel: a.channel, Receiver: a.receiver, Clock: a.opt.Clock})

@@ -35,6 +35,10 @@ func (m *Module) Text(ctx context.Context, id string, w Word) (string, error) {
 // there. Whatever is wrong with it is refused with the reason, and is a fact.
 func (m *Module) Done(ctx context.Context, id string, w Word) (d Duty, err error) {
 	var refused error
+	var unmended error // asked before the transaction: the state is read by others, too
+	if found, err := m.Get(ctx, id); err == nil {
+		unmended = m.mended(ctx, found, w.Note)
+	}
 	now := m.cfg.Clock().UTC().Truncate(time.Microsecond)
 	err = m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
 		refused = nil
@@ -42,6 +46,9 @@ func (m *Module) Done(ctx context.Context, id string, w Word) (d Duty, err error
 			return err
 		}
 		key, on, why := m.counts(d, w, now)
+		if why == nil {
+			why = unmended
+		}
 		if why != nil {
 			refused = why
 			return m.fact(ctx, tx, FactRefused, d.Subject, oneLine(w.By), map[string]any{"duty": d.ID, "error": holdfast.Sentence(why)})
@@ -51,7 +58,7 @@ func (m *Module) Done(ctx context.Context, id string, w Word) (d Duty, err error
 			return err
 		}
 		who := signers(d.Signatures)
-		if enough(m.cfg.Plan(), d.By, d.People, who) {
+		if d.Outcome == "" && enough(m.cfg.Plan(), d.By, d.People, who) {
 			d.Outcome, d.Closed, d.Proof = Done, now, "signed by "+list(who)
 			for _, s := range d.Signatures {
 				if s.On.After(d.DoneOn) {
@@ -78,6 +85,10 @@ func (m *Module) Done(ctx context.Context, id string, w Word) (d Duty, err error
 // it was done.
 func (m *Module) counts(d Duty, w Word, now time.Time) (key string, on time.Time, why error) {
 	p := m.cfg.Plan()
+	if d.Outcome == Missed && d.Watch && len(d.Signatures) == 0 {
+		key, why = m.account(d, w, now)
+		return key, now, why
+	}
 	if d.Outcome != "" {
 		return "", on, refuse("\"holdfast review list\" shows what is open", "%s is %s already", d.ID, d.Outcome)
 	}

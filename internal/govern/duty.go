@@ -26,8 +26,10 @@ const (
 	Exercise    Kind = "exercise"
 	Action      Kind = "action" // what a failure taught is mended
 	OfflineCopy Kind = "offline-copy"
-	Handover    Kind = "handover" // what rested on somebody who has left gets somebody else
-	Keeping     Kind = "keeping"  // somebody decides about copies that stay past their maximum
+	Failure     Kind = "failure"      // a backup failed: its cause, and a good run after it
+	AccessCheck Kind = "access-check" // a person shows that their own administrator access works
+	Handover    Kind = "handover"     // what rested on somebody who has left gets somebody else
+	Keeping     Kind = "keeping"      // somebody decides about copies that stay past their maximum
 )
 
 // States of a duty. Only the outcomes are stored; the others follow from the time.
@@ -56,6 +58,9 @@ type Duty struct {
 	Keyed bool     `json:"keyed"`
 	Items []string `json:"items,omitempty"` // what is looked at
 	Every string   `json:"every,omitempty"`
+	// Watch is true for a look at the results of work: each time that nobody did it is a
+	// finding of its own.
+	Watch bool `json:"watch,omitempty"`
 	// After is from when on it counts: when it was done last, or when Event came.
 	After time.Time `json:"after"`
 	// Event is true if something happened that it is due for: what was done before that
@@ -106,6 +111,8 @@ func (d Duty) EndsWith() string {
 		return "the code of a copy of the plan in force"
 	case Handover:
 		return "a plan in force that does not rest on them"
+	case AccessCheck:
+		return "a log-in of theirs as administrator, with their second factor"
 	}
 	return ""
 }

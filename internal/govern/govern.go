@@ -66,6 +66,7 @@ const (
 	FactRefused   = "duty.refused"  // a word that does not count
 	FactDone      = "duty.done"
 	FactMissed    = "duty.missed"
+	FactAllClear  = "duty.all-clear" // the machine itself saw that nothing of the period failed
 	FactWithdrawn = "duty.withdrawn" // the plan does not ask for it any more
 	FactEvent     = "change.seen"    // something changed that makes duties due
 )
@@ -119,13 +120,16 @@ type Rests struct {
 // Observed is what the running system knows at one look.
 type Observed struct {
 	Stores    map[string]Seen
-	Drills    []Drilled           // in any order
-	Incidents []Incident          // in any order
-	Gaps      map[string]string   // services and stores that nothing protects whole, with why
-	Findings  []holdfast.Finding  // of the plan in force, as the linter sees it now
-	Copies    map[string][]Opened // offline copies that their person has opened and still has, by person
-	Left      map[string][]Rests  // what still rests on people who have left, by person
-	Kept      map[string]string   // copies that stay past their maximum, in words, by store
+	Drills    []Drilled              // in any order
+	Incidents []Incident             // in any order
+	Gaps      map[string]string      // services and stores that nothing protects whole, with why
+	Findings  []holdfast.Finding     // of the plan in force, as the linter sees it now
+	Copies    map[string][]Opened    // offline copies that their person has opened and still has, by person
+	Left      map[string][]Rests     // what still rests on people who have left, by person
+	Kept      map[string]string      // copies that stay past their maximum, in words, by store
+	Failed    []FailedRun            // attempts of backups that were no good, of the last weeks, oldest first
+	Good      map[string]time.Time   // when the newest good backup of a store ended
+	Logins    map[string][]time.Time // of administrators with a second factor of their own, by person
 }
 
 // Config is what the package stands on. All fields are required.
@@ -137,6 +141,8 @@ type Config struct {
 	// Observe looks at the running system. What it cannot look at is left out: an
 	// absent observation changes nothing.
 	Observe func(ctx context.Context) (Observed, error)
+	// Results says what came of the work of a period.
+	Results func(ctx context.Context, from, until time.Time) (Results, error)
 	// Count counts what metrics are made of, in a period without its end.
 	Count func(ctx context.Context, from, until time.Time) (Counted, error)
 	Clock func() time.Time

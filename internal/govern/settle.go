@@ -32,6 +32,8 @@ type settling struct {
 	open   map[string]*Duty // by name
 	seen   map[string]string
 	first  bool // nobody looked before
+
+	results map[string]Results // of looks whose time has come, by duty
 }
 
 // Settle brings the duties up to now: writes what is expected ahead, turns events into
@@ -44,10 +46,22 @@ func (m *Module) Settle(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at what people owe: %w", err)
 	}
+	byName := map[string]want{}
+	for _, w := range wanted(m.cfg.Plan()) {
+		byName[w.name] = w
+	}
+	was, err := m.Open(ctx, false)
+	if err != nil {
+		return err
+	}
+	results, err := m.look(ctx, byName, was, m.cfg.Clock())
+	if err != nil {
+		return err
+	}
 	return m.cfg.DB.Tx(ctx, func(tx *db.Tx) error {
 		p := m.cfg.Plan()
 		s := &settling{Module: m, ctx: ctx, tx: tx, now: m.cfg.Clock().UTC().Truncate(time.Microsecond), p: p, loc: p.Location(), obs: obs,
-			wants: wanted(p), byName: map[string]want{}, open: map[string]*Duty{}}
+			wants: wanted(p), byName: map[string]want{}, open: map[string]*Duty{}, results: results}
 		s.wants = append(s.wants, handovers(p, obs.Left)...)
 		s.wants = append(s.wants, keepings(p, obs.Kept)...)
 		for _, w := range s.wants {
@@ -64,7 +78,7 @@ func (m *Module) Settle(ctx context.Context) error {
 			return err
 		}
 		s.first = s.seen["plan"] == ""
-		for _, step := range []func() error{s.withdraw, s.recur, s.changes, s.launched, s.failures, s.people, s.keepings, s.proofs, s.remind, s.risks} {
+		for _, step := range []func() error{s.withdraw, s.recur, s.looks, s.changes, s.launched, s.failures, s.repairs, s.people, s.logins, s.keepings, s.proofs, s.remind, s.risks} {
 			if err := step(); err != nil {
 				return err
 			}
@@ -80,7 +94,7 @@ func (s *settling) write(w want, cause string, after, due time.Time, since time.
 		return err
 	}
 	d := &Duty{ID: id, Name: w.name, Kind: w.kind, Subject: w.subject, What: w.what, Cause: cause, Owner: person(s.p, w.by), By: w.by, People: max(w.people, 1), Keyed: w.keyed,
-		Items: w.items, Every: w.every, After: after.UTC(), Written: s.now, Due: due.UTC(), Late: w.grace.AddTo(due, 1, s.loc).UTC(), Since: since, Plan: s.p.Digest(), Signatures: []Signature{}}
+		Items: w.items, Every: w.every, Watch: w.looks, After: after.UTC(), Written: s.now, Due: due.UTC(), Late: w.grace.AddTo(due, 1, s.loc).UTC(), Since: since, Plan: s.p.Digest(), Signatures: []Signature{}}
 	s.open[w.name] = d
 	if err := s.save(s.ctx, s.tx, *d); err != nil {
 		return err
@@ -168,20 +182,27 @@ func (s *settling) recur() error {
 				break
 			}
 			since := d.Since
-			if since.IsZero() {
+			if since.IsZero() && !w.looks { // each look that was missed stands for itself
 				since = d.Due
 			}
 			after := d.Due
 			if err := s.end(d, Missed, FactMissed, ""); err != nil {
 				return err
 			}
-			if err := s.write(w, fmt.Sprintf("%s; missed since %s", w.every, since.Format(time.DateOnly)), after, due, since); err != nil {
+			if err := s.write(w, missedCause(w, since), after, due, since); err != nil {
 				return err
 			}
 			d = s.open[w.name]
 		}
 	}
 	return nil
+}
+
+func missedCause(w want, since time.Time) string {
+	if since.IsZero() {
+		return w.every + "; the one before was missed"
+	}
+	return fmt.Sprintf("%s; missed since %s", w.every, since.Format(time.DateOnly))
 }
 
 // begin writes the next time of what has none open: counted from when it was done last,
@@ -221,6 +242,9 @@ func (s *settling) follow(d *Duty, w want) error {
 		if due, ok := next(w.every, d.After, s.loc); ok {
 			d.Every, d.Due, d.Late, changed = w.every, due.UTC(), w.grace.AddTo(due, 1, s.loc).UTC(), true
 		}
+	}
+	if w.looks {
+		w.items = d.Items // what there is to see is filled in when its time has come
 	}
 	if len(d.Signatures) == 0 && (!slices.Equal(d.Items, w.items) || !slices.Equal(d.By, w.by) || d.What != w.what || d.People != max(w.people, 1)) {
 		d.Items, d.By, d.What, d.People, d.Owner, changed = w.items, w.by, w.what, max(w.people, 1), person(s.p, w.by), true

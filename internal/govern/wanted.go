@@ -30,6 +30,8 @@ type want struct {
 	keyed   bool
 	items   []string
 	after   []string // events after which it is due again
+	looks   bool     // somebody looks at the results of work
+	clears  bool     // and the machine may, where nothing failed
 }
 
 // checkInWithin is how long people have to say that they are there, where the plan does not.
@@ -87,7 +89,7 @@ func wanted(p *plan.Plan) []want {
 		if what == "" {
 			what = "review " + or(d.Of, id)
 		}
-		add(want{name: "reviews." + id, kind: Review, subject: "reviews." + id, what: what, every: d.Every.String(), last: d.LastDone, grace: d.Grace, by: d.By, after: d.After})
+		add(want{name: "reviews." + id, kind: Review, subject: "reviews." + id, what: what, every: d.Every.String(), last: d.LastDone, grace: d.Grace, by: d.By, after: d.After, looks: d.Looks(), clears: d.AllClear})
 	}
 	for _, id := range sorted(p.Documents) {
 		d := p.Documents[id]
@@ -135,6 +137,11 @@ func wanted(p *plan.Plan) []want {
 			w.grace = checkInWithin
 		}
 		add(w)
+	}
+	for _, id := range sorted(p.People) {
+		if every := p.People[id].AccessCheck; !every.IsZero() {
+			add(want{name: "access." + id, kind: AccessCheck, subject: "people." + id, what: "show that your own administrator access works: log in with your second factor", every: "every " + every.String(), by: []string{id}})
+		}
 	}
 	for _, w := range registers(p) {
 		add(w)

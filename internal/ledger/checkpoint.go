@@ -392,6 +392,36 @@ func (l *Log) LastCheckpoint(ctx context.Context) (signed []byte, at time.Time, 
 	return signed, at, err
 }
 
+// ThinCheckpoints deletes stored checkpoints that were signed before an instant, but the
+// last one of each stretch of time, as stretch names it; the newest of all stays. It returns
+// how many went. A later checkpoint stands for every earlier one that it extends, and
+// [Log.Checkpoint] has checked that it does before it signed.
+func (l *Log) ThinCheckpoints(ctx context.Context, before time.Time, stretch func(at time.Time) string) (gone int, err error) {
+	type stored struct{ size, at int64 }
+	err = l.db.TxReadCommitted(ctx, func(tx *db.Tx) error {
+		gone = 0
+		all, err := db.Collect(func(r *sql.Rows) (s stored, err error) { return s, r.Scan(&s.size, &s.at) })(
+			tx.Query(ctx, `SELECT size, at FROM ledger_checkpoint WHERE at < ? AND size < (SELECT MAX(size) FROM ledger_checkpoint) ORDER BY size`, before))
+		if err != nil {
+			return err
+		}
+		for i, s := range all {
+			if gone == maxThinned || i == len(all)-1 || stretch(db.Time(s.at)) != stretch(db.Time(all[i+1].at)) {
+				continue
+			}
+			if _, err := tx.Exec(ctx, `DELETE FROM ledger_checkpoint WHERE size = ?`, s.size); err != nil {
+				return err
+			}
+			gone++
+		}
+		return nil
+	})
+	return gone, err
+}
+
+// maxThinned bounds what one ThinCheckpoints deletes.
+const maxThinned = 5000
+
 // CheckpointTimes says when this log signed its checkpoints before an instant, by their
 // sizes. What an earlier life of the state signed is not among them.
 func (l *Log) CheckpointTimes(ctx context.Context, before time.Time) (map[int64]time.Time, error) {

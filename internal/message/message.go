@@ -313,12 +313,23 @@ func (m *Module) List(ctx context.Context, state string) (out []Message, err err
 	return out, err
 }
 
+// Prune deletes messages that ended before an instant, with their text, and returns how
+// many. The ledger keeps what became of them.
+func (m *Module) Prune(ctx context.Context, before time.Time) (n int64, err error) {
+	err = m.cfg.DB.TxReadCommitted(ctx, func(tx *db.Tx) error {
+		n, err = tx.Exec(ctx, "DELETE FROM message_messages WHERE state <> 'waiting' AND settled_at < ?", before)
+		return err
+	})
+	return n, err
+}
+
 // A Count is how messages stand.
 type Count struct {
 	Waiting int       // and not handed over yet
 	Oldest  time.Time // of those; zero if there are none
 	Urgent  time.Time // the oldest of those that are urgent and reached nobody on another channel
-	Failed  int       // since the given instant
+	Failed  int       // since the given instant, where no other channel took the same for that person
+	Lost    int       // of those, urgent ones
 }
 
 // Counts says how messages stand, with those that failed since an instant.
@@ -334,7 +345,8 @@ func (m *Module) Counts(ctx context.Context, since time.Time) (c Count, err erro
 			return err
 		}
 		c.Oldest, c.Urgent = db.Time(oldest), db.Time(urgent)
-		return tx.QueryRow(ctx, "SELECT COUNT(*) FROM message_messages WHERE state = 'failed' AND settled_at >= ?", since).Scan(&c.Failed)
+		return tx.QueryRow(ctx, "SELECT COUNT(*), COALESCE(SUM(urgent), 0) FROM message_messages m WHERE state = 'failed' AND settled_at >= ? "+
+			"AND NOT EXISTS (SELECT 1 FROM message_messages o WHERE o.cause = m.cause AND o.person = m.person AND o.state = 'handed')", since).Scan(&c.Failed, &c.Lost)
 	})
 	return c, err
 }

@@ -140,7 +140,7 @@ type Ledger interface {
 	Append(ctx context.Context, tx *db.Tx, f ledger.Fact) (int64, error)
 }
 
-// Config is what the package stands on. All fields are required.
+// Config is what the package stands on. All fields but Link are required.
 type Config struct {
 	DB     *db.DB
 	Ledger Ledger
@@ -151,6 +151,9 @@ type Config struct {
 	Gather func() time.Duration
 	// Quiet says until when a person is told only what is urgent; zero: not now.
 	Quiet func(person string, now time.Time) time.Time
+	// Link is the address of the page that answers by the secret of a link; "" where
+	// people reach no page. Nil: no links.
+	Link  func(secret string) string
 	Clock func() time.Time
 }
 

@@ -114,7 +114,12 @@ func (m *Module) tell(ctx context.Context, tx *db.Tx, person string, cs []*Call,
 	for _, c := range cs {
 		d.Calls = append(d.Calls, *c)
 	}
+	link, err := m.newLink(ctx, tx, person, d.Calls, now)
+	if err != nil {
+		return err
+	}
 	d.Subject, d.Text = words(person, d.Calls)
+	d.Text += linked(link)
 	if err := m.cfg.Send(ctx, tx, d); err != nil {
 		return err
 	}

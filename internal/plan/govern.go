@@ -160,9 +160,18 @@ type Duty struct {
 	// Stated is what the policy says, in its own words; without Every, that it says
 	// nothing about how often.
 	Stated string `yaml:"stated"`
+	// AllClear makes it a look at the results of work, which the machine does itself where
+	// all that was expected was done in time and nothing failed: it records an all-clear.
+	// Otherwise, and while no server runs, somebody of By looks. Each time that nobody
+	// looked is a finding of its own.
+	AllClear bool `yaml:"all_clear"`
 	// Compares are the documents that the running configuration is compared with.
 	Compares []string `yaml:"compares"`
 }
+
+// Looks reports whether the duty is a look at the results of work. Of "results" is one that
+// only people do.
+func (d Duty) Looks() bool { return d.AllClear || d.Of == "results" }
 
 // A Metric is a number that is reported.
 type Metric struct {

@@ -29,6 +29,15 @@ type Messages struct {
 	Gather Period `yaml:"gather"`
 	// Quiet is when people are told only what is urgent, by the time zone of each.
 	Quiet *Quiet `yaml:"quiet"`
+	// Link is the address at which people reach the server from where they read their
+	// messages: "https://holdfast.example.com:8443". With it a message that calls somebody
+	// holds a link that answers once, after a press of a button.
+	Link string `yaml:"link"`
+	// Keep is how long messages that have ended are kept with their text. The ledger
+	// keeps that they were sent, to whom and whether they arrived, for ever.
+	//
+	// Defaults to 90d; the minimum is 7d.
+	Keep Period `yaml:"keep"`
 	// Heartbeat tells somebody outside that the server is alive.
 	Heartbeat *Heartbeat `yaml:"heartbeat"`
 }
@@ -209,6 +218,18 @@ func (d *decoder) messages(complain complainer, m *Messages) {
 	}
 	if h := m.Heartbeat; h != nil && h.Webhook != nil {
 		h.Webhook.check(complain, "messages.heartbeat.webhook")
+	}
+	if m.Link != "" {
+		u, err := url.Parse(m.Link)
+		switch {
+		case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.Scheme != "http" && u.Scheme != "https":
+			complain(codeValue, "messages.link", "write the address of the server, such as https://holdfast.example.com:8443", "%q is not the address of a server", m.Link)
+		case u.Scheme == "http" && u.Hostname() != "localhost" && !net.ParseIP(u.Hostname()).IsLoopback():
+			complain(codeValue, "messages.link", "write https", "%q is not encrypted: whoever listens could answer a call", m.Link)
+		}
+	}
+	if !m.Keep.IsZero() && m.Keep.Approx() < 7*24*time.Hour {
+		complain(codeValue, "messages.keep", "write 7d or more", "messages that ended are kept for %s only: nobody could look into what was sent last week", m.Keep)
 	}
 }
 

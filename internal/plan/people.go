@@ -20,6 +20,9 @@ type Person struct {
 	Can []string `yaml:"can"`
 	// OfflineCopy is how often the person's printed or stored copy of the plan is renewed.
 	OfflineCopy Period `yaml:"offline_copy"`
+	// AccessCheck is how often the person shows that their own administrator access works,
+	// by logging in with their second factor.
+	AccessCheck Period `yaml:"access_check"`
 }
 
 // A Role is a duty that somebody holds and somebody else can take over.

@@ -40,6 +40,8 @@ func TestPagesGolden(t *testing.T) {
 		"recovery":         storyPage(f("recoveries", "/recoveries/9"), recoveryStory()),
 		"jobs":             jobsPage(f("jobs", "/jobs"), workHistory()),
 		"jobs-empty":       jobsPage(f("jobs", "/jobs"), Jobs{}),
+		"ack":              ackPage(quiet, "s3cret", Ack{Person: "bo", Expires: noon, Calls: []AckCall{{Name: "CALL-3", Title: "Store orders-db is lost", Detail: "it does not answer", State: "open"}}}, false),
+		"ack-done":         ackPage(quiet, "s3cret", Ack{Person: "bo", Ended: "used", Calls: []AckCall{{Name: "CALL-3", Title: "Store orders-db is lost", State: "answered", By: "bo"}}}, true),
 		"problem":          problem(quiet, "Not done", `a drill of "orders-db" is running`, "wait for it, or cancel it", "a1b2c3"),
 	}
 	hashes := regexp.MustCompile(`(/assets/[a-z.]+)\.[0-9a-f]{12}`)

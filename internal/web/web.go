@@ -45,6 +45,9 @@ type Config struct {
 	// Reviews lists what people owe, most urgent first; nil: no such page.
 	Reviews func(ctx context.Context) ([]ReviewLine, error)
 
+	// Links answers calls by links in messages; nil: no such page.
+	Links Links
+
 	// Jobs is the history of work; nil: no such page.
 	Jobs func(ctx context.Context, now time.Time) (Jobs, error)
 
@@ -119,6 +122,8 @@ func newSite(c Config) (*site, error) {
 	s.on("GET /plan", access.Document, s.policy)
 	s.on("POST /drills", access.Run, s.startDrill)
 	s.on("POST /backups", access.Run, s.backUp)
+	s.everybody("GET /ack/{secret}", s.ack)
+	s.everybody("POST /ack/{secret}", s.ack)
 	s.everybody("GET /assets/", serveAsset)
 	if s.Access != nil {
 		s.peopleRoutes()
