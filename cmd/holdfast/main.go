@@ -137,7 +137,7 @@ or waiting for approval.`,
 		c.incidentCmd(), c.recoverCmd(), c.evidenceCmd(), c.keyCmd(), c.encryptionCmd(), c.locationCmd())
 	root.AddCommand(c.simulateCmd(), c.explainCmd(), c.objectivesCmd(), c.controlsCmd(), c.gatewayCmd(), c.agentCmd(), c.adapterCmd())
 	root.AddCommand(c.verifyCmd(), c.pruneCmd(), c.repairCmd(), c.approveCmd())
-	root.AddCommand(c.jobCmd(), c.reviewCmd(), c.metricCmd(), c.riskCmd(), c.exceptionCmd(), c.storeCmd())
+	root.AddCommand(c.jobCmd(), c.outputsCmd(), c.trendCmd(), c.reviewCmd(), c.metricCmd(), c.riskCmd(), c.exceptionCmd(), c.storeCmd())
 	root.AddCommand(c.accessCmd(), c.offlineCmd(), c.kitCmd(), c.oncallCmd(), c.messageCmd(), c.watchCmd())
 	root.AddCommand(c.exportCmd(), c.mountCmd()) // reading, beside restore
 	c.beginnings(root)

@@ -106,6 +106,7 @@ type Config struct {
 	Calls      *oncall.Module
 	Callers    Callers
 	Runner     Runner
+	Reporter   Reporter
 }
 
 type body[T any] struct{ Body T }
@@ -157,6 +158,7 @@ func build(cfg Config) (*http.ServeMux, huma.API) {
 	people(a, cfg.Access)
 	messages(a, cfg)
 	runs(a, cfg.Runner)
+	reports(a, cfg.Reporter)
 	return mux, a
 }
 

@@ -58,7 +58,7 @@ func (a *App) Serve(ctx context.Context, l Listen) (*Server, error) {
 	// The same protection as for the pages: a foreign site must not start work
 	// through a visitor's browser.
 	mux.Handle("/api/", http.NewCrossOriginProtection().Handler(api.New(api.Config{
-		Access: a.Access, Core: a, People: a, Jobs: a.Jobs, Drills: a.Drills, Incidents: a.Incidents, Recoveries: a.Recoveries, Custody: a, Offline: a, Kit: a, Vault: a, Governance: a, WritesBack: a, Messages: a.Messages, Calls: a.Calls, Callers: a, Runner: a,
+		Access: a.Access, Core: a, People: a, Jobs: a.Jobs, Drills: a.Drills, Incidents: a.Incidents, Recoveries: a.Recoveries, Custody: a, Offline: a, Kit: a, Vault: a, Governance: a, WritesBack: a, Messages: a.Messages, Calls: a.Calls, Callers: a, Runner: a, Reporter: a,
 	})))
 	mux.Handle("GET /metrics", a.metrics())
 	mux.HandleFunc("GET /healthz", a.health)
