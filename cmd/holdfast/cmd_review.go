@@ -210,7 +210,8 @@ Exit status: 0 it is done, 1 error, 2 usage, 4 refused, or others must sign too.
 				if err := c.print(d, func(o io.Writer) { printDuty(o, d) }); err != nil {
 					return err
 				}
-				if d.Outcome != govern.Done {
+				accounted := d.Outcome == govern.Missed && d.Watch && len(d.Signatures) > 0
+				if d.Outcome != govern.Done && !accounted {
 					c.reported = true
 					return holdfast.ErrRefused
 				}

@@ -36,7 +36,13 @@ func (m *Module) Text(ctx context.Context, id string, w Word) (string, error) {
 func (m *Module) Done(ctx context.Context, id string, w Word) (d Duty, err error) {
 	var refused error
 	var unmended error // asked before the transaction: the state is read by others, too
-	if found, err := m.Get(ctx, id); err == nil {
+	if found, err := m.Get(ctx, id); err == nil && found.Kind == Failure {
+		if err := m.Settle(ctx); err != nil { // what failed meanwhile belongs to it
+			return d, err
+		}
+		if found, err = m.Get(ctx, id); err != nil {
+			return d, err
+		}
 		unmended = m.mended(ctx, found, w.Note)
 	}
 	now := m.cfg.Clock().UTC().Truncate(time.Microsecond)

@@ -214,9 +214,19 @@ func (m *Module) WatchFindings(ctx context.Context) ([]holdfast.Finding, error) 
 	if err != nil {
 		return nil, err
 	}
+	now, p := m.cfg.Clock(), m.cfg.Plan()
 	for _, d := range open {
-		if d.Watch && d.State == Overdue && len(d.Items) > 0 {
+		// Each time since that no look has written down yet is one, too.
+		for range maxMissed {
+			if !d.Watch || now.Before(d.Late.Add(allClearTakes)) {
+				break
+			}
 			ds = append(ds, d)
+			due, ok := next(d.Every, d.Due, p.Location())
+			if !ok {
+				break
+			}
+			d.Late, d.Due = due.UTC().Add(d.Late.Sub(d.Due)), due.UTC()
 		}
 	}
 	var out []holdfast.Finding
@@ -228,6 +238,10 @@ func (m *Module) WatchFindings(ctx context.Context) ([]holdfast.Finding, error) 
 	}
 	return out, nil
 }
+
+// allClearTakes is how long a server has to give its own all-clear before a look counts as
+// missed.
+const allClearTakes = 5 * time.Minute
 
 // shownWatches is how many of them are told one by one.
 const shownWatches = 35
