@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 )
@@ -99,19 +98,6 @@ func TestWatchRows(t *testing.T) {
 		if _, open := w.owed(t, 0)[name]; open {
 			t.Error("it is still open")
 		}
-		// A process that is killed is a failure too.
-		w.slowly(t)
-		server := &daemon{args: []string{"--dir", w.dir, "serve", "--listen", "127.0.0.1:0"}}
-		server.start(t)
-		until(t, "the server to answer", func() bool { return strings.Contains(server.out.String(), "page at ") })
-		b := &daemon{args: []string{"--dir", w.dir, "backup", "uploads"}}
-		b.start(t)
-		t.Cleanup(func() { b.end(t, syscall.SIGKILL) })
-		w.record(t, "--result", "running", "--kind", "backup.snapshot")
-		server.end(t, syscall.SIGKILL)
-		server.start(t)
-		t.Cleanup(func() { server.end(t, syscall.SIGKILL) })
-		until(t, "the failure to be tracked", func() bool { return strings.Contains(w.owed(t, 0)[name].Cause, "without a word") })
 	})
 	t.Run("MON-08 results are signed off by the named role, and a missing sign-off is flagged", func(t *testing.T) {
 		t.Parallel()

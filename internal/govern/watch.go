@@ -216,9 +216,13 @@ func (m *Module) WatchFindings(ctx context.Context) ([]holdfast.Finding, error) 
 	}
 	now, p := m.cfg.Clock(), m.cfg.Plan()
 	for _, d := range open {
+		waits := time.Duration(0)
+		if p.Reviews[strings.TrimPrefix(d.Name, "reviews.")].AllClear {
+			waits = allClearTakes
+		}
 		// Each time since that no look has written down yet is one, too.
 		for range maxMissed {
-			if !d.Watch || now.Before(d.Late.Add(allClearTakes)) {
+			if !d.Watch || now.Before(d.Late.Add(waits)) {
 				break
 			}
 			ds = append(ds, d)
