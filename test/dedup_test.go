@@ -66,7 +66,7 @@ func TestChunkNamesChange(t *testing.T) {
 	edit(t, w.plan(), func(s string) string {
 		return strings.Replace(s, "repository:\n", "repository:\n  dedup_epoch: 30d\n", 1)
 	})
-	overdue := func(hours string) bool { return strings.Contains(w.at(t, hours, "status").out, "HF-K8") }
+	overdue := func(hours string) bool { return strings.Contains(w.at(t, hours, "status").out, "HF-K11") }
 	if overdue("24") {
 		t.Error("overdue in its time")
 	}

@@ -180,7 +180,7 @@ func Namings(w Workspace, stores []string) (map[string]backup.Naming, error) {
 }
 
 // codeNamed is the finding that chunks are named by one key for longer than the plan says.
-const codeNamed = "HF-K8"
+const codeNamed = "HF-K11"
 
 // namingFindings says for which stores the key that names chunks ought to have changed. It
 // goes by what the newest snapshot says of itself, also of an agent's: a key file that was
