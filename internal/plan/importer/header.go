@@ -150,7 +150,7 @@ func (r *reader) organisation() {
 		}
 	}
 	for _, s := range r.doc.sentences {
-		if m := reOrgSuffix.FindStringSubmatch(s.text); m != nil && !s.row && !reVendor.MatchString(m[1]) && note(m[1], s.line, s.text) {
+		if m := reOrgSuffix.FindStringSubmatch(s.text); m != nil && !s.row && !reVendor.MatchString(m[1]) && !reProvides.MatchString(s.text) && note(m[1], s.line, s.text) {
 			return
 		}
 	}
@@ -159,6 +159,9 @@ func (r *reader) organisation() {
 		note(m[1], h.line, h.text)
 	}
 }
+
+// reProvides is a sentence about what others do for the organisation.
+var reProvides = regexp.MustCompile(`\b(?:provided|hosted|supplied|operated|delivered) by\b|\bguarantees?\b|\b[Ss]uppliers?\b|\bvendors?\b`)
 
 // reTheHouse is a title that tells about a house: "How the City Museum keeps …".
 var reTheHouse = regexp.MustCompile(`^(?:How|What|Why) (?:the )?(\p{Lu}[\p{L}’'-]+(?: \p{Lu}[\p{L}’'-]+)+) `)

@@ -23,6 +23,9 @@ var (
 	reWeakRPO = regexp.MustCompile(`\b(?:data loss|loss of data|los(?:e|es|ing)|lost|data may be)\b`)
 	reLimit   = regexp.MustCompile(`\b(?:within|in|at most|no more than|maximum|exceed|up to|longer than|more than|less than|under|below|for|lasts|wait|be|is|amount|maximally|limited to)\b`)
 
+	reLimitEnd  = regexp.MustCompile(`\b(?:at most|no more than|not more than|up to|a maximum of|less than|under)$`)
+	reOfData    = regexp.MustCompile(`^ (?:worth )?of (?:data|entries|orders|records|transactions|work)\s*(?:[.,;]|$)`)
+	reDown      = regexp.MustCompile(`^ (?:down|offline|of downtime)\b`)
 	reOfWhat    = regexp.MustCompile(`^ (?:worth )?of (?:[a-z-]+ ){0,4}(?:may be |are |is |can be |be |get |gets |being )?lost$`)
 	reForWhat   = regexp.MustCompile(`^for (?:the |our |all )?([a-z][a-z0-9/-]*(?: [a-z0-9/-]+){0,3}?),? (?:the|a|an|we) `)
 	reThatIs    = regexp.MustCompile(`\bthat (?:the |our |its |all )?([a-z][a-z0-9-]*(?: [a-z0-9-]+){0,2}?) (?:is|are|will be|can be|must be|shall be) (?:restored|recovered|back)\b`)
@@ -85,6 +88,18 @@ func (r *reader) objectives(s *sentence) {
 		return
 	}
 	used := map[int]bool{}
+	for j, a := range amounts { // "at most 1 h down, at most 10 min of data"
+		before := strings.TrimRight(s.lower[:a.start], " ")
+		switch {
+		case strong || !reLimitEnd.MatchString(before):
+		case reOfData.MatchString(s.lower[a.end:]):
+			used[j] = true
+			r.promise(where, "rpo", a.objective(), s)
+		case reDown.MatchString(s.lower[a.end:]):
+			used[j] = true
+			r.promise(where, "rto", a.objective(), s)
+		}
+	}
 	for i, m := range marks {
 		limit := len(s.lower)
 		if i+1 < len(marks) {
@@ -299,6 +314,7 @@ var (
 	reTesting   = regexp.MustCompile(`\btest(?:ed|s|ing)?\b|\bdrills?\b|\brehears|\btrial|\brestores\b|sample restore|technical restore|restoration\b|re-?storage|\btry the (?:tapes|backups|copies)|shall restore|must restore`)
 	reExercise  = regexp.MustCompile(`tabletop|table-top|walk-?through|exercis|rehears|call[- ]tree|failover test|full (?:\w+ )?(?:recovery|dr) test|full restore of everything|fire drill|whole plan|practi[sc]es?\b|game ?day|rebuil[dt]|switch-?over|fail over|switch .{3,40} to the spare|full (?:\w+ )?recovery|(?:whole|entire|complete) \w+ (?:runs )?(?:on|from) (?:a |the )?(?:fresh|spare|new|standby)`)
 	reReview    = regexp.MustCompile(`\breview|\blook\b|assess|attest|\bconfirm their|audited|\brevis|reads? this page|up to date|verified|confirmed`)
+	reTells     = regexp.MustCompile(`\b(?:reports?|updates?|informs?|briefs?)\b(?: [a-z-]+){0,4} every\b`)
 	reUpdates   = regexp.MustCompile(`\bupdates?\b|informed|\btold\b|\bstatus page|\bnews\b|\bhears? from`)
 	reReport    = regexp.MustCompile(`\breport|metric|measured`)
 	reIncrement = regexp.MustCompile(`incremental|differential`)
@@ -353,6 +369,9 @@ func (r *reader) cycle(s *sentence, c cycle, chunk, before string) {
 			return
 		case reReview.MatchString(part) && !strings.Contains(part, "backed up"):
 			r.review(s, c)
+			return
+		case reTells.MatchString(before) && shortStep(c.every): // "restores systems and reports every 30 minutes"
+			r.note([]string{"incidents", "updates", "every"}, strings.Fields(c.every)[0], "", "messages: what is due is written down before it is sent", s.src())
 			return
 		case reTesting.MatchString(part) || strings.Contains(part, "restore") && !strings.Contains(part, "backed up"):
 			r.note([]string{"drills", "restore-test", "every"}, c.every, s.text, checkDrill, s.src())
@@ -606,7 +625,8 @@ func (r *reader) retention(s *sentence) {
 	if loc == nil || s.row || reNotKeep.MatchString(s.lower) || len(s.lower) != len(s.text) {
 		return
 	}
-	if !reBackup.MatchString(s.topic()) && subject("", s.lower, s.lower) == "" {
+	follows := strings.HasPrefix(s.lower, "retention") && s.before != nil && s.before == r.lastCopy // what it is about, it says not
+	if !follows && !reBackup.MatchString(s.topic()) && subject("", s.lower, s.lower) == "" {
 		return
 	}
 	var last int
