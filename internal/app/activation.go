@@ -36,7 +36,7 @@ func (a *App) answering(ctx context.Context, f *objective.Facts) error {
 	}
 	for _, inc := range open {
 		if inc.Phase != incident.Review {
-			f.Answering = append(f.Answering, objective.Answering{Name: inc.Name(), Severity: string(inc.Severity), Began: inc.OccurredAt, Services: inc.Services, Activated: inc.Activation != ""})
+			f.Answering = append(f.Answering, objective.Answering{Name: inc.Name(), Severity: string(inc.Severity), Kind: inc.Kind, Began: inc.OccurredAt, Services: inc.Services, Activated: inc.Activation != ""})
 		}
 	}
 	if len(f.Answering) == 0 || len(a.Plan().Activation.When) == 0 {

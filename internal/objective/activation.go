@@ -15,6 +15,7 @@ import (
 type Answering struct {
 	Name      string // "INC-3"
 	Severity  string
+	Kind      string // "availability", "retention-veto"
 	Began     time.Time
 	Services  []string
 	Activated bool // its recovery was started
@@ -45,7 +46,7 @@ func (w Weighing) String() string {
 }
 
 func (w Weighing) answer() string {
-	known := []string{"severity " + w.Known.Severity, "age " + holdfast.FormatDuration(w.Known.Age)}
+	known := []string{"severity " + w.Known.Severity, "kind " + w.Known.Kind, "age " + holdfast.FormatDuration(w.Known.Age)}
 	if w.Known.ExpectedDuration > 0 {
 		known = append(known, "expected duration "+holdfast.FormatDuration(w.Known.ExpectedDuration))
 	} else {
@@ -102,7 +103,7 @@ func Weigh(p *plan.Plan, f Facts, o Overview) []Weighing {
 		for _, inc := range f.Answering {
 			age := max(0, f.Now.Sub(inc.Began))
 			w := Weighing{Condition: i, Text: text, Incident: inc.Name, Activated: inc.Activated,
-				Known: plan.Known{Severity: inc.Severity, Age: age, ExpectedDuration: expected(inc.Services, outages, age), Stores: stores, Services: services}}
+				Known: plan.Known{Severity: inc.Severity, Kind: inc.Kind, Age: age, ExpectedDuration: expected(inc.Services, outages, age), Stores: stores, Services: services}}
 			if err == nil {
 				var told error
 				if w.Holds, told = condition.Holds(w.Known); told != nil {

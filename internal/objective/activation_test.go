@@ -64,3 +64,18 @@ activation:
 		t.Error("a condition may run for long")
 	}
 }
+
+// A condition can ask what an incident is about: a sign of an attack on the backups starts
+// something else than an outage.
+func TestConditionsKnowTheKindOfAnIncident(t *testing.T) {
+	p, err := plan.Parse("plan.yaml", []byte("apiVersion: holdfast/v1\nplan: {id: x}\nactivation:\n  when: ['incident.kind == \"retention-veto\"']\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := Facts{Answering: []Answering{{Name: "INC-1", Kind: "availability"}, {Name: "INC-2", Kind: "retention-veto"}}}
+	for i, w := range Weigh(p, f, Look(p, f)) {
+		if w.Err != "" || w.Holds != (i == 1) {
+			t.Errorf("%s", w)
+		}
+	}
+}

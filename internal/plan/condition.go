@@ -55,6 +55,7 @@ func compileTo(text string, environment func() (*cel.Env, error), words string, 
 // recovery.
 type Known struct {
 	Severity         string
+	Kind             string            // what the incident is about: "availability", "backup-damage"
 	Age              time.Duration     // since it began
 	ExpectedDuration time.Duration     // by the newest estimate; 0 if there is none
 	Stores           map[string]string // "ok", "lost" or "unknown", by id
@@ -69,7 +70,7 @@ const MaxSteps = maxExpectCost
 //
 //	incident.expected_duration > duration("4h") || stores["db"] == "lost"
 //
-// It knows incident (with severity, age and expected_duration, which is there only
+// It knows incident (with severity, kind, age and expected_duration, which is there only
 // once somebody has estimated it), stores and services, each from id to its state.
 type Condition struct {
 	text    string
@@ -101,7 +102,7 @@ func (c *Condition) String() string { return c.text }
 // cannot be told, for example because nobody has estimated the duration yet: that is
 // neither true nor false, and somebody should be asked.
 func (c *Condition) Holds(k Known) (bool, error) {
-	incident := map[string]any{"severity": k.Severity, "age": k.Age}
+	incident := map[string]any{"severity": k.Severity, "kind": k.Kind, "age": k.Age}
 	if k.ExpectedDuration > 0 {
 		incident["expected_duration"] = k.ExpectedDuration
 	}

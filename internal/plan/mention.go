@@ -21,7 +21,7 @@ type mention struct {
 }
 
 // incidentFields are what a condition can ask of an incident: see [Condition.Holds].
-var incidentFields = []string{"age", "expected_duration", "severity"}
+var incidentFields = []string{"age", "expected_duration", "kind", "severity"}
 
 // mentions returns the names that a condition uses, in the order of the text. An
 // expression that does not compile has none.
