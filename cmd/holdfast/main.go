@@ -125,6 +125,7 @@ or waiting for approval.`,
 		SilenceUsage:      true,
 		Version:           holdfast.Version,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		PersistentPreRun:  func(cmd *cobra.Command, _ []string) { collectFor(cmd) },
 	}
 	root.PersistentFlags().StringVar(&c.dir, "dir", "", "workspace folder (default: the nearest parent with a plan.yaml, or $HOLDFAST_DIR)")
 	root.PersistentFlags().StringVar(&c.state, "state", os.Getenv("HOLDFAST_STATE"), "where the state is kept: a PostgreSQL connection string (default: a file in the workspace)")
