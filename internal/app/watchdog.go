@@ -119,7 +119,7 @@ func (a *App) raise(ctx context.Context, now map[string]trouble, raised map[stri
 			over[trouble{kind: incident.KindKeyOverdue, custody: custodyOf(s)}.key()] = true
 		}
 		for id := range a.Plan().Stores { // those that a supplier protects, too
-			for _, kind := range []string{incident.KindBackupFailed, incident.KindBackupMissed, incident.KindBackupStale} {
+			for _, kind := range []string{incident.KindBackupFailed, incident.KindBackupMissed, incident.KindBackupStale, incident.KindDemoted} {
 				over[trouble{kind: kind, store: id}.key()] = true
 			}
 		}

@@ -209,8 +209,10 @@ func (m *Module) cover(ctx context.Context, tx *db.Tx, old int64, firing bool, s
 		case inc.Open() && firing && inc.Phase != Review:
 			return inc, nil // the same thing, still being answered
 		case inc.Open() && (firing || inc.Phase != Review):
-			// The log said that it was over.
-			return inc, m.event(ctx, tx, inc, s.At, "holdfast", "signal", s.Title+" again", s)
+			// The log said that it was over. The reason may be another one than before.
+			again := s
+			again.Title += " again"
+			return inc, m.event(ctx, tx, inc, s.At, "holdfast", "signal", again.told(), s)
 		}
 	}
 	impact := m.cfg.Impact(s.Store)

@@ -348,10 +348,12 @@ func TestSignalsJoinOpenAndComeBack(t *testing.T) {
 		if es := r.events(i.ID); es[len(es)-1].Text != "it answers again" || es[len(es)-2].Text == "it answers again" {
 			t.Errorf("cleared twice: %+v", es[len(es)-2:])
 		}
-		if j := r.signal(s); j.ID != i.ID {
+		again := s
+		again.Detail = "another cable"
+		if j := r.signal(again); j.ID != i.ID {
 			t.Errorf("came back as %s", j.Name())
 		}
-		if es := r.events(i.ID); es[len(es)-1].Text != "db is lost again" {
+		if es := r.events(i.ID); es[len(es)-1].Text != "db is lost again: another cable" {
 			t.Errorf("%+v", es[len(es)-1])
 		}
 
