@@ -6,9 +6,9 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"holdfast/internal/plan"
 )
@@ -99,17 +99,34 @@ func TestExamplesRun(t *testing.T) {
 	}
 }
 
-// What check says of the example is only that the keys must be the company's own: the
-// placeholders that stand for them are no two keys.
+// The example is clean: a stranger who checks it sees what a plan without a finding
+// looks like. It says that its keys are nobody's; what init writes says no such thing.
 func TestExampleKeepsItsPromises(t *testing.T) {
 	t.Parallel()
-	p, err := plan.Load("../examples/small-company.yaml")
+	const path, nobodys = "../examples/small-company.yaml", "THESE TWO ARE NOBODY'S"
+	abs, err := filepath.Abs(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range plan.Check(p, time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC)) {
-		if !strings.HasPrefix(f.Subject, "keys.") && f.Subject != "repository.encrypt_to" {
-			t.Errorf("%s %s: %s: %s", f.Severity, f.Code, f.Subject, f.Message)
+	if e := hf(t, "check", abs).want(t, 0); !strings.Contains(e.out, "nothing found") {
+		t.Errorf("the example has findings:\n%s", e.out)
+	}
+	example, err := os.ReadFile(path)
+	if err != nil || !bytes.Contains(example, []byte(nobodys)) {
+		t.Errorf("the example does not say whose its keys are: %v", err)
+	}
+	keys := regexp.MustCompile(`recipient: "(age1[a-z0-9]+)"`)
+	for _, from := range [][]string{nil, {"--from", abs}} {
+		w := workspace{dir: filepath.Join(place(t), "acme")}
+		hf(t, append([]string{"init", w.dir}, from...)...).want(t, 0)
+		got, err := os.ReadFile(w.plan())
+		if err != nil || len(from) == 0 && bytes.Contains(got, []byte(nobodys)) {
+			t.Errorf("init %v: %v", from, err)
+		}
+		for _, key := range keys.FindAllSubmatch(example, -1) {
+			if bytes.Contains(got, key[1]) {
+				t.Errorf("init %v leaves %s in the plan, which nobody can open", from, key[1])
+			}
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"holdfast/internal/calendar"
 )
 
-// Values fill the template plan. Every empty field has a default, which for keys
-// and places is a placeholder that Check complains about until it is replaced.
+// Values fill the template plan. Every empty field has a default: for places one that
+// stands for the company's own, for keys two that nobody can open.
 type Values struct {
 	ID           string // of the plan, e.g. "example"
 	Organisation string
@@ -60,8 +60,8 @@ func (v Values) Defaults() Values {
 	set(&v.Organisation, "Example Ltd")
 	set(&v.Timezone, "UTC")
 	set(&v.RepositoryID, "example-1")
-	set(&v.RecipientA, PlaceholderRecipient)
-	set(&v.RecipientB, PlaceholderRecipient)
+	set(&v.RecipientA, exampleRecipientA)
+	set(&v.RecipientB, exampleRecipientB)
 	set(&v.Near, "backups/near")
 	set(&v.Offsite, "/mnt/offsite/holdfast")
 	set(&v.NearDomain, "this-host")
@@ -97,8 +97,19 @@ func (v Values) atMost(d time.Duration, fraction time.Duration) string {
 	return edit(d)
 }
 
-// PlaceholderRecipient stands where a key of the company's own must be.
-const PlaceholderRecipient = "age1-replace-with-your-own-public-key"
+// The recipients of the example are real public keys whose private halves were thrown
+// away, so that it checks clean: nobody can read what is sealed to them. The text says
+// so; "holdfast init" always gives keys of its own.
+const (
+	exampleRecipientA = "age1qs9xar3zfzmprcuw57fthgh5y738h9cpmzgyxk5mjsgl2agah58s4002sn"
+	exampleRecipientB = "age1sq5vfa7hwjqt5vmaaxcxg8vgvwug4m6zu48exn67r9eg4c6fl9xqaz6j8j"
+)
+
+// NobodysKeys reports whether a recipient is still one of the example's, with which
+// nobody could read a backup.
+func (v Values) NobodysKeys() bool {
+	return v.RecipientA == exampleRecipientA || v.RecipientB == exampleRecipientB
+}
 
 //go:embed template.yaml.tmpl
 var templateText string
