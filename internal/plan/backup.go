@@ -49,11 +49,11 @@ type Retention struct {
 
 // History keeps the last snapshot of each span, each for its time.
 type History struct {
-	Hourly  Period `yaml:"hourly"`
-	Daily   Period `yaml:"daily"`
-	Weekly  Period `yaml:"weekly"`
-	Monthly Period `yaml:"monthly"`
-	Yearly  Period `yaml:"yearly"`
+	Hourly  Period `yaml:"hourly"`  // how long the last snapshot of each hour is kept
+	Daily   Period `yaml:"daily"`   // how long the last snapshot of each day is kept
+	Weekly  Period `yaml:"weekly"`  // how long the last snapshot of each week is kept
+	Monthly Period `yaml:"monthly"` // how long the last snapshot of each month is kept
+	Yearly  Period `yaml:"yearly"`  // how long the last snapshot of each year is kept
 }
 
 // Kept returns how long every snapshot of the backup is kept, at least and at most. A
@@ -78,8 +78,8 @@ type Hold struct {
 	Of    []string `yaml:"of" plan:"required"`  // stores
 	Why   string   `yaml:"why" plan:"required"` // the case
 	By    string   `yaml:"by" plan:"required"`  // who asked
-	From  Date     `yaml:"from"`
-	Until Date     `yaml:"until"` // without it, until it is taken out of the plan
+	From  Date     `yaml:"from"`                // the first day on which it holds
+	Until Date     `yaml:"until"`               // without it, until it is taken out of the plan
 }
 
 // HoldsOn returns the holds on a store, in order, whatever their dates.

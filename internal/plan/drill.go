@@ -16,8 +16,8 @@ func (Pick) words() []string {
 
 // A Drill restores stores in a sandbox, checks them and measures the time.
 type Drill struct {
-	Of    []string   `yaml:"of" plan:"required"`
-	Every Recurrence `yaml:"every" plan:"required"`
+	Of    []string   `yaml:"of" plan:"required"`    // the stores that are restored
+	Every Recurrence `yaml:"every" plan:"required"` // how often
 	// Pick says which recovery point is restored.
 	//
 	// Defaults to "random".
@@ -61,13 +61,13 @@ func (ExerciseKind) words() []string {
 
 // An Exercise is a rehearsal of people.
 type Exercise struct {
-	Kind  ExerciseKind `yaml:"kind" plan:"required"`
-	Every Recurrence   `yaml:"every"`
-	After []string     `yaml:"after"` // events after which it is due again
+	Kind  ExerciseKind `yaml:"kind" plan:"required"` // what is rehearsed, and how
+	Every Recurrence   `yaml:"every"`                // how often
+	After []string     `yaml:"after"`                // events after which it is due again
 	// Scenarios are the losses that it rehearses, Severities how bad.
 	Scenarios  []string `yaml:"scenarios"`
-	Severities []string `yaml:"severities"`
-	Of         []string `yaml:"of"` // the services, stores or suppliers that it is about
+	Severities []string `yaml:"severities"` // the severities that it rehearses
+	Of         []string `yaml:"of"`         // the services, stores or suppliers that it is about
 	// RemovePerson names who does not take part, so that the others must do without.
 	RemovePerson []string `yaml:"remove_person"`
 	// Unannounced means that nobody is told before.

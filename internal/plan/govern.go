@@ -4,12 +4,12 @@ import "strings"
 
 // Meta identifies the plan.
 type Meta struct {
-	ID        string   `yaml:"id" plan:"required"`
-	Title     string   `yaml:"title"`
-	Version   string   `yaml:"version"`   // as the company counts them; quote it
-	Owner     string   `yaml:"owner"`     // a role or a person
-	Approvers []string `yaml:"approvers"` // roles or people
-	Review    Review   `yaml:"review"`
+	ID        string   `yaml:"id" plan:"required"` // names the plan for good: evidence and documents cite it
+	Title     string   `yaml:"title"`              // of the document that is rendered from the plan
+	Version   string   `yaml:"version"`            // as the company counts them; quote it
+	Owner     string   `yaml:"owner"`              // a role or a person
+	Approvers []string `yaml:"approvers"`          // roles or people
+	Review    Review   `yaml:"review"`             // how often the plan is looked at, and after what
 	// Label is who may read it: "internal", "public", ….
 	Label string `yaml:"label"`
 	// Controls are the control ids that the head of the document cites, such as "BR-07" or
@@ -20,7 +20,7 @@ type Meta struct {
 	// Updated is when its text was last changed, and History what was done to it, in
 	// order.
 	Updated Date      `yaml:"updated"`
-	History []Edition `yaml:"history"`
+	History []Edition `yaml:"history"` // the editions of the plan, oldest first
 	// Signatures are those that the document itself carries, by role.
 	Signatures map[string]Signature `yaml:"signatures"`
 	// Clock is where an RTO begins.
@@ -32,12 +32,12 @@ type Meta struct {
 	// Goals are what the company wants from it, Commitments what its management
 	// promises.
 	Goals       []string               `yaml:"goals"`
-	Commitments map[string]Attestation `yaml:"commitments"`
+	Commitments map[string]Attestation `yaml:"commitments"` // what the company's management promises, by a name of its own
 }
 
 // Review says how often something is looked at.
 type Review struct {
-	Every Period   `yaml:"every"`
+	Every Period   `yaml:"every"` // the longest time between two looks
 	After []string `yaml:"after"` // "change", "exercise", "incident"
 	// By names the roles or people who look, together.
 	By []string `yaml:"by"`
@@ -47,17 +47,17 @@ type Review struct {
 
 // An Edition is one line of a document's history.
 type Edition struct {
-	Version    string   `yaml:"version" plan:"required"`
-	On         Date     `yaml:"on" plan:"required"`
-	What       string   `yaml:"what"` // "created", "updated", …
-	By         string   `yaml:"by"`
-	ApprovedBy []string `yaml:"approved_by"` // empty: this version was not approved
+	Version    string   `yaml:"version" plan:"required"` // as it stands on the document, quoted
+	On         Date     `yaml:"on" plan:"required"`      // the day of this edition
+	What       string   `yaml:"what"`                    // "created", "updated", …
+	By         string   `yaml:"by"`                      // who wrote it
+	ApprovedBy []string `yaml:"approved_by"`             // empty: this version was not approved
 }
 
 // A Signature is one that a document carries. An empty one says that it is missing.
 type Signature struct {
-	By string `yaml:"by"`
-	On Date   `yaml:"on"`
+	By string `yaml:"by"` // a role or person
+	On Date   `yaml:"on"` // the day on which it was signed
 	// None says that the place for it is empty.
 	None string `yaml:"none"`
 }
@@ -89,13 +89,13 @@ func (p *Plan) RTOClock() Clock {
 
 // A Scope is a part of what the plan covers.
 type Scope struct {
-	Text string   `yaml:"text" plan:"short"`
-	Of   []string `yaml:"of"` // services, stores, suppliers, facilities, roles
+	Text string   `yaml:"text" plan:"short"` // what is covered, in the policy's words
+	Of   []string `yaml:"of"`                // services, stores, suppliers, facilities, roles
 }
 
 // Org is the company.
 type Org struct {
-	Name string `yaml:"name"`
+	Name string `yaml:"name"` // of the company, as documents print it
 
 	// Timezone is the IANA name in which wall-clock times of the plan are read.
 	//
@@ -128,16 +128,16 @@ func (Team) words() []string { return []string{string(TeamOrdinary), string(Team
 
 // A Definition is the company's own meaning of a word.
 type Definition struct {
-	Means string `yaml:"means" plan:"short"`
-	From  string `yaml:"from"` // the document that it comes from
+	Means string `yaml:"means" plan:"short"` // what the term means in this plan
+	From  string `yaml:"from"`               // the document that it comes from
 }
 
 // An Exclusion is something that the plan does not cover.
 type Exclusion struct {
-	Why        string `yaml:"why" plan:"required"`
-	What       string `yaml:"what"`
-	AcceptedBy string `yaml:"accepted_by"` // a role or person
-	On         Date   `yaml:"on"`
+	Why        string `yaml:"why" plan:"required"` // the reason
+	What       string `yaml:"what"`                // what is left out
+	AcceptedBy string `yaml:"accepted_by"`         // a role or person
+	On         Date   `yaml:"on"`                  // the day on which it was accepted
 	// Until is when it is looked at again.
 	Until Date `yaml:"until"`
 	// Hazards are those that are excluded.
@@ -156,7 +156,7 @@ type Duty struct {
 	// LastDone is when the policy itself says that it was done last. What is done from
 	// now on is recorded, not declared.
 	LastDone Date   `yaml:"last_done"`
-	Text     string `yaml:"text"`
+	Text     string `yaml:"text"` // what is to be done, in the policy's words
 	// Stated is what the policy says, in its own words; without Every, that it says
 	// nothing about how often.
 	Stated string `yaml:"stated"`
@@ -175,33 +175,33 @@ func (d Duty) Looks() bool { return d.AllClear || d.Of == "results" }
 
 // A Metric is a number that is reported.
 type Metric struct {
-	Owner string     `yaml:"owner"`
-	Every Recurrence `yaml:"every" plan:"required"`
+	Owner string     `yaml:"owner"`                 // the role or person who answers for it
+	Every Recurrence `yaml:"every" plan:"required"` // how often it is measured
 	// Formula is a CEL expression over [Counts], or the name of a number that Holdfast
 	// computes: see [Formulas].
 	Formula string   `yaml:"formula"`
 	Target  string   `yaml:"target"` // ">= 99%"
 	To      []string `yaml:"to"`     // who reads it
-	Text    string   `yaml:"text"`
+	Text    string   `yaml:"text"`   // what it means, in words
 }
 
 // A Risk is an entry of the register.
 type Risk struct {
-	Event  string `yaml:"event" plan:"required"`
-	Hazard string `yaml:"hazard"`
+	Event  string `yaml:"event" plan:"required"` // what may happen
+	Hazard string `yaml:"hazard"`                // the hazard behind it
 	// Likelihood and Impact are from 1, hardly, to 5.
 	Likelihood int       `yaml:"likelihood"`
-	Impact     int       `yaml:"impact"`
-	Treat      Treatment `yaml:"treat"`
+	Impact     int       `yaml:"impact"` // how much it harms, from 1, hardly, to 5
+	Treat      Treatment `yaml:"treat"`  // what is done about it
 	// By names what mitigates it: drills, exercises, runbooks, measures.
 	By    []string `yaml:"by"`
-	Owner string   `yaml:"owner"`
-	Due   Date     `yaml:"due"`
+	Owner string   `yaml:"owner"` // the role or person who answers for it
+	Due   Date     `yaml:"due"`   // the day by which it is treated
 	// AcceptedBy is who bears it, where Treat is "accept".
 	AcceptedBy []string   `yaml:"accepted_by"`
-	Review     Recurrence `yaml:"review"`
-	Of         []string   `yaml:"of"` // services, stores, suppliers
-	Text       string     `yaml:"text"`
+	Review     Recurrence `yaml:"review"` // how often it is looked at
+	Of         []string   `yaml:"of"`     // services, stores, suppliers
+	Text       string     `yaml:"text"`   // what else there is to say
 }
 
 // A Treatment is what is done about a risk.
@@ -221,10 +221,10 @@ func (Treatment) words() []string {
 
 // A Statement is a sentence of the policy, or a vague word in one.
 type Statement struct {
-	Stated string `yaml:"stated" plan:"short"`
+	Stated string `yaml:"stated" plan:"short"` // the words of the policy
 	// Bound is the number that the words stand for here, BoundBy who chose it.
 	Bound   Period `yaml:"bound"`
-	BoundBy string `yaml:"bound_by"`
+	BoundBy string `yaml:"bound_by"` // the role or person who chose the number
 	// Clause is where it stands in the policy.
 	Clause string `yaml:"clause"`
 	// By names what checks it: drills, exercises, reviews, metrics, measures, findings.
@@ -239,12 +239,12 @@ type Statement struct {
 
 // A Document is something that the policy cites.
 type Document struct {
-	Title string `yaml:"title" plan:"short"`
-	Path  string `yaml:"path" plan:"path"` // the file, where it is at hand
-	URL   string `yaml:"url"`
+	Title string `yaml:"title" plan:"short"` // as it is cited
+	Path  string `yaml:"path" plan:"path"`   // the file, where it is at hand
+	URL   string `yaml:"url"`                // where it can be read
 	// Version and Updated are those that are cited.
 	Version string `yaml:"version"`
-	Updated Date   `yaml:"updated"`
+	Updated Date   `yaml:"updated"` // the day of the edition that is cited
 	// Review is how often it is looked at.
 	Review Review `yaml:"review"`
 	// Missing says that the policy refers to it and it is not there.
@@ -292,7 +292,7 @@ func (p *Plan) Proof(ref string) (kind, id string) {
 // A Framework is a standard that the company maps itself to.
 type Framework struct {
 	Edition string `yaml:"edition" plan:"short"` // "2022", "rev5"
-	Title   string `yaml:"title"`
+	Title   string `yaml:"title"`                // the full name of the standard
 	// Clauses are those that the policy's table of alignment lists.
 	Clauses []string `yaml:"clauses"`
 	// Cited are those that its text cites.
@@ -309,20 +309,20 @@ type Framework struct {
 
 // An Exception is an approved waiver of one finding, with an end.
 type Exception struct {
-	Rule       string   `yaml:"rule" plan:"required"` // the code of the finding, e.g. "HF-L11"
-	Of         string   `yaml:"of" plan:"required"`   // what it is about, e.g. "stores.queue"
-	Why        string   `yaml:"why" plan:"required"`
-	By         string   `yaml:"by" plan:"required"` // who asked
-	ApprovedBy []string `yaml:"approved_by"`        // who agreed; never who asked
-	From       Date     `yaml:"from"`
-	Until      Date     `yaml:"until" plan:"required"`
+	Rule       string   `yaml:"rule" plan:"required"`  // the code of the finding, e.g. "HF-L11"
+	Of         string   `yaml:"of" plan:"required"`    // what it is about, e.g. "stores.queue"
+	Why        string   `yaml:"why" plan:"required"`   // the reason
+	By         string   `yaml:"by" plan:"required"`    // who asked
+	ApprovedBy []string `yaml:"approved_by"`           // who agreed; never who asked
+	From       Date     `yaml:"from"`                  // the first day on which it holds
+	Until      Date     `yaml:"until" plan:"required"` // the day on which it ends
 	// Risk is how much is at stake; it decides who must approve: see [Plan.Approval].
 	Risk ExceptionRisk `yaml:"risk"`
 	// Impact is what it costs if it goes wrong, Compensating what makes up for it until
 	// then, Remedy how it ends.
 	Impact       string `yaml:"impact"`
-	Compensating string `yaml:"compensating"`
-	Remedy       string `yaml:"remedy"`
+	Compensating string `yaml:"compensating"` // what makes up for it until then
+	Remedy       string `yaml:"remedy"`       // how it ends
 }
 
 // ExceptionRisk is how much is at stake.

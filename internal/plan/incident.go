@@ -51,7 +51,7 @@ type PostReview struct {
 	Due Objective `yaml:"due"` // how long after the end
 	// Must are the parts of its document: "timeline", "root-cause", ….
 	Must []string `yaml:"must"`
-	By   string   `yaml:"by"`
+	By   string   `yaml:"by"` // the role or person who writes it
 	// ActionsDue is how long an action may take that names no day.
 	ActionsDue Period `yaml:"actions_due"`
 }

@@ -25,8 +25,8 @@ type RecoveryKit struct {
 
 // CheckIn is a sign of life of those who run the company.
 type CheckIn struct {
-	Every Recurrence `yaml:"every" plan:"required"`
-	By    []string   `yaml:"by" plan:"required"` // people or roles, of whom one is enough
+	Every Recurrence `yaml:"every" plan:"required"` // how often they are asked
+	By    []string   `yaml:"by" plan:"required"`    // people or roles, of whom one is enough
 	// Within is how long they have.
 	//
 	// Defaults to 7d.

@@ -58,11 +58,11 @@ func (ChannelKind) words() []string {
 
 // A Channel is one way by which messages go.
 type Channel struct {
-	Kind ChannelKind `yaml:"kind" plan:"required"`
+	Kind ChannelKind `yaml:"kind" plan:"required"` // the way; the section of that name says where to
 	// Mail, Webhook and File say where to; the one of the kind.
 	Mail    *MailChannel    `yaml:"mail"`
-	Webhook *WebhookChannel `yaml:"webhook"`
-	File    *FileChannel    `yaml:"file"`
+	Webhook *WebhookChannel `yaml:"webhook"` // the receiver, for kind webhook
+	File    *FileChannel    `yaml:"file"`    // the file, for kind file
 	// Events are the facts that go to this channel by themselves, each in a message of
 	// its own, for other systems: "incident.opened", "backup.failed", "drill.*".
 	Events []string `yaml:"events"`
@@ -70,7 +70,7 @@ type Channel struct {
 
 // A MailChannel is a mail server.
 type MailChannel struct {
-	Host string `yaml:"host" plan:"required"`
+	Host string `yaml:"host" plan:"required"` // the name or address of the server
 	// Port of the server.
 	//
 	// Defaults to 587; for tls "tls" to 465, for "none" to 25.
@@ -83,7 +83,7 @@ type MailChannel struct {
 	// User logs in with the password that PasswordFile holds alone, readable by its
 	// owner only.
 	User         string `yaml:"user"`
-	PasswordFile string `yaml:"password_file" plan:"path"`
+	PasswordFile string `yaml:"password_file" plan:"path"` // holds the password alone; readable by its owner only
 	// From is the sender: "Holdfast <holdfast@example.com>".
 	From string `yaml:"from" plan:"required"`
 	// CAFile holds further authorities for the server's certificate, as PEM.
@@ -100,7 +100,7 @@ type WebhookChannel struct {
 	// URL is the address. If it is a secret itself, write it into a file that only its
 	// owner can read, and name that by URLFile.
 	URL     string `yaml:"url"`
-	URLFile string `yaml:"url_file" plan:"path"`
+	URLFile string `yaml:"url_file" plan:"path"` // holds the address where it is a secret; readable by its owner only
 	// SecretFile holds what the requests are signed with: at least 24 characters. Without
 	// it they are not signed.
 	SecretFile string `yaml:"secret_file" plan:"path"`
@@ -113,13 +113,13 @@ type WebhookChannel struct {
 
 // A FileChannel is a file that gets a line of JSON for each message.
 type FileChannel struct {
-	Path string `yaml:"path" plan:"path,required"`
+	Path string `yaml:"path" plan:"path,required"` // the file, to which lines are added
 }
 
 // Quiet is a part of each day, by the clock on the wall: from "22:00" until "07:00".
 type Quiet struct {
-	From  string `yaml:"from" plan:"required"`
-	Until string `yaml:"until" plan:"required"`
+	From  string `yaml:"from" plan:"required"`  // a time of day, such as "22:00"
+	Until string `yaml:"until" plan:"required"` // a time of day, such as "07:00"
 }
 
 // A Heartbeat is posted again and again, while the server does its work, to somebody who

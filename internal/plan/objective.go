@@ -47,7 +47,7 @@ type Stage struct {
 	ID string `yaml:"-"`
 	// Target is what is aimed at, and Max the limit.
 	Target Period `yaml:"target"`
-	Max    Period `yaml:"max" plan:"required"`
+	Max    Period `yaml:"max" plan:"required"` // the longest acceptable time until the stage is reached
 	// From is where its time begins: a clock ("disruption", "detection",
 	// "declaration") or the id of an earlier stage, at whose end it begins.
 	//
@@ -56,7 +56,7 @@ type Stage struct {
 	// Level is the share of the service that must be there: a share of the questions of
 	// its probe ("97%"), which a recovery measures, or words, which nothing measures.
 	Level string `yaml:"level"`
-	Text  string `yaml:"text"`
+	Text  string `yaml:"text"` // what is there at its end, in words
 }
 
 // Share reads a level of service that is a share: "99.5%" is 0.995. False for words, which

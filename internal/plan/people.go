@@ -7,9 +7,9 @@ import (
 
 // A Person is somebody with a name and a way to be reached.
 type Person struct {
-	Name  string `yaml:"name"`
-	Email string `yaml:"email"`
-	Phone string `yaml:"phone"`
+	Name  string `yaml:"name"`  // as people write it
+	Email string `yaml:"email"` // where messages reach the person
+	Phone string `yaml:"phone"` // in quotes, with the country's code
 	// SSH holds public keys that sign the person's approvals, by a name of their own.
 	SSH map[string]string `yaml:"ssh"`
 	// Timezone is the IANA name of where the person usually is.
@@ -27,9 +27,9 @@ type Person struct {
 
 // A Role is a duty that somebody holds and somebody else can take over.
 type Role struct {
-	Holder string   `yaml:"holder" plan:"required"`
-	Deputy string   `yaml:"deputy"`
-	May    []string `yaml:"may"` // "activate-plan", "close-incident", …
+	Holder string   `yaml:"holder" plan:"required"` // the person who has it
+	Deputy string   `yaml:"deputy"`                 // another person, who takes it when the holder is away
+	May    []string `yaml:"may"`                    // "activate-plan", "close-incident", …
 	// Duties are what the role does, in the policy's words.
 	Duties []string `yaml:"duties"`
 	// ApartFrom names roles that the same person must not hold.

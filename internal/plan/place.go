@@ -37,7 +37,7 @@ type KeyShares struct {
 
 // Repository says how backups are written.
 type Repository struct {
-	ID string `yaml:"id"`
+	ID string `yaml:"id"` // names the repository for good, in every location
 	// EncryptTo names the keys that can read every backup.
 	EncryptTo []string `yaml:"encrypt_to"`
 	// AllowOneRecipient permits a single key. Its loss is the loss of every backup.
@@ -69,14 +69,14 @@ type Repository struct {
 // No new backup goes to a place outside them, or to any once Until is over; what lies there
 // can be read and restored.
 type ApprovedPlaces struct {
-	Kinds         []LocationKind `yaml:"kinds"`
-	Locations     []string       `yaml:"locations"`
-	Providers     []string       `yaml:"providers"`
-	Regions       []string       `yaml:"regions"`
-	Jurisdictions []string       `yaml:"jurisdictions"`
-	By            string         `yaml:"by"`     // who approved them
-	Until         Date           `yaml:"until"`  // when they are looked at again
-	Stated        string         `yaml:"stated"` // the policy's words
+	Kinds         []LocationKind `yaml:"kinds"`         // of locations
+	Locations     []string       `yaml:"locations"`     // by the names of the plan
+	Providers     []string       `yaml:"providers"`     // as the locations name them
+	Regions       []string       `yaml:"regions"`       // as the locations name them
+	Jurisdictions []string       `yaml:"jurisdictions"` // as the locations name them
+	By            string         `yaml:"by"`            // who approved them
+	Until         Date           `yaml:"until"`         // when they are looked at again
+	Stated        string         `yaml:"stated"`        // the policy's words
 }
 
 // A LocationKind says what a place is.
@@ -96,7 +96,7 @@ func (LocationKind) words() []string {
 
 // A Location is one place that holds backups.
 type Location struct {
-	Kind LocationKind `yaml:"kind" plan:"required"`
+	Kind LocationKind `yaml:"kind" plan:"required"` // how it is reached; the section of that name says where
 
 	Path    string           `yaml:"path" plan:"path"` // for kind dir: the folder
 	S3      *S3Location      `yaml:"s3"`               // for kind s3
@@ -116,10 +116,10 @@ type Location struct {
 	// Domain defaults to "this-host" for a folder, and to the name of the server for
 	// s3 and sftp.
 	Provider     string `yaml:"provider"`
-	Account      string `yaml:"account"`
-	Region       string `yaml:"region"`
-	Domain       string `yaml:"domain"` // what fails together, e.g. "this-host", "eu-1"
-	Jurisdiction string `yaml:"jurisdiction"`
+	Account      string `yaml:"account"`      // two places of one account are lost together
+	Region       string `yaml:"region"`       // two places of one region are lost together
+	Domain       string `yaml:"domain"`       // what fails together, e.g. "this-host", "eu-1"
+	Jurisdiction string `yaml:"jurisdiction"` // whose law holds there
 	// Redundancy is how the place itself survives a failing part, in its operator's word:
 	// "3 zones", "one disk". It cannot be asked of the place.
 	Redundancy string `yaml:"redundancy"`
@@ -131,11 +131,11 @@ type Location struct {
 	Encryption string `yaml:"encryption"`
 	// Supplier and Facility are who and what it rests on.
 	Supplier string `yaml:"supplier"`
-	Facility string `yaml:"facility"`
+	Facility string `yaml:"facility"` // the building in which it stands
 	// Credential names who can write and delete there, and Payer whose bill keeps it:
 	// two places that one login or one unpaid bill ends are one place.
 	Credential string `yaml:"credential"`
-	Payer      string `yaml:"payer"`
+	Payer      string `yaml:"payer"` // whose bill keeps it
 	// Owner is the role or person who answers for it.
 	Owner string `yaml:"owner"`
 }
@@ -150,7 +150,7 @@ type S3Location struct {
 	//
 	// Defaults to us-east-1, which object stores without regions take.
 	Region string `yaml:"region"`
-	Bucket string `yaml:"bucket" plan:"required"`
+	Bucket string `yaml:"bucket" plan:"required"` // the bucket that holds the copies
 	// Prefix is put before the name of every object, so that a bucket can hold more
 	// than backups.
 	Prefix string `yaml:"prefix"`
@@ -210,7 +210,7 @@ func (S3Style) words() []string { return []string{string(S3Path), string(S3Host)
 type SFTPLocation struct {
 	// Host is the server, with its port unless that is 22: "backup.example.com:2222".
 	Host string `yaml:"host" plan:"required"`
-	User string `yaml:"user" plan:"required"`
+	User string `yaml:"user" plan:"required"` // who logs in there
 	// Path is the folder on the server; without a slash at its beginning it is
 	// relative to the account's home.
 	Path string `yaml:"path" plan:"required"`

@@ -39,8 +39,8 @@ type Step struct {
 	Approve []string `yaml:"approve"` // roles, each a different person
 	Run     []string `yaml:"run"`     // argv; no shell
 
-	Text  string   `yaml:"text"` // what a person reads
-	After []string `yaml:"after"`
+	Text  string   `yaml:"text"`  // what a person reads
+	After []string `yaml:"after"` // the steps that must have ended before it starts
 	// Est is how long the step is expected to take, or "measured" where drills tell.
 	Est Estimate `yaml:"est"`
 	// Uses names the credentials that it needs.

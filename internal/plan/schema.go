@@ -14,7 +14,7 @@ import (
 
 // The types are the manual: their comments are the schema's descriptions.
 //
-//go:embed plan.go govern.go people.go scheme.go service.go store.go objective.go place.go backup.go drill.go runbook.go incident.go supplier.go
+//go:embed plan.go govern.go people.go scheme.go service.go store.go objective.go place.go class.go backup.go drill.go runbook.go incident.go supplier.go message.go kit.go
 var typeSources embed.FS
 
 // Schema returns the JSON Schema (2020-12) of a plan file, for editors. It is made

@@ -96,3 +96,43 @@ func TestSchemaAgreesWithReader(t *testing.T) {
 		t.Error("the schema does not describe the fields")
 	}
 }
+
+// An editor shows what every field means, wherever it stands.
+func TestSchemaDescribesEveryField(t *testing.T) {
+	var doc any
+	if err := json.Unmarshal(Schema(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	fields := 0
+	var walk func(path string, node any)
+	walk = func(path string, node any) {
+		switch node := node.(type) {
+		case []any:
+			for _, n := range node {
+				walk(path, n)
+			}
+		case map[string]any:
+			properties := map[string]any{}
+			// A field may be called "properties" too: then it is a schema and not a set of them.
+			if node["type"] == "object" && node["properties"] != nil {
+				properties = node["properties"].(map[string]any)
+			}
+			for name, field := range properties {
+				fields++
+				if field.(map[string]any)["description"] == nil {
+					t.Errorf("%s.%s has no description", path, name)
+				}
+				walk(path+"."+name, field)
+			}
+			for key, n := range node {
+				if key != "properties" {
+					walk(path, n)
+				}
+			}
+		}
+	}
+	walk("plan", doc)
+	if fields < 1000 {
+		t.Errorf("only %d fields were looked at", fields)
+	}
+}

@@ -23,7 +23,7 @@ const (
 // label alone says nothing about strictness: one company's worst severity has its
 // longest RTO.
 type Scheme struct {
-	Kind SchemeKind `yaml:"kind" plan:"required"`
+	Kind SchemeKind `yaml:"kind" plan:"required"` // what its levels grade
 	// Means says what the scale is for.
 	Means string `yaml:"means"`
 	// Order lists its labels, most important or worst first.
@@ -65,7 +65,7 @@ type Scenario struct {
 	// RTO and RPO are the objectives of every service and store in this scenario, for
 	// a policy that sorts its objectives by what happened.
 	RTO Objective `yaml:"rto"`
-	RPO Objective `yaml:"rpo"`
+	RPO Objective `yaml:"rpo"` // the oldest acceptable recovered data after this loss
 	// Severity is how bad such an incident is.
 	Severity string `yaml:"severity"`
 	// Runbook is the way back.
@@ -79,7 +79,7 @@ var Losses = []string{"host", "site", "region", "provider", "account", "person",
 
 // A Hazard is something that can happen.
 type Hazard struct {
-	Title string `yaml:"title" plan:"short"`
+	Title string `yaml:"title" plan:"short"` // what it is called
 	// Under names the hazard that this one is a kind of.
 	Under string `yaml:"under"`
 	// None is why it does not apply.
@@ -127,9 +127,9 @@ type Tier struct {
 
 // A TierScenario replaces a tier's, service's or store's objectives in one scenario.
 type TierScenario struct {
-	RTO Objective `yaml:"rto"`
-	RPO Objective `yaml:"rpo"`
-	MTD Period    `yaml:"mtd"`
+	RTO Objective `yaml:"rto"` // the longest acceptable outage after this loss
+	RPO Objective `yaml:"rpo"` // the oldest acceptable recovered data after this loss
+	MTD Period    `yaml:"mtd"` // the outage after which the company is harmed for good
 }
 
 // A Severity says how bad an incident is and what is promised then.
@@ -139,8 +139,8 @@ type Severity struct {
 	// Defaults to "severities".
 	Scheme string    `yaml:"scheme"`
 	Text   string    `yaml:"text"` // an example, in the policy's words
-	RTO    Objective `yaml:"rto"`
-	RPO    Objective `yaml:"rpo"`
+	RTO    Objective `yaml:"rto"`  // the longest acceptable outage in an incident of this severity
+	RPO    Objective `yaml:"rpo"`  // the oldest acceptable recovered data in such an incident
 	// Scenarios are the losses that have this severity.
 	Scenarios []string `yaml:"scenarios"`
 	// Notify names the roles, people or channels that are told.

@@ -43,21 +43,21 @@ type Service struct {
 	// Kind is what it is built of. Each kind has rules of its own for what must be kept
 	// so that it comes back.
 	Kind  ServiceKind `yaml:"kind"`
-	Tier  string      `yaml:"tier"`
+	Tier  string      `yaml:"tier"`  // gives it the objectives that it does not state itself
 	Owner string      `yaml:"owner"` // a role or a person
 	// Needs are the services, stores, suppliers, facilities, people and roles that it
 	// depends on: "hard" or "soft".
 	Needs map[string]Need `yaml:"needs"`
 	// AnyOf are needs of which some suffice, by a name of their own.
 	AnyOf   map[string]AnyOf `yaml:"any_of"`
-	Runbook string           `yaml:"runbook"`
-	Probe   *Probe           `yaml:"probe"`
+	Runbook string           `yaml:"runbook"` // the steps that bring it back
+	Probe   *Probe           `yaml:"probe"`   // tells whether it is usable
 
 	// RTO and RPO are the service's own objectives. With those of its tier and of
 	// customers the strictest counts; one that does not apply ({none: …}) replaces
 	// the tier's.
 	RTO Objective `yaml:"rto"`
-	RPO Objective `yaml:"rpo"`
+	RPO Objective `yaml:"rpo"` // the oldest acceptable recovered data, instead of the tier's
 	// MTD is the maximum tolerable downtime of this service.
 	//
 	// Defaults to the tier's.
@@ -80,7 +80,7 @@ type Service struct {
 	//
 	// Defaults to true.
 	LiveData *bool    `yaml:"live_data"`
-	Data     *DataUse `yaml:"data"`
+	Data     *DataUse `yaml:"data"` // whose data it handles, and how
 	// Regions are where it runs.
 	Regions []string `yaml:"regions"`
 }
@@ -90,7 +90,7 @@ func (s Service) Production() bool { return s.LiveData == nil || *s.LiveData }
 
 // AnyOf are needs of which some suffice.
 type AnyOf struct {
-	Of []string `yaml:"of" plan:"required"`
+	Of []string `yaml:"of" plan:"required"` // the services and stores, each of which does
 	// AtLeast is how many of them are needed.
 	//
 	// Defaults to 1.
@@ -129,7 +129,7 @@ type BIA struct {
 	Obligations []string `yaml:"obligations"`
 	// By is who made the analysis, and On when.
 	By string `yaml:"by"`
-	On Date   `yaml:"on"`
+	On Date   `yaml:"on"` // the day of the analysis
 }
 
 // DefaultTolerable is the highest level of impact that a company can bear where its
@@ -183,15 +183,15 @@ type Peak struct {
 	When Recurrence `yaml:"when"`
 	// For is how long it lasts.
 	For  Period `yaml:"for"`
-	Text string `yaml:"text"`
+	Text string `yaml:"text"` // why an outage costs more then
 	// RTO is what must hold then.
 	RTO Objective `yaml:"rto"`
 }
 
 // DataUse says whose data something handles, and how.
 type DataUse struct {
-	Company  []DataAct `yaml:"company"`
-	Customer []DataAct `yaml:"customer"`
+	Company  []DataAct `yaml:"company"`  // what is done with the company's own data
+	Customer []DataAct `yaml:"customer"` // what is done with customers' data
 	// As is the part that the company plays in data protection.
 	As DataPart `yaml:"as"`
 }
@@ -215,7 +215,7 @@ func (DataPart) words() []string { return []string{string(Controller), string(Pr
 // A Probe tells whether a service is usable, seen from outside. It is a URL or a
 // command, not both.
 type Probe struct {
-	URL     string   `yaml:"url"`
+	URL     string   `yaml:"url"`     // the http or https address that is asked
 	Command []string `yaml:"command"` // argv; no shell
 	// Status is the HTTP status that counts as usable.
 	//
@@ -231,7 +231,7 @@ type Probe struct {
 	//
 	// Default to 1m and 1s.
 	Window Period `yaml:"window"`
-	Every  Period `yaml:"every"`
+	Every  Period `yaml:"every"` // the time between two questions while a level is measured
 }
 
 // Where a probe does not say how a level of service is measured, it asks this often for

@@ -52,11 +52,11 @@ func (Marker) words() []string {
 
 // A Store is where data lives.
 type Store struct {
-	Kind  StoreKind `yaml:"kind" plan:"required"`
-	Text  string    `yaml:"text"` // what it is, for people who do not know it
-	Tier  string    `yaml:"tier"`
-	Owner string    `yaml:"owner"`
-	Class string    `yaml:"class"` // classification of the data, in the company's words; see classes
+	Kind  StoreKind `yaml:"kind" plan:"required"` // what keeps the data; the section of that name says where
+	Text  string    `yaml:"text"`                 // what it is, for people who do not know it
+	Tier  string    `yaml:"tier"`                 // gives it the objectives that it does not state itself
+	Owner string    `yaml:"owner"`                // the role or person who answers for it
+	Class string    `yaml:"class"`                // classification of the data, in the company's words; see classes
 	// Contains marks data with rules of its own.
 	Contains []Marker `yaml:"contains"`
 
@@ -83,7 +83,7 @@ type Store struct {
 
 	// RTO and RPO are the store's own objectives: see the service's.
 	RTO Objective `yaml:"rto"`
-	RPO Objective `yaml:"rpo"`
+	RPO Objective `yaml:"rpo"` // the oldest acceptable recovered data, instead of the tier's
 	// Scenarios replace the objectives for a wider loss.
 	Scenarios map[string]TierScenario `yaml:"scenarios"`
 
@@ -103,7 +103,7 @@ type Store struct {
 	//
 	// Defaults to true.
 	LiveData *bool    `yaml:"live_data"`
-	Data     *DataUse `yaml:"data"`
+	Data     *DataUse `yaml:"data"` // whose data it is, and what is done with it
 }
 
 // Production reports whether the rules for production apply.
@@ -140,7 +140,7 @@ type Delegated struct {
 	Says string `yaml:"says"`
 	// RPO and RTO are what the supplier promises in numbers.
 	RPO Objective `yaml:"rpo"`
-	RTO Objective `yaml:"rto"`
+	RTO Objective `yaml:"rto"` // the longest outage that the supplier promises
 	// Keep is how long the supplier keeps its copies.
 	Keep Period `yaml:"keep"`
 	// Document names what holds the promise.
@@ -225,7 +225,7 @@ type MySQLStore struct {
 
 // SQLiteStore is a database file.
 type SQLiteStore struct {
-	Path string `yaml:"path" plan:"required,path"`
+	Path string `yaml:"path" plan:"required,path"` // the file of the database
 }
 
 // GitStore is a repository, with all its branches, tags and large files.
@@ -241,11 +241,11 @@ type GitStore struct {
 
 // ObjectStore is a bucket that services write to.
 type ObjectStore struct {
-	Endpoint        string `yaml:"endpoint" plan:"required"`
-	Region          string `yaml:"region"`
-	Bucket          string `yaml:"bucket" plan:"required"`
-	Prefix          string `yaml:"prefix"`
-	CredentialsFile string `yaml:"credentials_file" plan:"path"`
+	Endpoint        string `yaml:"endpoint" plan:"required"`     // the https address of the service
+	Region          string `yaml:"region"`                       // as the service names it
+	Bucket          string `yaml:"bucket" plan:"required"`       // the bucket that is backed up
+	Prefix          string `yaml:"prefix"`                       // only objects whose names begin with it
+	CredentialsFile string `yaml:"credentials_file" plan:"path"` // a file that only its owner can read
 }
 
 // VMStore is a guest machine.
@@ -336,7 +336,7 @@ func (Durability) words() []string {
 
 // FilesStore is a folder.
 type FilesStore struct {
-	Path string `yaml:"path" plan:"required,path"`
+	Path string `yaml:"path" plan:"required,path"` // the folder
 	// Exclude are patterns of paths to leave out, relative to Path.
 	Exclude []string `yaml:"exclude"`
 	// OneFileSystem stays on the file system of Path.
@@ -362,13 +362,13 @@ type Invariant struct {
 
 // RecoverTo says where a real recovery puts a store.
 type RecoverTo struct {
-	To    string `yaml:"to" plan:"required,path"`
-	Start *Start `yaml:"start"` // for engines: how to start what was restored
+	To    string `yaml:"to" plan:"required,path"` // the folder that gets the recovered data
+	Start *Start `yaml:"start"`                   // for engines: how to start what was restored
 }
 
 // Start says how a recovered engine is started.
 type Start struct {
-	Port int `yaml:"port"`
+	Port int `yaml:"port"` // the port on which the engine listens
 	// Listen is the address that the engine listens on.
 	//
 	// Defaults to 127.0.0.1.
