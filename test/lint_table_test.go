@@ -79,7 +79,7 @@ var lints = map[string][]lintCase{
 		{"proof that ends first", []string{"  db-drill: {of: [db], every: 1w", "  §db-drill: {of: [db], every: 2w"}, "error", "drills.db-drill", "nothing is proven", []string{"every: 2w", "every: 9d"}, nil},
 		{"a rung that a folder does not have", []string{"{of: [uploads], every: 1w, pick: random, rung: 3", "{of: [§uploads], every: 1w, pick: random, rung: 5"}, "warning", "drills.uploads-drill.of[0]", "no engine", []string{"rung: 5", "rung: 3"}, nil},
 	},
-	"HF-L9":  {{"kept for less than a loss is unnoticed", []string{"    keep: 30d\n  folder", "    §keep: 6d\n  folder"}, "error", "backups.database.keep", "corruption", []string{"keep: 6d", "keep: 8d"}, nil}},
+	"HF-L9":  {{"kept for less than a loss is unnoticed", []string{"  standard_retention: 30d\n", "", "    keep: 30d\n  folder", "    §keep: 6d\n  folder"}, "error", "backups.database.keep", "corruption", []string{"keep: 6d", "keep: 8d"}, nil}},
 	"HF-L10": {{"a floor of a day for a tier of minutes", []string{"    every: 5m\n", "    every: 5m\n    §floor: 24h\n"}, "warning", "backups.folder.floor", "15m", []string{"floor: 24h", "floor: 15m"}, nil}},
 	"HF-L11": {
 		{"nothing protects", []string{"  uploads:\n    kind", "  §uploads:\n    kind", "    protect: folder\n", "", "  folder:\n    every: 5m\n" + lintFolder, "\n"}, "error", "stores.uploads", "nothing protects", []string{"    kind: files\n", "    kind: files\n    not_protected: \"made anew from the database\"\n"}, []string{"HF-L38", "HF-L32"}},

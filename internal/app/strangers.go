@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,12 +14,8 @@ import (
 	"holdfast/internal/seal"
 )
 
-// maxPassed bounds how many snapshots are looked at for one that a key opens, and maxMarked
-// of how many windows of a location it is said to whom they are sealed.
-const (
-	maxPassed = 200
-	maxMarked = 30
-)
+// maxPassed bounds how many snapshots are looked at for one that a key opens.
+const maxPassed = 200
 
 // sealedToStrangers says why the newest snapshot of a location did not open, where that is
 // so because it is sealed to keys that are none of the plan's, and which older one the given
@@ -41,7 +38,7 @@ func sealedToStrangers(ctx context.Context, p *plan.Plan, at *repo.Repository, s
 		return nil
 	}
 	err = fmt.Errorf("snapshot %s of %q at %q is sealed to %s, and to no key of the plan: no key that was given opens it", snapshot, store, location, strings.Join(to, " and "))
-	who := "find out who wrote it (\"holdfast verify --all\" names what is wrongly sealed); "
+	who := "give one of these keys with --key FILE if you have it; if nobody knows them, find out who wrote it (\"holdfast verify --all\" names what is wrongly sealed); "
 	for n, id := range slices.Backward(all) {
 		if id >= snapshot || len(all)-n > maxPassed {
 			continue
@@ -56,8 +53,11 @@ func sealedToStrangers(ctx context.Context, p *plan.Plan, at *repo.Repository, s
 }
 
 // strangers are the fingerprints to which a snapshot is sealed, if none of them is a key of
-// the plan; nil if one is, or if that cannot be told.
+// the plan; nil if one is, if the plan names no keys at all, or if that cannot be told.
 func strangers(ctx context.Context, p *plan.Plan, at *repo.Repository, store, snapshot string) []string {
+	if len(p.Keys) == 0 {
+		return nil
+	}
 	m, err := at.Manifest(ctx, store, snapshot)
 	if err != nil {
 		return nil
@@ -87,19 +87,15 @@ func unopened(ctx context.Context, p *plan.Plan, at *repo.Repository, store, loc
 	return unreadable(store, location, snapshot, err)
 }
 
-// markStrange says of the newest windows of a location which begin or end with a snapshot
-// that is sealed to no key of the plan.
+// markStrange says of the newest window of a location whether its newest snapshot is sealed
+// to no key of the plan. Older ones may well be, after a rotation.
 func markStrange(ctx context.Context, p *plan.Plan, at *repo.Repository, store string, ws []holdfast.Window) {
-	newest := ws[max(0, len(ws)-maxMarked):]
-	for i := range newest {
-		w := &newest[i]
-		for _, id := range []string{w.Newest, w.Snapshot} {
-			if id == "" || w.Sealed != "" {
-				continue
-			}
-			if to := strangers(ctx, p, at, store, id); to != nil {
-				w.Sealed = fmt.Sprintf("%s is sealed to %s, and to no key of the plan", id, strings.Join(to, " and "))
-			}
-		}
+	if len(ws) == 0 {
+		return
+	}
+	w := &ws[len(ws)-1]
+	id := cmp.Or(w.Newest, w.Snapshot)
+	if to := strangers(ctx, p, at, store, id); to != nil {
+		w.Sealed = fmt.Sprintf("%s is sealed to %s, and to no key of the plan", id, strings.Join(to, " and "))
 	}
 }

@@ -77,7 +77,9 @@ func (s *Source) dial(ctx context.Context, cfg *pgconn.Config) (*pgconn.PgConn, 
 	}
 	pg, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
-		if text := err.Error(); strings.Contains(text, "refused TLS") || strings.Contains(text, "protocol version") {
+		// What the server itself says came over a line, perhaps the second that was tried.
+		var said *pgconn.PgError
+		if text := err.Error(); !errors.As(err, &said) && (strings.Contains(text, "refused TLS") || strings.Contains(text, "protocol version")) {
 			return nil, holdfast.WithHint(fmt.Errorf("%w: %w", ErrLine, plainConnectError(err)), lineHint)
 		}
 		return nil, plainConnectError(err)
